@@ -1,0 +1,11 @@
+"""Latency-aware differentiable architecture search around FBNetV2 with DCS-Attention, on NNI 3.0.
+
+Data flows one way, and so do imports (checked by ``tests/test_layers.py``)::
+
+    config -> spaces -> nn -> losses -> latency -> data -> evaluation -> training -> search
+           -> plots -> experiments -> demo -> cli
+
+Nothing heavy is imported here, so that ``dcsnas --help`` answers at once.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Files and their validation: what every stage reads and writes."""

@@ -1,0 +1,81 @@
+"""Reading YAML and JSON, and writing files so that a reader never sees half of one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcsnas.config.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """Return the text of ``path``; raises UserError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file; raises UserError with the line where it does not parse."""
+    try:
+        data = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        kind = type(data).__name__
+        raise UserError(f"{path}: expected a mapping of keys at the top, found {kind}")
+    return data
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; raises UserError where the file is truncated or edited."""
+    try:
+        data = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON (truncated or edited?): {error}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write ``data`` to ``path`` atomically as indented JSON; NaN and infinity are refused."""
+    write_text(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def write_yaml(path: Path, data: object, *, header: str = "") -> None:
+    """Write ``data`` to ``path`` atomically as YAML, in the given key order, under a comment."""
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    write_text(path, comment + yaml.safe_dump(data, sort_keys=False, width=100))
+
+
+def digest(data: object) -> str:
+    """Return 16 hexadecimal digits that identify plain ``data`` (JSON values) by content."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Re-ID data sets, image folders, the rendered data set, samplers and transforms."""

@@ -1,0 +1,1 @@
+"""The whole flow on a rendered data set."""

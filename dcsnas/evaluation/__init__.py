@@ -1,0 +1,1 @@
+"""Features, distances, ranking metrics and information measures."""

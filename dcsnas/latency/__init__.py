@@ -1,0 +1,1 @@
+"""Per-operator latency tables: measuring, storing, predicting, and the expectation over a space."""

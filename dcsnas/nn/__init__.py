@@ -1,0 +1,1 @@
+"""The network: blocks, DCS-Attention, heads, and building one from an architecture."""

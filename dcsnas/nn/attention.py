@@ -1,0 +1,89 @@
+"""DCS-Attention: self-attention that selects, per token, the channels its affinity is made from.
+
+Source: Differentiable Channel Selection in Self-Attention for Person Re-Identification (2025),
+Section 3.2, Equations 1 and 2; the simplified non-local block of Section 3.1 (Q = K = V = X).
+
+Shapes: B images, C channels, H x W positions, N = H * W tokens.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcsnas.nn.convolution import MaskedBatchNorm2d
+
+
+def logistic_noise(like: Tensor) -> Tensor:
+    """Return Logistic(0, 1) draws shaped as ``like``: the difference of two Gumbel(0, 1) draws."""
+    uniform = torch.rand_like(like).clamp_(torch.finfo(like.dtype).tiny, 1 - 1e-7)
+    return torch.logit(uniform)
+
+
+def soft_mask(theta: Tensor, noise: Tensor | float, tau: float) -> Tensor:
+    """Return the relaxed binary mask ``sigmoid((theta + noise) / tau)`` (Equation 1)."""
+    return torch.sigmoid((theta + noise) / tau)
+
+
+def straight_through(soft: Tensor) -> Tensor:
+    """Return ``1[soft > 0.5]`` whose gradient is that of ``soft`` (Equation 2)."""
+    hard = (soft > 0.5).to(soft.dtype)
+    return hard + (soft - soft.detach())
+
+
+def attend_dot(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return ``(Q K^T / N) V`` for [B, N, C] inputs, in the order with fewer multiplications.
+
+    Without softmax the product is associative: (Q K^T) V costs 2 N^2 C, Q (K^T V) 2 N C^2.
+    """
+    tokens, channels = query.shape[-2:]
+    if tokens < channels:
+        return (query @ key.transpose(-1, -2)) @ value / tokens
+    return query @ (key.transpose(-1, -2) @ value / tokens)
+
+
+def attend_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return ``softmax(Q K^T) V`` for [B, N, C] inputs, rows normalised over the keys."""
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+
+
+AFFINITIES = {"dot": attend_dot, "softmax": attend_softmax}
+
+
+class DCSAttention(nn.Module):
+    """Residual attention at the end of a convolution stage; the identity when it is new.
+
+    ``kind`` is ``dcs``, or ``sa`` for the same block without the channel mask. The output path is
+    depthwise 3x3 and a zero-initialised BatchNorm. ``scale`` divides the affinity by the square
+    root of the channel count; ``tau`` is the temperature of the mask.
+    """
+
+    def __init__(self, channels: int, *, kind: str, affinity: str, scale: bool, tau: float) -> None:
+        super().__init__()
+        self.attend = AFFINITIES[affinity]
+        self.scale = scale
+        self.tau = tau
+        self.theta = nn.Linear(channels, channels) if kind == "dcs" else None
+        self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.norm = MaskedBatchNorm2d(channels)
+        nn.init.zeros_(self.norm.weight)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return [B, C, H, W]; ``mask`` [C] holds a supernet's channel probabilities."""
+        tokens = x.flatten(2).transpose(1, 2)
+        selected = tokens if self.theta is None else tokens * self.select(tokens)
+        query = selected
+        if self.scale:
+            channels = x.new_tensor(x.shape[1]) if mask is None else mask.sum()
+            query = selected / channels.sqrt()
+        attended = self.attend(query, selected, tokens).transpose(1, 2).reshape(x.shape)
+        return x + self.norm(self.depthwise(attended), mask)
+
+    def select(self, tokens: Tensor) -> Tensor:
+        """Return the binary channel mask [B, N, C] of ``tokens`` [B, N, C].
+
+        Training draws noise; evaluation sets it to zero, which leaves ``1[theta > 0]``.
+        """
+        assert self.theta is not None
+        theta = self.theta(tokens)
+        noise = logistic_noise(theta) if self.training else 0.0
+        return straight_through(soft_mask(theta, noise, self.tau))

@@ -1,0 +1,1 @@
+"""The differentiable search on NNI: supernet, strategy, objective, derivation."""

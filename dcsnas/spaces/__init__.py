@@ -1,0 +1,1 @@
+"""Search spaces, architectures and their costs as plain values, without torch."""

@@ -1,0 +1,107 @@
+"""Architecture: one network of a space as plain values, and its YAML file.
+
+``architecture.yaml`` alone rebuilds the network: it holds every layer in full, and beside them
+where they came from.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+from dcsnas.config.files import digest, write_yaml
+from dcsnas.config.strict import Strict, load
+from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size, units_of
+from dcsnas.spaces.units import Cost, total_cost
+
+
+class Architecture(Strict):
+    """The layers of one network, from a 3-channel image to one feature vector."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _channels_chain(self) -> "Architecture":
+        channels = 3
+        for index, layer in enumerate(self.layers):
+            c_in = layer.channels if layer.op == "attention" else layer.c_in
+            if c_in != channels:
+                raise ValueError(
+                    f"layers[{index}] takes {c_in} channels, the layer before gives {channels}"
+                )
+            channels = c_in if layer.op == "attention" else layer.c_out
+            is_head = isinstance(layer, ConvHead | PoolHead)
+            if is_head != (index == len(self.layers) - 1):
+                raise ValueError(f"layers[{index}]: a head stands at the end, and only there")
+        return self
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        head = self.layers[-1]
+        assert isinstance(head, ConvHead | PoolHead)
+        return head.c_out
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that identify the network."""
+        return digest(self.model_dump(mode="json"))
+
+    def cost(self, size: Size) -> Cost:
+        """Return parameters and MACs, without classifier, for an input of (height, width)."""
+        return total_cost(units_of(self.layers, size))
+
+
+class Provenance(Strict):
+    """How an architecture came about."""
+
+    space: str
+    space_digest: str
+    choice: dict[str, float]
+    seed: NonNegativeInt
+    table: str | None = None
+    table_digest: str | None = None
+    predicted_latency_ms: NonNegativeFloat | None = None
+
+
+class ArchitectureFile(Strict):
+    """``architecture.yaml``."""
+
+    schema_version: Literal[1] = 1
+    input: tuple[PositiveInt, PositiveInt]
+    params: NonNegativeInt
+    macs: NonNegativeInt
+    provenance: Provenance
+    network: Architecture
+
+    @model_validator(mode="after")
+    def _cost_agrees(self) -> "ArchitectureFile":
+        cost = self.network.cost(self.input)
+        if (cost.params, cost.macs) != (self.params, self.macs):
+            raise ValueError(
+                f"params and macs say {self.params} and {self.macs}, the layers give "
+                f"{cost.params} and {cost.macs}; the file was edited, derive it again"
+            )
+        return self
+
+
+def describe(network: Architecture, size: Size, provenance: Provenance) -> ArchitectureFile:
+    """Return ``network`` with its costs at input (height, width) ``size`` as a file's content."""
+    cost = network.cost(size)
+    return ArchitectureFile(
+        input=size, params=cost.params, macs=cost.macs, provenance=provenance, network=network
+    )
+
+
+def save_architecture(path: Path, content: ArchitectureFile) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    write_yaml(
+        path,
+        content.model_dump(mode="json"),
+        header="A derived network; this file alone rebuilds it (dcsnas retrain --arch).",
+    )
+
+
+def load_architecture(path: Path) -> ArchitectureFile:
+    """Read an architecture file; raises UserError with every mistake in it."""
+    return load(ArchitectureFile, path)

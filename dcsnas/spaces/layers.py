@@ -1,0 +1,199 @@
+"""Layers: the plain description of one network position, and the units that it runs as.
+
+Every layer lists its units at a resolution; nothing else in the package walks inside a layer, so
+parameters, MACs and latency keys cannot disagree. A layer's fields are the constructor arguments
+of the module that implements it in ``dcsnas.nn``.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from dcsnas.config.strict import Strict
+from dcsnas.spaces.units import (
+    Activation,
+    AddUnit,
+    Affinity,
+    AttentionKind,
+    AttentionUnit,
+    ConvUnit,
+    LinearUnit,
+    PoolUnit,
+    Unit,
+)
+
+Shortcut = Literal["prefix", "equal"]
+Size = tuple[int, int]
+
+
+def round_channels(channels: float, divisor: int) -> int:
+    """Return the multiple of ``divisor`` nearest to ``channels``, at least one multiple.
+
+    Ties go to the even multiple (Python's ``round``), which is what reproduces the sizes in the
+    paper's tables: 3.25 x 40 with divisor 4 gives 128, not 132.
+    """
+    return max(divisor, round(channels / divisor) * divisor)
+
+
+class Conv(Strict):
+    """Convolution, BatchNorm, activation: the stem."""
+
+    op: Literal["conv"] = "conv"
+    c_in: PositiveInt
+    c_out: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt
+    activation: Activation
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return the units that run at input (height, width) ``size``."""
+        unit = ConvUnit(self.c_in, self.c_out, self.kernel, self.stride, 1, self.activation, *size)
+        return (unit,)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width)."""
+        return _strided(size, self.stride)
+
+
+class Block(Strict):
+    """Inverted residual: 1x1 expansion, depthwise kxk, 1x1 projection, shortcut.
+
+    Without expansion (``expansion`` 1) there is no first convolution. The shortcut exists at
+    stride 1: with ``prefix`` it adds the channels that input and output have in common, with
+    ``equal`` it is there only where the two widths agree.
+    """
+
+    op: Literal["block"] = "block"
+    c_in: PositiveInt
+    expansion: PositiveFloat
+    c_out: PositiveInt
+    kernel: PositiveInt
+    stride: PositiveInt
+    activation: Activation
+    divisor: PositiveInt
+    shortcut: Shortcut
+
+    @property
+    def mid(self) -> int:
+        """Return the expanded width, ``expansion * c_in`` rounded to ``divisor``."""
+        return round_channels(self.expansion * self.c_in, self.divisor)
+
+    @property
+    def expands(self) -> bool:
+        """Return whether the block starts with a 1x1 expansion convolution."""
+        return self.expansion != 1
+
+    @property
+    def has_shortcut(self) -> bool:
+        """Return whether input channels are added to the output."""
+        return self.stride == 1 and (self.shortcut == "prefix" or self.c_in == self.c_out)
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return the units that run at input (height, width) ``size``."""
+        mid = self.mid if self.expands else self.c_in
+        out = self.out_size(size)
+        act = self.activation
+        units: list[Unit] = []
+        if self.expands:
+            units.append(ConvUnit(self.c_in, mid, 1, 1, 1, act, *size))
+        units.append(ConvUnit(mid, mid, self.kernel, self.stride, mid, act, *size))
+        units.append(ConvUnit(mid, self.c_out, 1, 1, 1, "identity", *out))
+        if self.has_shortcut:
+            units.append(AddUnit(self.c_in, self.c_out, *out))
+        return tuple(units)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width)."""
+        return _strided(size, self.stride)
+
+
+class Attention(Strict):
+    """DCS-Attention (``dcs``) or the same module without its channel mask (``sa``)."""
+
+    op: Literal["attention"] = "attention"
+    kind: AttentionKind
+    channels: PositiveInt
+    affinity: Affinity
+    scale: bool
+    tau: PositiveFloat
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return the units that run at input (height, width) ``size``."""
+        return (AttentionUnit(self.kind, self.affinity, self.channels, *size),)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width), which is the input's."""
+        return size
+
+
+class ConvHead(Strict):
+    """1x1 convolution with BatchNorm and activation, then global average pooling."""
+
+    op: Literal["conv_head"] = "conv_head"
+    c_in: PositiveInt
+    c_out: PositiveInt
+    activation: Activation
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return the units that run at input (height, width) ``size``."""
+        conv = ConvUnit(self.c_in, self.c_out, 1, 1, 1, self.activation, *size)
+        return conv, PoolUnit(self.c_out, *size)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width): one value a channel."""
+        return 1, 1
+
+
+class PoolHead(Strict):
+    """Inverted-residual pooling head: 1x1 expansion, global average pooling, linear."""
+
+    op: Literal["pool_head"] = "pool_head"
+    c_in: PositiveInt
+    expansion: PositiveFloat
+    c_out: PositiveInt
+    activation: Activation
+    divisor: PositiveInt
+
+    @property
+    def mid(self) -> int:
+        """Return the expanded width, ``expansion * c_in`` rounded to ``divisor``."""
+        return round_channels(self.expansion * self.c_in, self.divisor)
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return the units that run at input (height, width) ``size``."""
+        return (
+            ConvUnit(self.c_in, self.mid, 1, 1, 1, self.activation, *size),
+            PoolUnit(self.mid, *size),
+            LinearUnit(self.mid, self.c_out, self.activation),
+        )
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width): one value a channel."""
+        return 1, 1
+
+
+Layer = Annotated[
+    Conv | Block | Attention | ConvHead | PoolHead,
+    Field(discriminator="op"),
+]
+
+
+def walk(layers: Iterable[Layer], size: Size) -> Iterator[tuple[Layer, tuple[Unit, ...]]]:
+    """Yield each layer with the units it runs as, for an input of (height, width) ``size``.
+
+    The only walk over a network: parameters, MACs and latency all come from here.
+    """
+    for layer in layers:
+        yield layer, layer.units(size)
+        size = layer.out_size(size)
+
+
+def units_of(layers: Iterable[Layer], size: Size) -> Iterator[Unit]:
+    """Yield every unit of a network for an input of (height, width) ``size``, in order."""
+    for _, units in walk(layers, size):
+        yield from units
+
+
+def _strided(size: Size, stride: int) -> Size:
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,0 +1,1 @@
+"""Lightning modules and recipes for pretraining and retraining."""
