@@ -9,8 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
 
 from dcsnas.config.errors import UserError
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but a repeated key is an error where PyYAML takes the last one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Return the next mapping; raises ComposerError with the line of a repeated key."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise ComposerError(None, None, f"key '{key.value}' is repeated", key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 def read_text(path: Path) -> str:
@@ -26,7 +41,7 @@ def read_text(path: Path) -> str:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raises UserError with the line where it does not parse."""
     try:
-        data = yaml.safe_load(read_text(path))
+        data = yaml.load(read_text(path), _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):

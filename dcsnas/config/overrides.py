@@ -18,13 +18,13 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     result: dict[str, Any] = copy.deepcopy(dict(data))
     for override in overrides:
         path, separator, text = override.partition("=")
-        if not separator or not path:
+        *parents, last = path.split(".")
+        if not separator or not all([*parents, last]):
             raise UserError(f"--set {override}: expected key.path=value, such as training.seed=1")
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             raise UserError(f"--set {override}: '{text}' is not a YAML value") from None
-        *parents, last = path.split(".")
         node = result
         for parent in parents:
             child = node.setdefault(parent, {})

@@ -1,7 +1,7 @@
 """Strict validation: every error of a file at once, each with file, key path and allowed values."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -23,10 +23,15 @@ class Strict(BaseModel):
 def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:
     """Return ``data`` as ``model``; raises UserError that lists every mistake with its key path."""
     try:
-        return model.model_validate(data)
+        result, lines = model.model_validate(data), []
     except ValidationError as error:
-        lines = [_describe(model, source, dict(item)) for item in error.errors()]
-        raise UserError("\n".join(lines)) from None
+        result, lines = None, [_describe(model, data, dict(item)) for item in error.errors()]
+    for where in map(_key_path, _booleans_as_numbers([model], data)):
+        if not any(line.startswith(f"{where}:") for line in lines):
+            lines.append(f"{where}: true and false (in YAML also yes, no, on, off) are not allowed")
+    if result is None or lines:
+        raise UserError("\n".join(f"{source}: {line}" for line in lines))
+    return result
 
 
 def load(model: type[M], path: Path) -> M:
@@ -34,49 +39,89 @@ def load(model: type[M], path: Path) -> M:
     return validate(model, read_yaml(path), path)
 
 
-def _describe(model: type[BaseModel], source: Path | str, item: dict[str, Any]) -> str:
-    location = [part for part in item["loc"] if not _is_union_tag(part)]
-    where = f"{source}: {_key_path(location)}"
-    if item["type"] == "extra_forbidden":
+def _describe(model: type[BaseModel], data: object, item: dict[str, Any]) -> str:
+    kind, location = item["type"], item["loc"]
+    message, given = item["msg"].removeprefix("Value error, "), item["input"]
+    keys = _keys_in_file(data, location)
+    if kind == "extra_forbidden":
         known = _known_keys(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
-    if item["type"] == "missing":
-        return f"{where}: missing; add this key"
-    message = item["msg"].removeprefix("Value error, ")
-    given = item["input"]
+        return f"{_key_path(keys)}: unknown key; {hint}"
+    if kind == "missing":
+        return f"{_key_path([*keys, location[-1]])}: missing; add this key"
+    if kind.startswith("union_tag"):
+        keys.append(item["ctx"]["discriminator"].strip("'"))
+        if kind == "union_tag_not_found":
+            return f"{_key_path(keys)}: missing; add this key"
+        message = f"Input should be one of {item['ctx']['expected_tags']}"
+        given = item["ctx"]["tag"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    return f"{where}: {message}{shown}"
+    return f"{_key_path(keys)}: {message}{shown}"
 
 
-def _is_union_tag(part: object) -> bool:
-    # pydantic puts the chosen member of a union into the path; a reader of the file has no such key
-    return isinstance(part, str) and part.startswith("<")
+def _booleans_as_numbers(
+    types: list[Any], data: object, keys: tuple[str | int, ...] = ()
+) -> Iterator[tuple[str | int, ...]]:
+    """Yield where ``data`` has a boolean for none of ``types``; pydantic takes it for 1 or 0."""
+    if isinstance(data, bool) and not {bool, object, Any} & set(types):
+        yield keys
+    elif isinstance(data, list | tuple):
+        for index, value in enumerate(data):
+            yield from _booleans_as_numbers(types, value, (*keys, index))
+    elif isinstance(data, Mapping):
+        models = [t for t in types if _is_model(t)]
+        for key, value in data.items():
+            fields = [m.model_fields[key] for m in models if key in m.model_fields]
+            inner = [t for field in fields for t in _types_in(field.annotation)]
+            if inner or not models:
+                yield from _booleans_as_numbers(inner or types, value, (*keys, key))
 
 
-def _key_path(location: list[Any]) -> str:
-    path = ""
+def _keys_in_file(data: object, location: tuple[str | int, ...]) -> list[str | int]:
+    # pydantic puts the chosen member of a union, and the index into a value that was expanded,
+    # into the location; a reader of the file has no such key
+    keys: list[str | int] = []
     for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        if isinstance(data, Mapping) and part in data:
+            data = data[part]
+        elif isinstance(data, list | tuple) and isinstance(part, int):
+            data = data[part]
+        else:
+            continue
+        keys.append(part)
+    return keys
+
+
+def _key_path(keys: Iterable[str | int]) -> str:
+    path = ""
+    for key in keys:
+        path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
     return path or "(top level)"
 
 
-def _known_keys(model: type[BaseModel], location: list[Any]) -> list[str]:
+def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
     """Return the keys allowed at ``location``, following nested models, lists and unions."""
     models = [model]
-    for part in location:
-        if isinstance(part, int):
-            continue
+    for part in (part for part in location if isinstance(part, str)):
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
-        nested = [found for field in fields for found in _models_in(field.annotation)]
-        models = nested or models
+        nested = [t for field in fields for t in _types_in(field.annotation) if _is_model(t)]
+        models = nested or [m for m in models if _is_chosen(m, part)] or models
     return sorted({key for m in models for key in m.model_fields})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
+def _is_chosen(model: type[BaseModel], part: str) -> bool:
+    """Return whether ``part`` of a location says that a union's member is ``model``."""
+    tags = [t for f in model.model_fields.values() for t in get_args(f.annotation)]
+    return part == model.__name__ or part in tags
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _types_in(annotation: Any) -> list[Any]:
+    """Return the plain types that ``annotation`` is made of."""
     if get_origin(annotation) in (Union, UnionType, Annotated, list, tuple, dict):
-        return [found for inner in get_args(annotation) for found in _models_in(inner)]
-    return []
+        return [found for inner in get_args(annotation) for found in _types_in(inner)]
+    return [annotation]

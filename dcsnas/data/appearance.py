@@ -21,7 +21,6 @@ BAGS = ("none", "backpack", "shoulder bag", "handbag")
 CLOTHES: tuple[Colour, ...] = (
     (38, 38, 46),
     (225, 222, 214),
-    (128, 128, 130),
     (176, 48, 50),
     (52, 82, 158),
     (62, 122, 74),
@@ -67,25 +66,32 @@ HAIR_STYLES = (*HAIR, "cap")
 
 
 @dataclass(frozen=True)
+class Colours:
+    """The colours of a person; look-alikes share them."""
+
+    skin: Colour
+    hair: Colour
+    upper: tuple[Colour, Colour]
+    lower: tuple[Colour, Colour]
+    shoes: Colour
+    bag: Colour
+
+
+@dataclass(frozen=True)
 class Appearance:
     """What makes a person recognisable; ``side`` is +1 for the person's left, -1 for the right."""
 
+    colours: Colours
     height: float
     build: float
-    skin: Colour
     hair: str
-    hair_colour: Colour
     upper: str
     upper_pattern: str
-    upper_colours: tuple[Colour, Colour]
     contrast_sleeves: bool
     lower: str
     lower_pattern: str
-    lower_colours: tuple[Colour, Colour]
-    shoes: Colour
     boots: bool
     bag: str
-    bag_colour: Colour
     side: int
 
 
@@ -94,31 +100,42 @@ def choose(rng: np.random.Generator, options: tuple[T, ...]) -> T:
     return options[int(rng.integers(len(options)))]
 
 
+def draw_colours(rng: np.random.Generator) -> Colours:
+    """Return random colours of a person and their clothes."""
+    return Colours(
+        skin=choose(rng, SKINS),
+        hair=choose(rng, HAIR_COLOURS),
+        upper=_two_of_palette(rng),
+        lower=_two_of_palette(rng),
+        shoes=choose(rng, CLOTHES),
+        bag=choose(rng, CLOTHES),
+    )
+
+
 def draw_appearance(
-    rng: np.random.Generator, *, upper_pattern: str | None = None, lower: str | None = None
+    rng: np.random.Generator,
+    colours: Colours,
+    *,
+    upper_pattern: str | None = None,
+    lower: str | None = None,
 ) -> Appearance:
-    """Return a random appearance; the upper pattern and the lower garment can be given."""
+    """Return a random person in ``colours``; upper pattern and lower garment can be given."""
     return Appearance(
+        colours=colours,
         height=float(rng.uniform(0.88, 1.0)),
         build=float(rng.uniform(0.86, 1.22)),
-        skin=choose(rng, SKINS),
         hair=choose(rng, HAIR_STYLES),
-        hair_colour=choose(rng, HAIR_COLOURS),
         upper=choose(rng, UPPERS),
         upper_pattern=upper_pattern or choose(rng, PATTERNS),
-        upper_colours=_two_colours(rng),
         contrast_sleeves=bool(rng.random() < 0.3),
         lower=lower or choose(rng, LOWERS),
         lower_pattern=choose(rng, LOWER_PATTERNS),
-        lower_colours=_two_colours(rng),
-        shoes=choose(rng, CLOTHES),
         boots=bool(rng.random() < 0.3),
         bag=choose(rng, BAGS),
-        bag_colour=choose(rng, CLOTHES),
         side=1 if rng.random() < 0.5 else -1,
     )
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[Colour, Colour]:
+def _two_of_palette(rng: np.random.Generator) -> tuple[Colour, Colour]:
     first, second = rng.permutation(len(CLOTHES))[:2]
     return CLOTHES[first], CLOTHES[second]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dcsnas.data.appearance import choose, draw_appearance
+from dcsnas.data.appearance import choose, draw_appearance, draw_colours
 from dcsnas.data.figure import VIEWS, draw_person
 from dcsnas.data.paint import Colour
 
@@ -47,9 +47,9 @@ def draw_camera(rng: np.random.Generator, index: int) -> Camera:
         gain=(red, green, blue),
         gamma=float(rng.uniform(0.75, 1.4)),
         contrast=float(rng.uniform(0.7, 1.1)),
-        occlusion=float(rng.uniform(0.1, 0.3)),
-        blur=float(rng.uniform(0.1, 0.5)),
-        noise=float(rng.uniform(2.0, 7.0)),
+        occlusion=float(rng.uniform(0.08, 0.24)),
+        blur=float(rng.uniform(0.1, 0.35)),
+        noise=float(rng.uniform(2.0, 6.0)),
     )
 
 
@@ -140,7 +140,9 @@ def _tiles(
 ) -> None:
     centre = width * rng.uniform(0.2, 0.8)
     for i in range(-4, 5):
-        draw.line((centre, horizon - height * 0.2, centre + i * width * 0.5, height), (134, 128, 120))
+        draw.line(
+            (centre, horizon - height * 0.2, centre + i * width * 0.5, height), (134, 128, 120)
+        )
     for i in range(1, 6):
         y = horizon + (height - horizon) * (i / 5) ** 2
         draw.line((0, y, width, y), fill=(134, 128, 120), width=max(1, height // 100))
@@ -179,20 +181,38 @@ def draw_occluder(image: Image.Image, kind: str, rng: np.random.Generator) -> No
         for _ in range(9):
             x, y = width * rng.uniform(0, 1), height * rng.uniform(top, 1.02)
             radius = width * rng.uniform(0.16, 0.3)
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=choose(rng, _GREENS))
+            draw.ellipse(
+                (x - radius, y - radius, x + radius, y + radius), fill=choose(rng, _GREENS)
+            )
     else:
         x = width * (0.5 + choose(rng, (-1, 1)) * rng.uniform(0.36, 0.5))
         foot, phase = (x, height * rng.uniform(1.0, 1.1)), rng.uniform(0, math.tau)
-        other, view = draw_appearance(rng), choose(rng, VIEWS)
+        other, view = draw_appearance(rng, draw_colours(rng)), choose(rng, VIEWS)
         draw_person(image, other, view=view, phase=phase, foot=foot, unit=height)
 
 
 def expose(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """Return the picture as the camera records it: blur, colour cast, contrast, gamma and noise."""
+    """Return the picture as the camera records it: blur, colour cast, contrast, gamma and noise.
+
+    Brightness and cast differ a little from shot to shot, and brightness across the picture.
+    """
     radius = camera.blur * rng.uniform(0.5, 1.5) * image.height / 64
     pixels = np.asarray(image.filter(ImageFilter.GaussianBlur(radius)), dtype=np.float32) / 255
-    gain = np.array(camera.gain, dtype=np.float32) * rng.uniform(0.93, 1.07, size=3)
+    gain = np.array(camera.gain, dtype=np.float32) * rng.uniform(0.9, 1.1, size=3)
+    corners = Image.fromarray(rng.integers(90, 150, size=(2, 2), dtype=np.uint8))
+    light = np.asarray(corners.resize(image.size, Image.Resampling.BILINEAR), dtype=np.float32)
+    lit = pixels * gain * (light * _shadow(image.size, rng) / 120)[:, :, None]
     contrast, gamma = camera.contrast * rng.uniform(0.9, 1.1), camera.gamma * rng.uniform(0.9, 1.1)
-    pixels = ((pixels * gain - 0.45) * contrast + 0.45).clip(0, 1) ** gamma
-    noisy = pixels * 255 + rng.normal(0, camera.noise, size=pixels.shape)
+    toned = ((lit - 0.45) * contrast + 0.45).clip(0, 1) ** gamma
+    noisy = toned * 255 + rng.normal(0, camera.noise, size=toned.shape)
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+def _shadow(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return light (height x width, up to 1) that in half of all shots ends at a slanted edge."""
+    width, height = size
+    x, y = np.linspace(-0.5, 0.5, width), np.linspace(-1, 1, height)[:, None]
+    angle, offset, dark = rng.uniform(0, math.tau), rng.uniform(-0.4, 0.9), rng.uniform(0.45, 0.75)
+    depth = (x * math.cos(angle) + y * math.sin(angle) - offset) * 12
+    dark = dark if rng.random() < 0.5 else 1.0
+    return (1 - (1 - dark) * depth.clip(0, 1)).astype(np.float32)

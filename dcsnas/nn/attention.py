@@ -15,8 +15,9 @@ from dcsnas.nn.convolution import MaskedBatchNorm2d
 
 def logistic_noise(like: Tensor) -> Tensor:
     """Return Logistic(0, 1) draws shaped as ``like``: the difference of two Gumbel(0, 1) draws."""
-    uniform = torch.rand_like(like).clamp_(torch.finfo(like.dtype).tiny, 1 - 1e-7)
-    return torch.logit(uniform)
+    # drawn in at least float32: bfloat16 has 256 uniform values, of which zero would give -87
+    uniform = torch.rand_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
+    return torch.logit(uniform, eps=1e-7).to(like.dtype)
 
 
 def soft_mask(theta: Tensor, noise: Tensor | float, tau: float) -> Tensor:

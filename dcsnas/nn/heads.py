@@ -55,6 +55,6 @@ class PoolHead(nn.Module):
         self.pool = GlobalPool()
         self.linear = LinearAct(mid, c_out, activation=activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C_in, H, W] to [B, D]."""
-        return self.linear(self.pool(self.expand(x)))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map [B, C_in, H, W] to [B, D]; ``mask`` holds a supernet's expanded-width mask."""
+        return self.linear(self.pool(self.expand(x, mask)))

@@ -23,6 +23,7 @@ from dcsnas.spaces.units import (
     Unit,
 )
 
+Kernel = Literal[1, 3, 5, 7]  # odd, so that padding keeps the size
 Shortcut = Literal["prefix", "equal"]
 Size = tuple[int, int]
 
@@ -42,7 +43,7 @@ class Conv(Strict):
     op: Literal["conv"] = "conv"
     c_in: PositiveInt
     c_out: PositiveInt
-    kernel: PositiveInt
+    kernel: Kernel
     stride: PositiveInt
     activation: Activation
 
@@ -68,7 +69,7 @@ class Block(Strict):
     c_in: PositiveInt
     expansion: PositiveFloat
     c_out: PositiveInt
-    kernel: PositiveInt
+    kernel: Kernel
     stride: PositiveInt
     activation: Activation
     divisor: PositiveInt

@@ -134,10 +134,7 @@ def _slots(file: SpaceFile) -> Iterator[Slot]:
 
 def _decide(label: str, options: tuple[float, ...]) -> Any:
     """Return a decision, or the only option where there is nothing to choose."""
-    if len(options) > 1:
-        return Decision(label, options)
-    (only,) = options
-    return only
+    return options[0] if len(options) == 1 else Decision(label, options)
 
 
 def _slot(layer: type, arguments: dict[str, Any]) -> Slot:

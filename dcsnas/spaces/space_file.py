@@ -1,8 +1,16 @@
 """The YAML grammar of a search space: the rows of the papers' tables, validated strictly."""
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.layers import Shortcut
@@ -15,7 +23,7 @@ def expand_options(value: Any) -> tuple[float, ...]:
     A number is a single option, a list names its options, ``{min, max, step}`` is a range whose
     both ends are hit. Raises ValueError where the steps miss ``max`` or options repeat.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if _is_number(value):
         options = (value,)
     elif isinstance(value, dict):
         options = _range_options(value)
@@ -32,18 +40,19 @@ def expand_options(value: Any) -> tuple[float, ...]:
 
 def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
     if set(value) != {"min", "max", "step"}:
-        raise ValueError(f"a range has exactly the keys min, max, step; found {sorted(value)}")
+        found = ", ".join(map(str, value))
+        raise ValueError(f"a range has exactly the keys min, max, step; found {found}")
     low, high, step = value["min"], value["max"], value["step"]
     if not all(_is_number(x) for x in (low, high, step)) or step <= 0 or high < low:
         raise ValueError("a range needs numbers with step > 0 and max >= min")
     count = round((high - low) / step)
     if abs(low + count * step - high) > 1e-9:
         raise ValueError(f"steps of {step} from {low} never reach {high}; change max or step")
-    return tuple(low + index * step for index in range(count + 1))
+    return tuple(round(low + index * step, 9) for index in range(count + 1))
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]
@@ -61,7 +70,7 @@ class StemRow(Strict):
     """The first convolution."""
 
     width: PositiveInt
-    kernel: PositiveInt = 3
+    kernel: Literal[3, 5, 7] = 3
     stride: Literal[1, 2] = 2
 
 
@@ -133,19 +142,25 @@ class SpaceFile(Strict):
     ]
     head: Annotated[ConvHeadRow | PoolHeadRow, Field(discriminator="op")]
 
+    @field_validator("rows")
+    @classmethod
+    def _block_comes_first(cls, rows: list[Any]) -> list[Any]:
+        if rows[0].op == "attention":
+            raise ValueError("the first row must be a block, attention follows a stage")
+        return rows
+
     @model_validator(mode="after")
     def _strides_agree(self) -> "SpaceFile":
         natural = self.natural_stride
-        if self.output_stride not in (natural, natural // 2):
+        allowed, hint = [natural], ""
+        if self.last_strided_row is not None:
+            allowed.append(natural // 2)
+            hint = f", or {natural // 2} to run the last stride-2 row at stride 1"
+        if self.output_stride not in allowed:
             raise ValueError(
-                f"output_stride is {self.output_stride}, but the rows' strides multiply to "
-                f"{natural}; allowed: {natural}, or {natural // 2} to run the last stride-2 row "
-                "at stride 1"
+                f"output_stride is {self.output_stride}, but the strides of stem and rows multiply "
+                f"to {natural}; allowed: {natural}{hint}"
             )
-        if self.output_stride != natural and self.last_strided_row is None:
-            raise ValueError("output_stride can only be halved where a row has stride 2")
-        if self.rows[0].op == "attention":
-            raise ValueError("the first row must be a block, attention follows a stage")
         return self
 
     @property

@@ -1,0 +1,158 @@
+"""The configuration of every stage: what may stand in its YAML file, and the defaults.
+
+Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
+Learning rates are per step; shares and milestones are fractions of the run, so that a short run
+has the same schedule as a long one.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from dcsnas.config.strict import Strict
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = tuple[PositiveInt, PositiveInt]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class DataConfig(Strict):
+    """Where the images are and how they are loaded."""
+
+    root: Path
+    workers: NonNegativeInt = 2
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+
+
+class AugmentConfig(Strict):
+    """Random changes of the training images."""
+
+    pad: NonNegativeInt = 10
+    """Pixels added on each side before a random crop back to the input size."""
+    flip: Share = 0.5
+    erase: Share = 0.5
+    mixup: NonNegativeFloat = 0.0
+    """Beta parameter of mixup; 0 is off."""
+
+
+class BatchConfig(Strict):
+    """PK batches: P identities with K images each."""
+
+    identities: Annotated[int, Field(ge=2)] = 16
+    images: Annotated[int, Field(ge=2)] = 4
+
+
+class LossConfig(Strict):
+    """Equation 4: cross-entropy + triplet + eta * IBB."""
+
+    label_smoothing: Share = 0.1
+    margin: PositiveFloat | None = 0.3
+    """Triplet margin; null is the soft margin."""
+    eta: NonNegativeFloat = 0.1
+    eta_warmup: Share = 0.3
+    """Share of the run over which eta grows from 0."""
+    ib_size: Size = (16, 8)
+    """Rows and columns that the image is pooled to as the bound's input feature X."""
+
+
+class OptimizerConfig(Strict):
+    """Optimiser and learning-rate schedule."""
+
+    name: Literal["sgd", "adam", "adamw"] = "sgd"
+    lr: PositiveFloat = 0.035
+    momentum: Share = 0.9
+    weight_decay: NonNegativeFloat = 5e-4
+    schedule: Literal["steps", "cosine", "constant"] = "steps"
+    milestones: tuple[Share, ...] = (0.5, 0.8)
+    gamma: PositiveFloat = 0.1
+    warmup: Share = 0.0
+    """Share of the run over which the learning rate grows linearly from a hundredth."""
+
+
+class RunConfig(Strict):
+    """How a stage runs: seed, device, precision."""
+
+    seed: NonNegativeInt = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    gradient_clip: PositiveFloat | None = None
+
+
+class ObjectiveConfig(Strict):
+    """The latency term of the search (Equation 5): loss + latency_weight * E[latency] / reference.
+
+    The reference is the expected latency at the start of the search unless it is given, so that a
+    weight means the same on any device.
+    """
+
+    latency_weight: NonNegativeFloat = 0.1
+    reference_ms: PositiveFloat | None = None
+
+
+class ArchitectureConfig(Strict):
+    """Architecture and mask parameters: Adam on the second part of the split."""
+
+    lr: PositiveFloat = 0.03
+    weight_decay: NonNegativeFloat = 5e-4
+    warmup_epochs: NonNegativeInt = 0
+    """First epochs that train weights alone."""
+    temperature: PositiveFloat = 5.0
+    """Gumbel temperature at the start; falls exponentially to ``final_temperature``."""
+    final_temperature: PositiveFloat = 0.087
+    """5.0 * 0.956^90: what FBNet's factor per epoch reaches over its 90 epochs."""
+
+
+class SearchConfig(Strict):
+    """``dcsnas search``."""
+
+    space: str
+    table: Path
+    data: DataConfig
+    input: Size | None = None
+    """(height, width); the space's own unless given."""
+    strategy: Literal["fbnetv2", "darts"] = "fbnetv2"
+    epochs: PositiveInt = 300
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    batch: BatchConfig = BatchConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    weights: OptimizerConfig = OptimizerConfig()
+    architecture: ArchitectureConfig = ArchitectureConfig()
+    run: RunConfig = RunConfig()
+
+
+class PretrainConfig(Strict):
+    """``dcsnas pretrain``: classification on an image folder such as ImageNet."""
+
+    data: DataConfig
+    input: Size | None = None
+    """(height, width); the architecture file's unless given."""
+    epochs: PositiveInt = 350
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    label_smoothing: Share = 0.1
+    augment: AugmentConfig = AugmentConfig(pad=4, erase=0.0)
+    optimizer: OptimizerConfig = OptimizerConfig(
+        lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
+    )
+    run: RunConfig = RunConfig()
+
+
+class RetrainConfig(Strict):
+    """``dcsnas retrain``: person re-identification on a Market-1501 layout."""
+
+    data: DataConfig
+    input: Size | None = None
+    """(height, width); the architecture file's unless given."""
+    epochs: PositiveInt = 400
+    classifier_epochs: NonNegativeInt = 10
+    """First epochs that train neck and classifier alone."""
+    batch: BatchConfig = BatchConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4)
+    run: RunConfig = RunConfig()

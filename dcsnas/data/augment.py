@@ -1,0 +1,101 @@
+"""Augmentation of whole batches: uint8 images in, normalised float32 images out.
+
+Random draws come from torch's global generator, which ``seed_everything`` seeds.
+Legend: B images, H height, W width.
+"""
+
+from typing import NamedTuple
+
+import kornia.augmentation as kornia
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class Normalize(nn.Module):
+    """Images uint8 [B,3,H,W] to float32 [B,3,H,W] with ``mean`` and ``std`` of values in [0, 1].
+
+    Raises TypeError for float images, which were normalised before.
+    """
+
+    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+        super().__init__()
+        center, spread = (torch.tensor(value).view(3, 1, 1) for value in (mean, std))
+        self.scale: Tensor
+        self.shift: Tensor
+        self.register_buffer("scale", 1 / (255 * spread), persistent=False)
+        self.register_buffer("shift", -center / spread, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return (images / 255 - mean) / std."""
+        return self.standardize_(_float(images))
+
+    def standardize_(self, images: Tensor) -> Tensor:
+        """Normalise float images of values in [0, 255] in place."""
+        return images.mul_(self.scale).add_(self.shift)
+
+
+class Augment(nn.Module):
+    """Flip, pad and crop, normalise, erase: uint8 [B,3,H,W] to float32 [B,3,H,W].
+
+    ``size`` = (H, W); ``pad`` pixels of black on each side before a random crop back to ``size``;
+    ``flip`` and ``erase`` are probabilities. Erasing comes after normalisation and fills with 0,
+    which is the mean colour; its area is 2-40 % of the image, its aspect ratio 0.3-3.33.
+
+    Source: Zhong et al., "Random Erasing Data Augmentation", AAAI 2020 (areas and ratios); Luo et
+    al., "Bag of Tricks", CVPRW 2019 (pad 10, flip 0.5, erase 0.5).
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        *,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        pad: int = 0,
+        flip: float = 0.0,
+        erase: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.flip = kornia.RandomHorizontalFlip(p=flip)
+        self.crop = kornia.RandomCrop(size, padding=pad) if pad else nn.Identity()
+        self.normalize = Normalize(mean, std)
+        self.erase = kornia.RandomErasing(p=erase, scale=(0.02, 0.4), ratio=(0.3, 3.33), value=0.0)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the augmented, normalised batch."""
+        cropped = self.crop(self.flip(_float(images)))
+        return self.erase(self.normalize.standardize_(cropped))
+
+
+class Mixed(NamedTuple):
+    """Mixed images, the labels of both originals, and the weight of the first."""
+
+    images: Tensor
+    labels: Tensor
+    partners: Tensor
+    weight: float
+
+
+def mixup(
+    images: Tensor, labels: Tensor, *, alpha: float, generator: torch.Generator | None = None
+) -> Mixed:
+    """Blend each image [B,3,H,W] with another of the batch, by one weight from Beta(alpha, alpha).
+
+    The loss to take is ``weight * loss(labels) + (1 - weight) * loss(partners)``. Without a
+    generator the draw is torch's global one.
+
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    """
+    # torch's Beta takes no generator, so a seed drawn from it goes to NumPy's
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    weight = float(np.random.default_rng(seed).beta(alpha, alpha))
+    order = torch.randperm(len(images), generator=generator).to(images.device)
+    blended = torch.lerp(images[order], images, weight)
+    return Mixed(blended, labels, labels[order], weight)
+
+
+def _float(images: Tensor) -> Tensor:
+    if images.dtype != torch.uint8:
+        raise TypeError(f"expected uint8 images, not {images.dtype}: normalised before?")
+    return images.float()

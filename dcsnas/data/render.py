@@ -1,0 +1,296 @@
+"""Whole data sets of drawn pedestrians: Re-ID in the Market-1501 layout, and an image folder.
+
+Every picture has its own random stream, derived from (seed, what it shows, camera, shot), so the
+order of rendering does not matter and the same settings give the same bytes with the same
+versions of Pillow and NumPy.
+"""
+
+import io
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_json
+from dcsnas.data.appearance import Appearance, choose, draw_appearance, draw_colours
+from dcsnas.data.figure import VIEWS, draw_person
+from dcsnas.data.scene import (
+    OCCLUDERS,
+    Camera,
+    draw_camera,
+    draw_occluder,
+    draw_place,
+    expose,
+)
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+CLASS_PATTERNS = ("plain", "rings", "bars", "checks", "dots", "diagonal")
+CLASS_LOWERS = ("trousers", "shorts", "skirt")
+
+SUPERSAMPLING = 3
+LOOK_ALIKES = 10  # people who share all colours
+PREFERRED_VIEW = 0.55  # share of shots in the camera's main view
+_CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
+
+
+@dataclass(frozen=True)
+class ReidSettings:
+    """Size and seed of a rendered Re-ID data set; ``images_per_camera`` counts per identity.
+
+    One of the images of each test identity in each camera is its query, the others are gallery.
+    Raises UserError where a number is out of range.
+    """
+
+    train_identities: int = 200
+    test_identities: int = 100
+    cameras: int = 4
+    images_per_camera: int = 3
+    distractors: int = 240
+    junk: int = 80
+    seed: int = 0
+    height: int = 64
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        _check_range("train_identities", self.train_identities, 1, 5000)
+        _check_range("test_identities", self.test_identities, 1, 4999)
+        _check_range("cameras", self.cameras, 2, 9)
+        _check_range("images_per_camera", self.images_per_camera, 2, 1000)
+        _check_range("distractors", self.distractors, 0, 9999)
+        _check_range("junk", self.junk, 0, 9999)
+        _check_picture(self.seed, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class ClassSettings:
+    """Size and seed of a rendered classification set; raises UserError out of range."""
+
+    train_per_class: int = 100
+    val_per_class: int = 20
+    cameras: int = 4
+    seed: int = 0
+    height: int = 64
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        _check_range("train_per_class", self.train_per_class, 1, 100_000)
+        _check_range("val_per_class", self.val_per_class, 1, 100_000)
+        _check_range("cameras", self.cameras, 1, 9)
+        _check_picture(self.seed, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """A picture to take: its file below the root, its subject (None: nobody) and its stream."""
+
+    file: str
+    look: Appearance | None
+    camera: Camera
+    rng: np.random.Generator
+    cropped: bool = False
+
+
+def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None = None) -> None:
+    """Render a Re-ID data set in the Market-1501 layout to ``root``, which must be absent or empty.
+
+    Training identities come first, test identities follow. ``bounding_box_test`` also holds
+    distractors (0000: strangers and detections of nobody) and junk (-1: badly cropped people).
+    ``dataset.json`` states settings and counts. Raises UserError where ``root`` is not empty.
+    """
+    first_test = settings.train_identities + 1
+    people = settings.train_identities + settings.test_identities
+    shots = [
+        *_people_shots(settings, range(1, first_test)),
+        *_people_shots(settings, range(first_test, people + 1), test=True),
+        *_distractor_shots(settings),
+        *_junk_shots(settings, range(first_test, people + 1)),
+    ]
+    description = {"generator": "dcsnas data render", "kind": "reid", "settings": asdict(settings)}
+    _render(root, shots, (settings.height, settings.width), description, progress)
+
+
+def render_classes(
+    root: Path, settings: ClassSettings, *, progress: Progress | None = None
+) -> None:
+    """Render an image folder ``root/train|val/<class>/*.jpg``; ``root`` must be absent or empty.
+
+    A class is the pattern of the upper garment with the kind of the lower one, so that shape and
+    texture tell it and colour does not; nobody appears twice. Raises UserError where ``root`` is
+    not empty.
+    """
+    seed, shots = settings.seed, []
+    cameras = [_camera(seed, index) for index in range(settings.cameras)]
+    splits = {"train": settings.train_per_class, "val": settings.val_per_class}
+    for part, (split, count) in enumerate(splits.items()):
+        for number, (pattern, lower) in enumerate(_classes()):
+            for index in range(count):
+                rng = _stream(seed, _CLASS, part, number, index)
+                look = draw_appearance(rng, draw_colours(rng), upper_pattern=pattern, lower=lower)
+                file = f"{split}/{pattern}-{lower}/{index:06d}.jpg"
+                shots.append(_Shot(file, look, cameras[index % len(cameras)], rng))
+    description = {
+        "generator": "dcsnas data render",
+        "kind": "classes",
+        "settings": asdict(settings),
+        "classes": [f"{pattern}-{lower}" for pattern, lower in _classes()],
+    }
+    _render(root, shots, (settings.height, settings.width), description, progress)
+
+
+def person(seed: int, identity: int) -> Appearance:
+    """Return the appearance of ``identity`` in the Re-ID data set of ``seed``."""
+    colours = draw_colours(_stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
+    return draw_appearance(_stream(seed, _PERSON, identity), colours)
+
+
+def photograph(
+    look: Appearance | None,
+    camera: Camera,
+    rng: np.random.Generator,
+    *,
+    height: int,
+    width: int,
+    cropped: bool = False,
+) -> Image.Image:
+    """Return a picture (RGB, ``height`` x ``width`` pixels) of a person, or of the place alone.
+
+    ``cropped`` gives a bad detection: too near, and cut off by the frame.
+    """
+    size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
+    image = draw_place(camera, rng, size)
+    view = camera.view if rng.random() < PREFERRED_VIEW else choose(rng, VIEWS)
+    phase = float(rng.uniform(0, math.tau))
+    scale, right, down = rng.uniform(0.74, 1.0), rng.uniform(-0.12, 0.12), rng.uniform(0.92, 1.02)
+    if cropped:
+        scale, right, down = rng.uniform(1.6, 2.6), rng.uniform(-0.6, 0.6), rng.uniform(0.8, 2.4)
+    if look is not None:
+        foot = (size[0] * (0.5 + right), size[1] * down)
+        draw_person(image, look, view=view, phase=phase, foot=foot, unit=size[1] * scale)
+    if rng.random() < camera.occlusion:
+        draw_occluder(image, choose(rng, OCCLUDERS), rng)
+    return expose(image.reduce(SUPERSAMPLING), camera, rng)
+
+
+def _people_shots(
+    settings: ReidSettings, identities: range, *, test: bool = False
+) -> Iterator[_Shot]:
+    for identity in identities:
+        look = person(settings.seed, identity)
+        for index in range(settings.cameras):
+            camera = _camera(settings.seed, index)
+            for shot in range(settings.images_per_camera):
+                folder = (QUERY if shot == 0 else GALLERY) if test else TRAIN
+                name = _name(f"{identity:04d}", index, shot, box=0 if folder == QUERY else 1)
+                rng = _stream(settings.seed, _SHOT, identity, index, shot)
+                yield _Shot(f"{folder}/{name}", look, camera, rng)
+
+
+def _distractor_shots(settings: ReidSettings) -> Iterator[_Shot]:
+    """Yield strangers (even numbers) and detections of nobody (odd numbers)."""
+    for number in range(settings.distractors):
+        index = number // 2 % settings.cameras
+        rng = _stream(settings.seed, _DISTRACTOR, number)
+        look = draw_appearance(rng, draw_colours(rng)) if number % 2 == 0 else None
+        file = f"{GALLERY}/{_name('0000', index, number, box=1)}"
+        yield _Shot(file, look, _camera(settings.seed, index), rng)
+
+
+def _junk_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
+    for number in range(settings.junk):
+        index = number % settings.cameras
+        rng = _stream(settings.seed, _JUNK, number)
+        look = person(settings.seed, int(rng.integers(identities.start, identities.stop)))
+        file = f"{GALLERY}/{_name('-1', index, number, box=1)}"
+        yield _Shot(file, look, _camera(settings.seed, index), rng, cropped=True)
+
+
+def _name(pid: str, camera: int, number: int, *, box: int) -> str:
+    """Return a Market-1501 file name: identity, camera, sequence, frame, box."""
+    return f"{pid}_c{camera + 1}s1_{51 + 25 * number:06d}_{box:02d}.jpg"
+
+
+def _classes() -> list[tuple[str, str]]:
+    return [(pattern, lower) for pattern in CLASS_PATTERNS for lower in CLASS_LOWERS]
+
+
+@cache
+def _camera(seed: int, index: int) -> Camera:
+    return draw_camera(_stream(seed, _CAMERA, index), index)
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng((seed, *key))
+
+
+def _render(
+    root: Path,
+    shots: list[_Shot],
+    size: tuple[int, int],
+    description: dict[str, object],
+    progress: Progress | None,
+) -> None:
+    counts: dict[str, int] = {}
+    with _new_folder(root) as folder:
+        for done, shot in enumerate(shots, start=1):
+            picture = photograph(
+                shot.look,
+                shot.camera,
+                shot.rng,
+                height=size[0],
+                width=size[1],
+                cropped=shot.cropped,
+            )
+            path = folder / shot.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_jpeg(picture, int(shot.rng.integers(70, 96))))
+            part = str(Path(shot.file).parent)
+            counts[part] = counts.get(part, 0) + 1
+            if progress is not None:
+                progress(done, len(shots))
+        write_json(folder / "dataset.json", {**description, "images": counts})
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _new_folder(root: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``root`` that becomes ``root`` only if the block succeeds."""
+    root = root.resolve()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(
+            f"{root}: exists and is not an empty folder; rendering never overwrites: "
+            "give another path, or remove it yourself"
+        )
+    partial = root.with_name(f"{root.name}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_range(key: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{key}: {value} given; allowed: {low} to {high}")
+
+
+def _check_picture(seed: int, height: int, width: int) -> None:
+    _check_range("seed", seed, 0, 2**63 - 1)
+    _check_range("height", height, 16, 1024)
+    _check_range("width", width, 16, 1024)

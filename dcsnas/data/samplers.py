@@ -1,0 +1,139 @@
+"""The order of training images, a function of (seed, epoch) alone, shared out among processes.
+
+Lightning calls ``set_epoch`` on ``loader.sampler`` and on ``loader.batch_sampler.sampler``; both
+samplers here are reached by it. Resuming at epoch e therefore gives the same batches as running
+up to it. Lightning must not wrap them again: ``Trainer(use_distributed_sampler=False)``.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from dcsnas.config.errors import UserError
+
+
+class EpochShuffle(Sampler[int]):
+    """All indices below ``size``, shuffled anew each epoch; each process gets an equal share.
+
+    The shuffled order is filled up from its own start until ``world_size`` divides it.
+    """
+
+    def __init__(self, size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.size = size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.size / self.world_size)
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        order = np.resize(order, len(self) * self.world_size)
+        yield from order[self.rank :: self.world_size].tolist()
+
+
+class PKSampler(Sampler[list[int]]):
+    """Batches of P different identities with K images each, for losses that compare within a batch.
+
+    In an epoch an identity with n images gets round(n / K) places in batches, but at least one and
+    at most one per batch. Its images are shuffled and dealt to these places in turn, so an image
+    repeats within a place only if n < K. The places are dealt to batches at random, an identity's
+    chance growing with the places it has left; those that fill no batch (fewer than P for each
+    process, chosen at random) wait for another epoch. With several processes each takes every
+    ``world_size``-th batch.
+
+    Source: Hermans et al., "In Defense of the Triplet Loss", 2017, section 2 (PK batches).
+    Raises UserError where there are fewer than P identities, or fewer batches than processes.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[int],
+        *,
+        identities_per_batch: int,
+        images_per_identity: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        order = np.argsort(labels, kind="stable")
+        _, starts = np.unique(np.asarray(labels)[order], return_index=True)
+        self._images = np.split(order, starts[1:])  # one array of image indices per identity
+        if identities_per_batch > len(self._images):
+            raise UserError(
+                f"batch.identities is {identities_per_batch}, but the training images show"
+                f" {len(self._images)} identities; set it to at most {len(self._images)}"
+            )
+        self.identities_per_batch = identities_per_batch
+        self.images_per_identity = images_per_identity
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        counts = np.array([len(images) for images in self._images])
+        places = np.maximum(np.floor(counts / images_per_identity + 0.5).astype(int), 1)
+        batches = _most_batches(places, identities_per_batch)
+        self._batches = batches - batches % world_size
+        self._places = np.minimum(places, self._batches)
+        if self._batches == 0:
+            raise UserError(
+                f"an epoch has {batches} batches of {identities_per_batch} identities, too few for"
+                f" {world_size} processes; lower batch.identities or use fewer devices"
+            )
+
+    @property
+    def sampler(self) -> "PKSampler":
+        """The object whose ``set_epoch`` Lightning calls: this one."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the batches of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._batches // self.world_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        images = [rng.permutation(indices) for indices in self._images]
+        used = np.zeros(len(images), dtype=int)
+        for batch, identities in enumerate(self._draw_identities(rng)):
+            if batch % self.world_size == self.rank:
+                yield [
+                    int(images[i][place % len(images[i])])
+                    for i in identities
+                    for place in range(used[i], used[i] + self.images_per_identity)
+                ]
+            used[identities] += self.images_per_identity
+
+    def _draw_identities(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yield the identities of each batch of the epoch, for all processes together."""
+        left = self._places.copy()
+        owners = np.repeat(np.arange(len(left)), left)
+        surplus = len(owners) - self._batches * self.identities_per_batch
+        np.subtract.at(left, rng.permutation(owners)[:surplus], 1)
+        for batches_left in range(self._batches, 0, -1):
+            # the P first in a race of exponential clocks are a draw weighted by the places left;
+            # an identity with as many places left as there are batches must be in all of them
+            with np.errstate(divide="ignore"):
+                clocks = rng.exponential(size=len(left)) / left
+            clocks[left == batches_left] = -1
+            identities = np.argsort(clocks)[: self.identities_per_batch]
+            left[identities] -= 1
+            yield identities
+
+
+def _most_batches(places: np.ndarray, identities_per_batch: int) -> int:
+    """Return how many batches can be filled when an identity is in each of them at most once."""
+    batches = int(places.sum()) // identities_per_batch
+    while np.minimum(places, batches).sum() < batches * identities_per_batch:
+        batches -= 1
+    return batches

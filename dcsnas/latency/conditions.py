@@ -1,0 +1,141 @@
+"""Conditions: everything that must agree before a measured time means anything elsewhere."""
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from pydantic import ConfigDict, PositiveInt
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.strict import Strict
+from dcsnas.latency.allocator import current_allocator
+from dcsnas.spaces.layers import Size
+
+Device = Literal["cpu", "cuda"]
+Backend = Literal["eager"]
+Statistic = Literal["p10", "p50"]
+DType = Literal["float32", "bfloat16", "float16"]
+MemoryFormat = Literal["contiguous", "channels_last"]
+M = TypeVar("M", bound=Strict)
+
+
+class Recorded(Strict):
+    """Base of what a latency table records: its docstrings and fields make the JSON schema."""
+
+    model_config = ConfigDict(
+        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class Conditions(Recorded):
+    """Where and how a time was measured."""
+
+    device: Device
+    """Kind of device."""
+    device_name: str
+    """CPU model with its instruction set, or GPU name."""
+    driver: str | None
+    """NVIDIA driver; null on a CPU."""
+    torch: str
+    """Version of torch."""
+    cuda: str | None
+    """Versions of CUDA and cuDNN that torch was built for; null on a CPU."""
+    backend: Backend
+    """How a unit is run: eager = a plain call of the torch module."""
+    threads: PositiveInt
+    """Threads within an operator."""
+    allocator: str
+    """Memory allocator of the host process, with its settings."""
+    dtype: DType
+    """Type of weights and activations."""
+    memory_format: MemoryFormat
+    """Layout of weights and activations: contiguous (NCHW) or channels_last (NHWC)."""
+    batch: PositiveInt
+    """Images at a time."""
+    input: tuple[PositiveInt, PositiveInt]
+    """Height and width of the images."""
+    statistic: Statistic
+    """Percentile of the kept samples that predictions use."""
+
+
+class Difference(NamedTuple):
+    """One field in which two models disagree."""
+
+    field: str
+    first: Any
+    second: Any
+
+
+def differences(first: M, second: M) -> list[Difference]:
+    """Return the fields that differ between two conditions (or settings), in their order."""
+    names = type(first).model_fields
+    found = [Difference(name, getattr(first, name), getattr(second, name)) for name in names]
+    return [difference for difference in found if difference.first != difference.second]
+
+
+def refuse_differences(source: Path | str, found: M, here: M, *, advice: str) -> None:
+    """Raise UserError that names every field in which ``found`` in ``source`` is not ``here``."""
+    if differing := differences(found, here):
+        lines = [f"  {d.field}: {d.first!r} in the file, {d.second!r} here" for d in differing]
+        raise UserError("\n".join([f"{source}: measured otherwise:", *lines, advice]))
+
+
+def current_conditions(
+    size: Size,
+    batch: int,
+    *,
+    device: Device = "cpu",
+    backend: Backend = "eager",
+    threads: int = 1,
+    dtype: DType = "float32",
+    memory_format: MemoryFormat = "contiguous",
+    statistic: Statistic = "p10",
+) -> Conditions:
+    """Return the conditions of measuring here, now, at (height, width) ``size``.
+
+    Raises UserError where CUDA is asked for and this torch sees no CUDA device.
+    """
+    on_cuda = device == "cuda"
+    if on_cuda and not torch.cuda.is_available():
+        raise UserError(
+            f"device cuda: torch {torch.__version__} sees no CUDA device here; use device cpu, "
+            "or check that nvidia-smi lists a GPU and that torch is a CUDA build"
+        )
+    return Conditions(
+        device=device,
+        device_name=torch.cuda.get_device_name() if on_cuda else cpu_name(),
+        driver=_nvidia_driver() if on_cuda else None,
+        torch=torch.__version__,
+        cuda=f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_cuda else None,
+        backend=backend,
+        threads=threads,
+        allocator=current_allocator(),
+        dtype=dtype,
+        memory_format=memory_format,
+        batch=batch,
+        input=size,
+        statistic=statistic,
+    )
+
+
+def cpu_name() -> str:
+    """Return the CPU's model, with family and instruction set where its name says too little."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    fields = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    # virtual machines shorten the name ("AMD EPYC"); the numbers tell the generations apart
+    shown = [key for key in ("cpu family", "model", "CPU part") if key in fields]
+    details = [f"{key} {fields[key]}" for key in shown]
+    return f"{name} ({', '.join([*details, torch.backends.cpu.get_cpu_capability()])})"
+
+
+def _nvidia_driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return answer.stdout.splitlines()[0].strip()

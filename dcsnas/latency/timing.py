@@ -1,0 +1,98 @@
+"""Stopwatches: one sample of the time that one run takes.
+
+A ``Stopwatch`` is all that the rest of the package knows about clocks, so tests give it fakes.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+
+from dcsnas.latency.conditions import Conditions
+
+Run = Callable[[], object]
+
+_MAX_REPEATS = 10_000
+
+
+class Sample(NamedTuple):
+    """One reading: milliseconds per run, and whether nothing interrupted it."""
+
+    ms: float
+    kept: bool
+
+
+class Stopwatch(Protocol):
+    """Times ``repeats`` consecutive runs as one sample."""
+
+    def sample(self, run: Run, repeats: int) -> Sample:
+        """Return the mean time of one of ``repeats`` runs."""
+        ...
+
+
+@dataclass(frozen=True)
+class CpuStopwatch:
+    """Wall time; on one thread, a sample is kept only if the thread was not preempted.
+
+    A thread that ran all the time has used as much processor time as went by: a sample is kept
+    when wall <= 1.05 * processor time + 3 us (the clocks' own cost). One that is not kept reads
+    its processor time, the better guess where a busy machine leaves nothing to keep. With more
+    threads the two cannot be compared, and every sample is kept.
+    """
+
+    threads: int
+    wall_ns: Callable[[], int] = time.perf_counter_ns
+    thread_ns: Callable[[], int] = time.thread_time_ns
+
+    def sample(self, run: Run, repeats: int) -> Sample:
+        """Return the mean time of one of ``repeats`` runs."""
+        wall_start, thread_start = self.wall_ns(), self.thread_ns()
+        for _ in range(repeats):
+            run()
+        thread_ns = self.thread_ns() - thread_start
+        wall_ns = self.wall_ns() - wall_start
+        if self.threads > 1 or wall_ns <= 1.05 * thread_ns + 3000:
+            return Sample(wall_ns / repeats / 1e6, True)
+        return Sample(thread_ns / repeats / 1e6, False)
+
+
+@dataclass(frozen=True)
+class CudaStopwatch:
+    """Time between two CUDA events on the current stream.
+
+    The device is idle at the first event, so that at small batches this is the time to launch the
+    kernels, which is what an eager network waits for as well.
+    """
+
+    def sample(self, run: Run, repeats: int) -> Sample:
+        """Return the mean time of one of ``repeats`` runs between the events."""
+        start = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        torch.cuda.synchronize()
+        start.record()
+        for _ in range(repeats):
+            run()
+        end.record()
+        end.synchronize()
+        return Sample(start.elapsed_time(end) / repeats, True)
+
+
+def stopwatch_for(conditions: Conditions) -> Stopwatch:
+    """Return the stopwatch of the device in ``conditions``."""
+    return CudaStopwatch() if conditions.device == "cuda" else CpuStopwatch(conditions.threads)
+
+
+def calibrate_repeats(
+    stopwatch: Stopwatch, run: Run, *, min_sample_ms: float, warmup_runs: int
+) -> int:
+    """Warm ``run`` up and return how many repeats make a sample last ``min_sample_ms``.
+
+    Warming up per shape is also what lets cuDNN choose its kernels before the first sample.
+    """
+    for _ in range(warmup_runs):
+        run()
+    once_ms = min(stopwatch.sample(run, 1).ms for _ in range(3))
+    return min(_MAX_REPEATS, max(1, math.ceil(min_sample_ms / max(once_ms, 1e-6))))

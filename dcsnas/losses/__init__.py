@@ -1,0 +1,1 @@
+"""Training losses on plain tensors: batch-hard triplet and the information bottleneck."""

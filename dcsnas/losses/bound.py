@@ -1,0 +1,150 @@
+"""The information bound during training: centroids and Q fixed for an epoch, renewed at its end.
+
+Source: DCS-Attention 2025, Section 3.3, Algorithm 1 and Equation 10.
+Legend: B images, C identities, D feature size, X input size.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dcsnas.losses.information import information_bound, soft_assignment
+
+
+def input_features(images: Tensor, size: tuple[int, int] = (16, 8)) -> Tensor:
+    """Return the input feature X of a batch of images: average-pooled to ``size`` and flattened.
+
+    Args:
+        images: [B, 3, H, W], as the network sees them.
+        size: Rows and columns after pooling. Nearest-centroid distances between whole images live
+            in the low frequencies, so a small map is enough and keeps the centroids small.
+
+    Returns:
+        [B, 3 * rows * columns].
+
+    """
+    return F.adaptive_avg_pool2d(images, size).flatten(1)
+
+
+class InformationBound(nn.Module):
+    """IBB as a training loss, with the state that Algorithm 1 renews at the end of every epoch.
+
+    Use, per epoch: ``begin_epoch()``; per batch ``forward`` (the loss) and ``observe``;
+    ``end_epoch()``. What is in force when:
+
+    ===== =================================== ==================================== =======
+    epoch centroids                           Q                                    ready
+    ===== =================================== ==================================== =======
+    1     none                                none                                 False
+    2     class means over epoch 1            none                                 False
+    3     class means over epoch 2            assignments of epoch 2, made under   True
+                                              the centroids of epoch 1
+    n     class means over epoch n - 1        assignments of epoch n - 1, made     True
+                                              under the centroids of epoch n - 2
+    ===== =================================== ==================================== =======
+
+    Q is summed up while the epoch runs, under the centroids then in force; the first epoch has
+    none, so Q appears one epoch after the centroids, and ``forward`` is zero until both exist.
+    A class that an epoch never shows keeps its centroid and its row of Q. A cluster that had no
+    centroid while Q was summed gets the uniform share 1/C in every row (the bound holds for any Q).
+
+    All state is in buffers, so a checkpoint carries it, also from the middle of an epoch: going on
+    there is exact, and an epoch that is repeated from its start is not counted twice because
+    ``begin_epoch`` clears the running sums. Data-parallel replicas stay equal if each of them
+    observes the gathered batch.
+
+    Args:
+        num_classes: C, identities in the training set.
+        feature_dim: D.
+        input_dim: X, such as 3 * 16 * 8 for the default of input_features.
+
+    """
+
+    ready: Tensor
+    has_centroids: Tensor
+    feature_centroids: Tensor
+    input_centroids: Tensor
+    q: Tensor
+    feature_sums: Tensor
+    input_sums: Tensor
+    assignment_sums: Tensor
+    counts: Tensor
+
+    def __init__(self, num_classes: int, feature_dim: int, *, input_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("ready", torch.tensor(False))
+        self.register_buffer("has_centroids", torch.tensor(False))
+        self.register_buffer("feature_centroids", torch.zeros(num_classes, feature_dim))
+        self.register_buffer("input_centroids", torch.zeros(num_classes, input_dim))
+        self.register_buffer("q", torch.zeros(num_classes, num_classes))
+        self.register_buffer("feature_sums", torch.zeros(num_classes, feature_dim))
+        self.register_buffer("input_sums", torch.zeros(num_classes, input_dim))
+        self.register_buffer("assignment_sums", torch.zeros(num_classes, num_classes))
+        self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.long))
+
+    def forward(self, features: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the IBB of a batch in nats, under the epoch's fixed centroids and Q.
+
+        Before ``ready`` (the first two epochs) it is a zero without gradient, so that adding it to
+        a loss has no effect. The inputs X are data: no gradient flows into them.
+
+        Args:
+            features: [B, D].
+            inputs: [B, X].
+            labels: [B], integers in 0..C-1.
+
+        """
+        if not self.ready:
+            return self.q.new_zeros(())
+        with torch.autocast(features.device.type, enabled=False):
+            phi_f = soft_assignment(features.to(self.q.dtype), self.feature_centroids)
+            phi_x = soft_assignment(inputs.detach().to(self.q.dtype), self.input_centroids)
+            return information_bound(phi_f, phi_x, labels, self.q)
+
+    @torch.no_grad()
+    def observe(self, features: Tensor, inputs: Tensor, labels: Tensor) -> None:
+        """Add a batch (shapes as in forward) to the sums behind the next epoch's fixed values."""
+        features, inputs = features.to(self.q.dtype), inputs.to(self.q.dtype)
+        self.feature_sums.index_add_(0, labels, features)
+        self.input_sums.index_add_(0, labels, inputs)
+        self.counts.index_add_(0, labels, torch.ones_like(labels))
+        if self.has_centroids:
+            with torch.autocast(features.device.type, enabled=False):
+                phi_f = soft_assignment(features, self.feature_centroids)
+            self.assignment_sums.index_add_(0, labels, phi_f)
+
+    @torch.no_grad()
+    def begin_epoch(self) -> None:
+        """Clear the running sums; call it when an epoch starts from its first batch."""
+        for sums in (self.feature_sums, self.input_sums, self.assignment_sums, self.counts):
+            sums.zero_()
+
+    @torch.no_grad()
+    def end_epoch(self) -> None:
+        """Make centroids and Q for the next epoch from the observed batches; clear the sums.
+
+        Without any observed batch nothing changes.
+        """
+        seen = (self.counts > 0)[:, None]
+        if not seen.any():
+            return
+        images = self.counts.clamp(min=1)[:, None]
+        if self.has_centroids:
+            self._renew_q(seen, images)
+            self.ready.fill_(True)
+        self.feature_centroids.copy_(
+            torch.where(seen, self.feature_sums / images, self.feature_centroids)
+        )
+        self.input_centroids.copy_(
+            torch.where(seen, self.input_sums / images, self.input_centroids)
+        )
+        self.has_centroids.fill_(True)
+        self.begin_epoch()
+
+    def _renew_q(self, seen: Tensor, images: Tensor) -> None:
+        uniform = 1.0 / len(self.q)
+        before = self.q if self.ready else torch.full_like(self.q, uniform)
+        q = torch.where(seen, self.assignment_sums / images, before)
+        had_centroid = (self.feature_centroids != 0).any(dim=1)
+        q = q.where(had_centroid, uniform)
+        self.q.copy_(q / q.sum(dim=1, keepdim=True))

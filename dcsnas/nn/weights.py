@@ -1,0 +1,76 @@
+"""Weights on disk: safetensors with the architecture in the header, so that a file is complete."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import replacing
+from dcsnas.config.strict import Strict, validate
+from dcsnas.spaces.architecture import ArchitectureFile
+
+
+class WeightsHeader(Strict):
+    """What a weights file says about itself."""
+
+    stage: str
+    """``pretrain``, ``retrain`` or ``search``."""
+    architecture: ArchitectureFile | None
+    """None for a supernet, which is a whole space."""
+    num_classes: int
+    input: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def save_weights(path: Path, state: Mapping[str, Tensor], header: WeightsHeader) -> None:
+    """Write a module's state and ``header`` to ``path`` atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"dcsnas": header.model_dump_json()})
+
+
+def read_header(path: Path) -> WeightsHeader:
+    """Return the header of a weights file; raises UserError where it is none of ours."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the .safetensors file of a run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    if "dcsnas" not in metadata:
+        raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
+    return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a weights file."""
+    read_header(path)
+    return load_file(path)
+
+
+def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFile) -> None:
+    """Load a file's weights into ``module``, built from ``architecture``.
+
+    Raises UserError where the file belongs to another network.
+    """
+    check_same_network(path, read_header(path), architecture)
+    module.load_state_dict(load_file(path))
+
+
+def check_same_network(path: Path, header: WeightsHeader, wanted: ArchitectureFile) -> None:
+    """Raise UserError unless ``header`` is of the network ``wanted``."""
+    found = header.architecture
+    if found is None:
+        raise UserError(f"{path}: holds a supernet, not one network; use it with retrain --inherit")
+    if found.network.digest != wanted.network.digest:
+        raise UserError(
+            f"{path}: holds weights of another architecture ({found.network.digest}, "
+            f"{found.params:,} parameters) than the one given ({wanted.network.digest}, "
+            f"{wanted.params:,} parameters); use the architecture.yaml that lay beside its run"
+        )

@@ -1,0 +1,57 @@
+"""The derive stage: a search's run folder in, architecture.yaml out."""
+
+import json
+from pathlib import Path
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml
+from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
+from dcsnas.spaces.space import Choice, SearchSpace
+
+Probabilities = dict[str, list[float]]
+
+
+def read_probabilities(run: Path) -> list[dict]:
+    """Return the lines of a search's ``probabilities.jsonl``, the initial state first."""
+    path = run / "probabilities.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the run folder of dcsnas search")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, float]:
+    """Return the choice of the most probable option of every decision; the smaller one of ties."""
+    choice = {}
+    for decision in space.decisions:
+        p = probabilities[decision.label]
+        choice[decision.label] = decision.options[max(range(len(p)), key=p.__getitem__)]
+    return choice
+
+
+def derive(run: Path) -> ArchitectureFile:
+    """Return the most probable architecture of a finished or running search."""
+    space = SearchSpace.load(run / "space.yaml")
+    table = load_table(run / "table.json", expected=None)
+    config = read_yaml(run / "config.yaml")
+    choice = most_probable(space, read_probabilities(run)[-1])
+    return architecture_of(space, choice, table=table, seed=config["run"]["seed"])
+
+
+def architecture_of(
+    space: SearchSpace, choice: Choice, *, table: LatencyTable, seed: int
+) -> ArchitectureFile:
+    """Return the network of ``choice`` with its costs and predicted latency."""
+    size = table.file.conditions.input
+    network = space.architecture(choice)
+    provenance = Provenance(
+        space=space.name,
+        space_digest=space.digest,
+        choice=dict(choice),
+        seed=seed,
+        table=Path(table.source).name,
+        table_digest=table.digest,
+        predicted_latency_ms=predict_ms(table, network.layers, size),
+    )
+    return describe(network, size, provenance)

@@ -1,0 +1,59 @@
+"""One draw per decision and step, shared by every layer that the decision touches.
+
+NNI's own policy draws Gumbel noise once per module and once more in every forward, so that two
+layers with the same label work with different widths. Here ``resample``, which NNI calls before
+each phase with one memo for all modules, draws once; forwards reuse it.
+"""
+
+from typing import Any
+
+from nni.nas.oneshot.pytorch.supermodule.differentiable import MixedOpDifferentiablePolicy
+from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
+from torch import Tensor
+
+
+class SharedSamplePolicy(MixedOpDifferentiablePolicy):
+    """Draws in ``resample``, reuses in forward, and reports probabilities without noise."""
+
+    def __init__(
+        self, operation: MixedOperation, memo: dict[str, Any], mutate_kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(operation, memo, mutate_kwargs)
+        self.drawn: dict[str, Tensor] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "SharedSamplePolicy":
+        """Copy without the draws: they belong to one step's graph and cannot be copied."""
+        copy = object.__new__(type(self))
+        copy.drawn = {}
+        return copy
+
+    def resample(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
+        """Draw every label of ``operation`` that ``memo`` does not hold yet."""
+        alphas: Any = operation._arch_alpha
+        softmax: Any = operation._softmax
+        self.drawn = {
+            label: memo[label] if label in memo else softmax(alpha)
+            for label, alpha in alphas.items()
+        }
+        return self.drawn
+
+    def forward_argument(self, operation: MixedOperation, name: str) -> Any:
+        """Return the drawn probabilities [options] of argument ``name``, or its constant."""
+        if name not in operation.mutable_arguments:
+            return operation.init_arguments[name]
+        label = operation.mutable_arguments[name].label  # type: ignore[attr-defined]
+        if label not in self.drawn:
+            raise RuntimeError(
+                f"no draw for '{label}': call resample() of the one-shot module before forward"
+            )
+        return self.drawn[label]
+
+    def export_probs(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
+        """Return ``{label: {option: probability}}``, the softmax of the parameters alone."""
+        alphas: Any = operation._arch_alpha
+        exported = {}
+        for label, choice in operation.simplify().items():
+            if label not in memo:
+                probabilities = alphas[label].detach().softmax(-1).tolist()
+                exported[label] = dict(zip(choice.values, probabilities, strict=True))  # type: ignore[attr-defined]
+        return exported

@@ -1,0 +1,225 @@
+"""The supernet: a search space as an NNI ModelSpace whose layers share one set of weights.
+
+For every layer with decisions there is a searchable declaration, which NNI finds in the space, and
+a super-module that takes its place under a one-shot strategy. A super-module is the plain layer at
+its largest size; probabilities of the options become channel masks, and one convolution runs per
+layer however many options there are (FBNetV2, arXiv 2004.05565, Section 3.1).
+
+Shapes: I, E, O options of input width, expansion, output width; M expanded channels, C channels.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import nni
+import torch
+from nni.mutable import Categorical, MutableExpression
+from nni.nas.nn.pytorch import ModelSpace, ParametrizedModule
+from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
+from torch import Tensor, nn
+
+from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.block import BlockMasks, InvertedResidual
+from dcsnas.nn.build import build_layer
+from dcsnas.nn.convolution import Shortcut, init_weights
+from dcsnas.nn.heads import ConvHead, PoolHead
+from dcsnas.nn.inherit import leading_slice
+from dcsnas.spaces.layers import Attention, Block, round_channels
+from dcsnas.spaces.layers import ConvHead as ConvHeadLayer
+from dcsnas.spaces.layers import PoolHead as PoolHeadLayer
+from dcsnas.spaces.space import SearchSpace, Slot
+
+
+class SearchableBlock(ParametrizedModule, InvertedResidual, wraps=InvertedResidual):
+    """An inverted residual whose widths and expansion may be NNI choices."""
+
+
+class SearchableAttention(ParametrizedModule, DCSAttention, wraps=DCSAttention):
+    """An attention module whose channel count may be an NNI choice."""
+
+
+class SearchableConvHead(ParametrizedModule, ConvHead, wraps=ConvHead):
+    """A head whose input width may be an NNI choice."""
+
+
+class SearchablePoolHead(ParametrizedModule, PoolHead, wraps=PoolHead):
+    """A pooling head whose input width may be an NNI choice."""
+
+
+class MaskedOperation(MixedOperation):
+    """Base of the super-modules: largest weights, probabilities as masks, freezing by slices."""
+
+    plain_type: type[nn.Module]
+    mid_masks: Tensor
+    out_masks: Tensor
+    channel_masks: Tensor
+    agree: Tensor
+
+    def super_init_argument(self, name: str, value_choice: MutableExpression) -> Any:
+        """Return the largest option: the supernet holds the weights of all."""
+        return max(self.options(name))
+
+    def options(self, name: str) -> tuple[Any, ...]:
+        """Return the options of argument ``name``; a constant is its only option."""
+        given = self.init_arguments[name]
+        return tuple(given.values) if isinstance(given, Categorical) else (given,)
+
+    def probabilities(self, name: str, value: Any) -> Tensor:
+        """Return the probabilities [options] of argument ``name``.
+
+        ``value`` is what the sampling policy gives: our policies a tensor, NNI's differentiable
+        ones a dictionary from option to probability, NNI's path sampling one option.
+        """
+        if isinstance(value, Tensor):
+            return value
+        options = self.options(name)
+        if isinstance(value, Mapping):
+            return torch.stack([torch.as_tensor(value[option]) for option in options])
+        like = next(self.parameters())
+        one_hot = [float(option == value) for option in options]
+        return torch.tensor(one_hot, dtype=like.dtype, device=like.device)
+
+    def add_masks(self, name: str, widths: Tensor) -> None:
+        """Register prefix masks [..., max width] for an integer tensor of widths [...]."""
+        channels = torch.arange(int(widths.max()))
+        masks = (channels < widths.unsqueeze(-1)).to(torch.get_default_dtype())
+        self.register_buffer(name, masks, persistent=False)
+
+    def freeze(self, sample: Any) -> nn.Module:
+        """Return the plain layer under ``sample``, with leading slices of this module's weights."""
+        decided = {name: m.freeze(sample) for name, m in self.mutable_arguments.items()}
+        plain = self.plain_type(**{**self.init_arguments, **decided}).to(next(self.parameters()))
+        own = self.state_dict()
+        state = plain.state_dict()
+        plain.load_state_dict({k: leading_slice(own[k], tuple(v.shape)) for k, v in state.items()})
+        return plain.train(self.training)
+
+
+class MixedBlock(MaskedOperation, InvertedResidual):
+    """All inverted residuals of one position."""
+
+    bound_type = SearchableBlock
+    plain_type = InvertedResidual
+    argument_list = ["c_in", "expansion", "c_out"]  # noqa: RUF012 (NNI's protocol)
+
+    def __post_init__(self) -> None:
+        """Prepare the masks of the expanded and the output width."""
+        wide_in, wide_out = self.options("c_in"), self.options("c_out")
+        divisor = self.init_arguments["divisor"]
+        expands = self.expand is not None
+        mids = [
+            [round_channels(e * c, divisor) if expands else c for e in self.options("expansion")]
+            for c in wide_in
+        ]
+        self.add_masks("mid_masks", torch.tensor(mids))
+        self.add_masks("out_masks", torch.tensor(wide_out))
+        self.only_equal = self.init_arguments["shortcut"] == "equal"
+        agree = torch.tensor([[float(i == o) for o in wide_out] for i in wide_in])
+        self.register_buffer("agree", agree, persistent=False)
+        if self.only_equal and self.init_arguments["stride"] == 1 and bool(agree.any()):
+            self.shortcut = Shortcut()
+
+    def forward_with_args(self, c_in: Any, expansion: Any, c_out: Any, x: Tensor) -> Tensor:
+        """Run the block under the given probabilities or choices."""
+        p_in = self.probabilities("c_in", c_in)
+        p_exp = self.probabilities("expansion", expansion)
+        p_out = self.probabilities("c_out", c_out)
+        mid = torch.outer(p_in, p_exp).flatten() @ self.mid_masks.flatten(0, 1)
+        out = p_out @ self.out_masks
+        shortcut = out * (p_in @ self.agree @ p_out) if self.only_equal else out
+        return InvertedResidual.forward(self, x, BlockMasks(mid, out, shortcut))
+
+
+class MixedAttention(MaskedOperation, DCSAttention):
+    """The attention modules of one position."""
+
+    bound_type = SearchableAttention
+    plain_type = DCSAttention
+    argument_list = ["channels"]  # noqa: RUF012 (NNI's protocol)
+
+    def __post_init__(self) -> None:
+        """Prepare the masks of the channel count."""
+        self.add_masks("channel_masks", torch.tensor(self.options("channels")))
+
+    def forward_with_args(self, channels: Any, x: Tensor) -> Tensor:
+        """Run the module under the given probabilities or choice."""
+        mask = self.probabilities("channels", channels) @ self.channel_masks
+        return DCSAttention.forward(self, x, mask)
+
+
+class MixedConvHead(MaskedOperation, ConvHead):
+    """The heads for every input width; channels that are not there arrive as zeros."""
+
+    bound_type = SearchableConvHead
+    plain_type = ConvHead
+    argument_list = ["c_in"]  # noqa: RUF012 (NNI's protocol)
+
+    def forward_with_args(self, c_in: Any, x: Tensor) -> Tensor:
+        """Run the head; the input is masked already."""
+        return ConvHead.forward(self, x)
+
+
+class MixedPoolHead(MaskedOperation, PoolHead):
+    """The pooling heads for every input width, whose expanded width follows it."""
+
+    bound_type = SearchablePoolHead
+    plain_type = PoolHead
+    argument_list = ["c_in"]  # noqa: RUF012 (NNI's protocol)
+
+    def __post_init__(self) -> None:
+        """Prepare the masks of the expanded width."""
+        expansion, divisor = self.init_arguments["expansion"], self.init_arguments["divisor"]
+        mids = [round_channels(expansion * c, divisor) for c in self.options("c_in")]
+        self.add_masks("mid_masks", torch.tensor(mids))
+
+    def forward_with_args(self, c_in: Any, x: Tensor) -> Tensor:
+        """Run the head under the given probabilities or choice."""
+        return PoolHead.forward(self, x, self.probabilities("c_in", c_in) @ self.mid_masks)
+
+
+SEARCHABLE = {
+    Block: SearchableBlock,
+    Attention: SearchableAttention,
+    ConvHeadLayer: SearchableConvHead,
+    PoolHeadLayer: SearchablePoolHead,
+}
+SUPER_MODULES = (MixedBlock, MixedAttention, MixedConvHead, MixedPoolHead)
+
+
+class Supernet(ModelSpace):
+    """A search space for NNI; maps images [B, 3, H, W] to features [B, D].
+
+    Its layers carry the names of the derived network's (``dcsnas.nn.build.Backbone``), so that
+    weights pass from one to the other by name.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        choices = {d.label: nni.choice(d.label, list(d.options)) for d in space.decisions}
+        self.layers = nn.ModuleList([_declare(slot, choices) for slot in space.slots])
+        self.feature_dim = space.file.head.width
+        init_weights(self)
+
+    def extra_oneshot_hooks(self, strategy: object) -> list[Any]:
+        """Return the hooks that turn declarations into super-modules, for any NNI strategy."""
+        return [super_module.mutate for super_module in SUPER_MODULES]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the feature vectors [B, D]."""
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def _declare(slot: Slot, choices: Mapping[str, Any]) -> nn.Module:
+    if not slot.decided:
+        return build_layer(slot.build({}))
+    arguments = {name: choices[decision.label] for name, decision in slot.decided.items()}
+    constant = slot.layer.model_construct(**slot.constant).model_dump(exclude={"op"})
+    return SEARCHABLE[slot.layer](**arguments, **constant)
+
+
+def layer_weights(supernet: nn.Module) -> dict[str, Tensor]:
+    """Return the supernet's state without its architecture parameters."""
+    state = supernet.state_dict()
+    return {name: tensor for name, tensor in state.items() if "_arch_alpha" not in name}

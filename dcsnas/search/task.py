@@ -1,0 +1,77 @@
+"""The evaluator's module: Equation 4 on a supernet, for any NNI one-shot strategy.
+
+NNI runs ``training_step`` for both phases and tells them apart by the parity of ``batch_idx``:
+even for the architecture's batches, odd for the weights'.
+"""
+
+from collections.abc import Mapping
+
+from nni.nas.evaluator.pytorch.lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from dcsnas.config.stages import SearchConfig
+from dcsnas.data.augment import Augment
+from dcsnas.data.loading import Batch
+from dcsnas.nn.reid import BNNeck, ReidOutput
+from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.objective import ReidObjective
+from dcsnas.training.optimizers import optimization
+
+
+class SearchTask(LightningModule):
+    """Loss, augmentation and weight optimiser of the search; the supernet is set by NNI."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        *,
+        size: tuple[int, int],
+        feature_dim: int,
+        num_classes: int,
+        names: Mapping[str, list[str]],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.names = names
+        self.neck = BNNeck(feature_dim, num_classes)
+        self.objective = ReidObjective(config.loss, num_classes, feature_dim)
+        data, augment = config.data, config.augment
+        self.augment = Augment(
+            size,
+            mean=data.mean,
+            std=data.std,
+            pad=augment.pad,
+            flip=augment.flip,
+            erase=augment.erase,
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the bound's epoch."""
+        self.objective.bound.begin_epoch()
+
+    def on_train_epoch_end(self) -> None:
+        """Renew the bound's centroids and distribution, made from the weights' batches."""
+        self.objective.bound.end_epoch()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of either phase."""
+        step, is_weight_phase = divmod(batch_idx, 2)
+        phase = "weights" if is_weight_phase else "architecture"
+        images = self.augment(batch.images)
+        features = self.model(images)
+        output = ReidOutput(features, self.neck(features))
+        progress = progress_of(self.trainer, step)
+        terms = self.objective(output, images, batch.labels, progress=progress)
+        if is_weight_phase:
+            self.objective.observe(output, images, batch.labels)
+        names = self.names[phase]
+        require_finite(terms.total, step, [names[i] for i in batch.indices.tolist()])
+        for name, value in terms.named().items():
+            self.log(f"{phase}/{name}", value, on_step=False, on_epoch=True, batch_size=len(images))
+        return terms.total
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return the weights' optimiser; a strategy takes the architecture parameters out."""
+        total = int(self.trainer.estimated_stepping_batches)
+        return optimization(self.config.weights, self, total)

@@ -1,0 +1,78 @@
+"""The training loss of Equation 4: cross-entropy + triplet + eta * IBB.
+
+Source: DCS-Attention 2025, Section 3.3.
+Shapes: B images, C identities, D features.
+"""
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dcsnas.config.stages import LossConfig
+from dcsnas.losses.bound import InformationBound, input_features
+from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.nn.reid import ReidOutput
+from dcsnas.training.schedules import ramp
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """The terms of one batch, each a scalar; ``ibb`` is in nats and not yet weighted."""
+
+    cross_entropy: Tensor
+    triplet: Tensor
+    ibb: Tensor
+    total: Tensor
+
+    def blend(self, other: "LossTerms", weight: float) -> "LossTerms":
+        """Return ``weight`` of these terms and the rest of ``other``: the loss of mixed images."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return LossTerms(*(torch.lerp(second, first, weight) for first, second in pairs))
+
+    def named(self) -> dict[str, Tensor]:
+        """Return the detached terms by name."""
+        terms = {"cross_entropy": self.cross_entropy, "triplet": self.triplet, "ibb": self.ibb}
+        return {name: term.detach() for name, term in {**terms, "loss": self.total}.items()}
+
+
+class ReidObjective(nn.Module):
+    """Equation 4 with the state of its information bound."""
+
+    def __init__(self, config: LossConfig, num_classes: int, feature_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        rows, columns = config.ib_size
+        self.bound = InformationBound(num_classes, feature_dim, input_dim=3 * rows * columns)
+
+    def forward(
+        self, output: ReidOutput, images: Tensor, labels: Tensor, *, progress: float
+    ) -> LossTerms:
+        """Return the loss terms of a batch.
+
+        Args:
+            output: Features [B, D] and logits [B, C] of ``images``.
+            images: Normalised images [B, 3, H, W], the bound's input.
+            labels: [B].
+            progress: Share of the run that is over, for the warm-up of eta.
+
+        """
+        cross_entropy = F.cross_entropy(
+            output.logits.float(), labels, label_smoothing=self.config.label_smoothing
+        )
+        features = output.features.float()
+        triplet = batch_hard_triplet(features, labels, margin=self.config.margin)
+        ibb = self.bound(features, self.inputs(images), labels)
+        eta = self.config.eta * ramp(self.config.eta_warmup, progress)
+        total = cross_entropy + triplet + eta * ibb
+        return LossTerms(cross_entropy, triplet, ibb, total)
+
+    def observe(self, output: ReidOutput, images: Tensor, labels: Tensor) -> None:
+        """Add a training batch to the sums behind the next epoch's bound."""
+        self.bound.observe(output.features.detach(), self.inputs(images), labels)
+
+    @torch.no_grad()
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return the bound's input features of images [B, 3, H, W]."""
+        return input_features(images.float(), self.config.ib_size)

@@ -1,0 +1,69 @@
+"""The pretrain stage: architecture.yaml and an image folder in, backbone.safetensors out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcsnas.config.files import write_json
+from dcsnas.config.runs import RunFolder
+from dcsnas.config.stages import PretrainConfig
+from dcsnas.data.image_folder import read_image_folder
+from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.nn.build import build
+from dcsnas.nn.weights import WeightsHeader, save_weights
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.training.classify import Classifier, ClassifyModule
+from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """Where the backbone lies and how well it classifies the validation images."""
+
+    weights: Path
+    accuracy_percent: float
+    num_classes: int
+
+
+def pretrain(
+    config: PretrainConfig,
+    architecture: ArchitectureFile,
+    folder: RunFolder,
+    *,
+    progress: bool = True,
+) -> PretrainResult:
+    """Train ``architecture`` to classify an image folder; continues a run that was stopped."""
+    data = read_image_folder(config.data.root)
+    size = config.input or architecture.input
+    folder.start("pretrain", config, {"architecture": architecture.network.digest})
+    seed_everything(config.run.seed)
+    network = Classifier(build(architecture.network), len(data.classes))
+    workers, seed = config.data.workers, config.run.seed
+    train, val = ImageSet(data.train, size), ImageSet(data.val, size)
+    loader = make_loader(
+        train, batch_size=config.batch_size, shuffle=True, workers=workers, seed=seed
+    )
+    val_loader = make_loader(val, batch_size=config.batch_size, workers=workers, seed=seed)
+    module = ClassifyModule(network, config, size, [s.path.name for s in data.train])
+    trainer = make_trainer(
+        config.run,
+        folder,
+        epochs=config.epochs,
+        progress=progress,
+        gradient_clip_val=config.run.gradient_clip,
+    )
+    trainer.fit(module, loader, val_loader, ckpt_path=resume_path(folder))
+    (scores,) = trainer.validate(module, val_loader, verbose=False)
+    weights = folder.path / "backbone.safetensors"
+    header = WeightsHeader(
+        stage="pretrain",
+        architecture=architecture,
+        num_classes=len(data.classes),
+        input=size,
+        mean=config.data.mean,
+        std=config.data.std,
+    )
+    save_weights(weights, network.backbone.state_dict(), header)
+    result = PretrainResult(weights, scores["val_accuracy"], len(data.classes))
+    summary = {"accuracy_percent": result.accuracy_percent, "classes": result.num_classes}
+    write_json(folder.path / "result.json", summary)
+    return result

@@ -1,0 +1,79 @@
+"""Retraining: the Lightning module of person re-identification."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from dcsnas.config.stages import RetrainConfig
+from dcsnas.data.augment import Augment, mixup
+from dcsnas.data.loading import Batch
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.objective import ReidObjective
+from dcsnas.training.optimizers import optimization
+
+
+class ReidModule(pl.LightningModule):
+    """Equation 4 on PK batches; the first epochs may train neck and classifier alone."""
+
+    def __init__(
+        self,
+        network: ReidNetwork,
+        objective: ReidObjective,
+        config: RetrainConfig,
+        size: tuple[int, int],
+        names: list[str],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.config = config
+        self.names = names
+        data, augment = config.data, config.augment
+        self.augment = Augment(
+            size,
+            mean=data.mean,
+            std=data.std,
+            pad=augment.pad,
+            flip=augment.flip,
+            erase=augment.erase,
+        )
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the bound's epoch; hold the backbone during the classifier's epochs."""
+        self.objective.bound.begin_epoch()
+        held = self.current_epoch < self.config.classifier_epochs
+        self.network.backbone.requires_grad_(not held)
+        self.network.backbone.train(not held)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        images, labels = self.augment(batch.images), batch.labels
+        progress = progress_of(self.trainer, batch_idx)
+        if self.config.augment.mixup:
+            mixed = mixup(images, labels, alpha=self.config.augment.mixup)
+            images, weight = mixed.images, mixed.weight
+            output = self.network(images)
+            own = self.objective(output, images, labels, progress=progress)
+            partner = self.objective(output, images, mixed.partners, progress=progress)
+            terms = own.blend(partner, weight)
+            labels = labels if weight >= 0.5 else mixed.partners
+        else:
+            output = self.network(images)
+            terms = self.objective(output, images, labels, progress=progress)
+        self.objective.observe(output, images, labels)
+        loss = terms.total
+        step = self.trainer.global_step
+        require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
+        for name, value in terms.named().items():
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Renew the bound's centroids and distribution."""
+        self.objective.bound.end_epoch()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return optimiser and schedule."""
+        total = int(self.trainer.estimated_stepping_batches)
+        return optimization(self.config.optimizer, self.network, total)

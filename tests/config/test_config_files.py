@@ -1,0 +1,152 @@
+"""Reading refuses what is broken, writing never leaves half a file."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import (
+    digest,
+    read_json,
+    read_text,
+    read_yaml,
+    replacing,
+    write_json,
+    write_text,
+    write_yaml,
+)
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def reversed_keys(value: object) -> object:
+    """Return ``value`` with the keys of every mapping in the opposite order."""
+    if isinstance(value, dict):
+        return {key: reversed_keys(value[key]) for key in reversed(value)}
+    return [reversed_keys(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("read", [read_text, read_yaml, read_json])
+def test_missing_file(tmp_path: Path, read) -> None:
+    path = tmp_path / "none.yaml"
+    with pytest.raises(UserError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}: no such file; check the path"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\xfa"])
+def test_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "odd"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [1, 2\n", r"not valid YAML: .*line 1, column 4"),
+        ("a: b: c\n", r"not valid YAML: .*line 1, column 5"),
+        ("", "expected a mapping of keys at the top, found NoneType"),
+        ("- 1\n", "expected a mapping of keys at the top, found list"),
+        ("a: 1\nb: {c: 1, c: 2}\n", r"key 'c' is repeated\s+in .*line 2, column 11"),
+    ],
+)
+def test_broken_yaml(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"(?s)^{path}: .*{expected}"):
+        read_yaml(path)
+
+
+def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path, victim = tmp_path / "evil.yaml", tmp_path / "victim"
+    path.write_text(f"a: !!python/object/apply:pathlib.Path.touch [{victim}]\n")
+    with pytest.raises(UserError, match="could not determine a constructor for the tag"):
+        read_yaml(path)
+    assert not victim.exists()
+
+
+def test_merge_keys_are_no_repeats(tmp_path: Path) -> None:
+    path = tmp_path / "merge.yaml"
+    path.write_text("base: &base {a: 1, b: 1}\nother: {<<: *base, b: 2}\n")
+    assert read_yaml(path) == {"base": {"a": 1, "b": 1}, "other": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [('{"a": 1', "truncated or edited"), ("[1]", "expected a JSON object, found list")],
+)
+def test_broken_json(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"^{path}: .*{expected}"):
+        read_json(path)
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+
+    def half_written() -> None:
+        with replacing(path) as partial:
+            partial.write_text("half")
+            raise RuntimeError("out of power")
+
+    with pytest.raises(RuntimeError, match="out of power"):
+        half_written()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "new.txt"
+    with replacing(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "refused"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": math.nan})
+    with pytest.raises(yaml.representer.RepresenterError):
+        write_yaml(path, {"a": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_keeps_key_order_under_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "ordered.yaml"
+    write_yaml(path, {"b": 1, "a": [1, 2]}, header="first\nsecond")
+    assert path.read_text() == "# first\n# second\nb: 1\na:\n- 1\n- 2\n"
+
+
+@given(data=st.dictionaries(st.text(), json_values, max_size=4))
+def test_round_trips_and_digest(tmp_path_factory: pytest.TempPathFactory, data: dict) -> None:
+    folder = tmp_path_factory.mktemp("round")
+    write_json(folder / "a.json", data)
+    write_yaml(folder / "a.yaml", data)
+    assert read_json(folder / "a.json") == data
+    assert read_yaml(folder / "a.yaml") == data
+    assert digest(read_yaml(folder / "a.yaml")) == digest(data) == digest(reversed_keys(data))
+
+
+def test_digest_names_content() -> None:
+    # stored in tables and run folders, so it must not change between versions:
+    # sha256 of {"a":[1,2.5],"b":null}, first 16 digits
+    assert digest({"b": None, "a": [1, 2.5]}) == "f66b2c50ccae61e3"
+    assert digest({"a": 1}) != digest({"a": 1.0}) != digest({"a": "1"})

@@ -1,0 +1,23 @@
+"""Every test starts from the same seeds, runs on one thread, and skips what this machine lacks."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("dcsnas", deadline=None, derandomize=True)
+settings.load_profile("dcsnas")
+
+
+@pytest.fixture(autouse=True)
+def _same_seeds() -> None:
+    random.seed(0)
+    torch.manual_seed(0)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test marked ``gpu`` where there is no CUDA device."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device; torch sees none")

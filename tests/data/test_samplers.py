@@ -1,0 +1,137 @@
+"""Properties of the batches: P x K, coverage, determinism, and processes that share an epoch."""
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning_fabric.utilities.data import _set_sampler_epoch
+from torch.utils.data import DataLoader
+
+from dcsnas.config.errors import UserError
+from dcsnas.data.samplers import EpochShuffle, PKSampler
+
+
+def pk(labels, p, k, *, seed=0, epoch=0, rank=0, world_size=1) -> PKSampler:
+    sampler = PKSampler(
+        labels,
+        identities_per_batch=p,
+        images_per_identity=k,
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+    )
+    sampler.set_epoch(epoch)
+    return sampler
+
+
+identity_sizes = st.lists(st.integers(1, 30), min_size=1, max_size=12)
+
+
+@settings(deadline=None, max_examples=60)
+@given(identity_sizes, st.data())
+def test_every_batch_has_p_identities_with_k_images_each(sizes, data):
+    p = data.draw(st.integers(1, len(sizes)))
+    k = data.draw(st.integers(1, 6))
+    labels = np.repeat(np.arange(len(sizes)), sizes)[::-1].tolist()
+    sampler = pk(labels, p, k, epoch=data.draw(st.integers(0, 3)))
+    batches = list(sampler)
+    assert len(batches) == len(sampler) >= 1
+    for batch in batches:
+        by_identity = {}
+        for index in batch:
+            by_identity.setdefault(labels[index], []).append(index)
+        assert len(by_identity) == p
+        for identity, indices in by_identity.items():
+            assert len(indices) == k
+            repeats = Counter(indices).values()
+            assert max(repeats) == max(1, -(-k // sizes[identity]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(identity_sizes, st.data())
+def test_places_follow_the_stated_rule(sizes, data):
+    p = data.draw(st.integers(1, len(sizes)))
+    k = data.draw(st.integers(1, 6))
+    labels = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    batches = list(pk(labels, p, k))
+    places = Counter(identity for batch in batches for identity in {labels[i] for i in batch})
+    allowed = [min(max(int(n / k + 0.5), 1), len(batches)) for n in sizes]
+    assert all(places[i] <= allowed[i] for i in range(len(sizes)))
+    assert sum(allowed) - sum(places.values()) < p
+
+
+def test_an_even_set_is_covered_exactly_once():
+    labels = [i // 8 for i in range(80)]
+    shown = Counter(itertools.chain.from_iterable(pk(labels, 5, 4)))
+    assert shown == Counter(range(80))
+
+
+def test_identities_meet_others_in_each_of_their_batches():
+    labels = [i // 16 for i in range(40 * 16)]
+    partners = Counter(
+        other
+        for batch in pk(labels, 8, 4)
+        if 0 in (present := {labels[i] for i in batch})
+        for other in present - {0}
+    )
+    assert partners.total() == 4 * 7
+    assert len(partners) > 14
+
+
+def test_order_is_a_function_of_seed_and_epoch():
+    labels = [i // 6 for i in range(60)]
+    runs = {(s, e): list(pk(labels, 3, 4, seed=s, epoch=e)) for s in (0, 1) for e in (0, 1)}
+    assert runs[1, 1] == list(pk(labels, 3, 4, seed=1, epoch=1))
+    for first, second in itertools.combinations(runs.values(), 2):
+        assert first != second
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_one_epoch_without_overlap(world_size):
+    labels = [i // 6 for i in range(120)]
+    alone = list(pk(labels, 4, 3))
+    shares = [list(pk(labels, 4, 3, rank=r, world_size=world_size)) for r in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    together = list(itertools.chain.from_iterable(shares))
+    assert len(alone) - world_size < len(together) <= len(alone)
+    assert max(Counter(itertools.chain.from_iterable(together)).values()) == 1
+
+
+def test_too_many_identities_or_processes_say_what_to_set():
+    labels = [0, 0, 1, 1, 2, 2]
+    with pytest.raises(UserError) as caught:
+        pk(labels, 16, 4)
+    assert str(caught.value) == (
+        "identities_per_batch is 16, but the training images show 3 identities; set it to at most 3"
+    )
+    with pytest.raises(UserError, match="1 batches of 3 identities, too few for 4 processes"):
+        pk(labels, 3, 2, world_size=4)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 5))
+def test_shuffle_covers_all_and_gives_equal_shares(size, world_size, epoch):
+    shares = []
+    for rank in range(world_size):
+        sampler = EpochShuffle(size, seed=3, rank=rank, world_size=world_size)
+        sampler.set_epoch(epoch)
+        shares.append(list(sampler))
+        assert len(shares[-1]) == len(sampler)
+    together = Counter(itertools.chain.from_iterable(shares))
+    assert set(together) == set(range(size))
+    assert together.total() - size < world_size
+
+
+def test_lightning_reaches_both_samplers():
+    numbers = list(range(24))
+    for loader, sampler in (
+        (DataLoader(numbers, sampler=(s := EpochShuffle(24, seed=0)), batch_size=6), s),  # pyright: ignore[reportArgumentType]
+        (DataLoader(numbers, batch_sampler=(s := pk([i // 4 for i in numbers], 3, 2))), s),  # pyright: ignore[reportArgumentType]
+    ):
+        before = [batch.tolist() for batch in loader]
+        _set_sampler_epoch(loader, 5)
+        assert sampler.epoch == 5
+        assert [batch.tolist() for batch in loader] != before

@@ -1,0 +1,108 @@
+"""A deterministic device for the tests: costs from a formula, clocks that count."""
+
+from typing import Any
+
+from dcsnas.config.strict import validate
+from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.keys import space_units
+from dcsnas.latency.rounds import Settings, Timing
+from dcsnas.latency.running import Workload
+from dcsnas.latency.table import Entry, LatencyTable, Reference, SpaceId, TableFile
+from dcsnas.latency.timing import Run, Sample
+from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import SpaceFile
+from dcsnas.spaces.units import Unit
+
+CONDITIONS = Conditions(
+    device="cpu",
+    device_name="fake",
+    driver=None,
+    torch="2.0",
+    cuda=None,
+    backend="eager",
+    threads=1,
+    allocator="glibc default",
+    dtype="float32",
+    memory_format="contiguous",
+    batch=1,
+    input=(16, 8),
+    statistic="p10",
+)
+SETTINGS = Settings(rounds=4, tries=2)
+
+
+def micro_space(**changes: object) -> SearchSpace:
+    """Return a space of 72 networks at 16x8, with an attention module and a fixed first block."""
+    rows = [
+        {"op": "block", "expansion": 1, "width": 4},
+        {"op": "block", "expansion": [1.5, 3], "width": [4, 8], "stride": 2},
+        {"op": "attention"},
+        {"op": "block", "expansion": [1.5, 2, 3], "width": [4, 8, 12], "repeat": 1},
+        {"op": "block", "expansion": 2, "width": [8, 16]},
+    ]
+    content = {
+        "schema_version": 1,
+        "name": "micro",
+        "source": "tests",
+        "input": {"height": 16, "width": 8},
+        "output_stride": 4,
+        "activation": "hard_swish",
+        "divisor": 4,
+        "shortcut": "prefix",
+        "attention": {"kind": "dcs", "affinity": "dot", "scale": False, "tau": 1.0},
+        "stem": {"width": 4, "kernel": 3, "stride": 2},
+        "rows": rows,
+        "head": {"op": "conv_head", "width": 8},
+    }
+    return SearchSpace(validate(SpaceFile, {**content, **changes}, "micro"))
+
+
+def fake_ms(unit: Unit) -> float:
+    """Return the time of ``unit`` on the fake device: never the same for two units of a space."""
+    return 0.01 + 1e-5 * unit.macs + 1e-6 * unit.params + 1e-7 * sum(map(ord, unit.key))
+
+
+def fake_timing(ms: float) -> dict[str, Any]:
+    return {"p10": ms, "p50": 2 * ms, "p90": 3 * ms, "count": 4, "kept_fraction": 1.0}
+
+
+def fake_table(space: SearchSpace) -> LatencyTable:
+    """Return the table of the fake device for ``space``."""
+    units = space_units(space, CONDITIONS.input)
+    file = TableFile(
+        date="2025-01-01T00:00:00+00:00",
+        space=SpaceId.of(space),
+        conditions=CONDITIONS,
+        settings=SETTINGS,
+        reference=Reference(**fake_timing(1.0), key="reference", drift_percent=0.0),
+        entries={key: Entry(**fake_timing(fake_ms(unit))) for key, unit in units.items()},
+        failed={},
+    )
+    return LatencyTable(file, "fake.json")
+
+
+def fake_workload(unit: Unit, conditions: Conditions) -> Workload:
+    """Return a workload whose run answers its own time, for ``FakeStopwatch``."""
+    return Workload(lambda: fake_ms(unit), num_bytes=2**20)
+
+
+class FakeStopwatch:
+    """Reads the time that a run answers, and logs it; every ``reject_every``-th is preempted."""
+
+    def __init__(self, *, reject_every: int = 0, stop_after: int | None = None) -> None:
+        self.reject_every = reject_every
+        self.stop_after = stop_after
+        self.log: list[float] = []
+
+    def sample(self, run: Run, repeats: int) -> Sample:
+        if self.stop_after is not None and len(self.log) >= self.stop_after:
+            raise KeyboardInterrupt
+        ms = run()
+        assert isinstance(ms, float)
+        self.log.append(ms)
+        rejected = self.reject_every and len(self.log) % self.reject_every == 0
+        return Sample(ms, not rejected)
+
+
+def timings_ms(timings: list[Timing]) -> list[float]:
+    return [timing.p10 for timing in timings]

@@ -1,0 +1,40 @@
+"""Predictions against sums over the fake device."""
+
+import pytest
+from latency_fakes import fake_ms, fake_table, micro_space
+
+from dcsnas.config.errors import UserError
+from dcsnas.latency.predict import per_layer_ms, predict_ms
+from dcsnas.spaces.layers import units_of
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+
+
+@pytest.mark.parametrize("choose", [smallest_choice, largest_choice])
+def test_a_prediction_is_the_sum_over_the_units(choose):
+    space = micro_space()
+    layers = space.architecture(choose(space)).layers
+    expected = sum(fake_ms(unit) for unit in units_of(layers, (16, 8)))
+    assert predict_ms(fake_table(space), layers, (16, 8)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_every_layer_has_its_latency():
+    space = micro_space()
+    table = fake_table(space)
+    layers = space.architecture(smallest_choice(space)).layers
+    latencies = per_layer_ms(table, layers, (16, 8))
+    assert len(latencies) == len(layers)
+    assert latencies[0] == table.latency_ms(layers[0].units((16, 8))[0])
+    assert sum(latencies) == predict_ms(table, layers, (16, 8))
+
+
+def test_another_input_size_is_refused():
+    space = micro_space()
+    layers = space.architecture(smallest_choice(space)).layers
+    with pytest.raises(UserError, match=r"fake.json: measured for input 16x8, asked for 32x16"):
+        predict_ms(fake_table(space), layers, (32, 16))
+
+
+def test_a_network_of_another_space_is_refused():
+    layers = micro_space(stem={"width": 8}).architecture(smallest_choice(micro_space())).layers
+    with pytest.raises(UserError, match="no entry 'conv 3x3 s2 3-8 hard_swish @16x8'"):
+        predict_ms(fake_table(micro_space()), layers, (16, 8))

@@ -1,0 +1,260 @@
+"""Profiling a fake device: rounds, resuming, failures; and once the real one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from latency_fakes import (
+    CONDITIONS,
+    SETTINGS,
+    FakeStopwatch,
+    fake_ms,
+    fake_workload,
+    micro_space,
+)
+
+from dcsnas.config.errors import UserError
+from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.keys import space_units
+from dcsnas.latency.partial import partial_path
+from dcsnas.latency.profile import REFERENCE, profile_space
+from dcsnas.latency.rounds import Settings
+from dcsnas.latency.running import Workload
+from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.latency.timing import Sample
+from dcsnas.spaces.units import ConvUnit
+
+UNITS = space_units(micro_space(), CONDITIONS.input)
+
+
+def profile(path: Path, *, stopwatch=None, **changes) -> LatencyTable:
+    arguments = {
+        "conditions": CONDITIONS,
+        "settings": SETTINGS,
+        "prepare": fake_workload,
+        "stopwatch": stopwatch or FakeStopwatch(),
+    }
+    return profile_space(micro_space(), path, **{**arguments, **changes})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "micro.json"
+
+
+def test_it_measures_every_unit_of_the_space(path):
+    table = profile(path)
+    assert list(table.file.entries) == list(UNITS)
+    for key, unit in UNITS.items():
+        entry = table.file.entries[key]
+        assert (entry.p10, entry.p50, entry.count) == (fake_ms(unit),) * 2 + (4,)
+        assert (entry.kept_fraction, entry.source) == (1.0, "measured")
+    assert load_table(path, expected=CONDITIONS).file == table.file
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_rounds_are_interleaved_and_shuffled_and_each_starts_with_the_reference(path):
+    watch = FakeStopwatch()
+    profile(path, stopwatch=watch)
+    length = len(UNITS) + 1
+    sampled = watch.log[3 * length :]  # after three calibrating readings of each
+    rounds = [sampled[i : i + length] for i in range(0, len(sampled), length)]
+    assert len(rounds) == SETTINGS.rounds
+    assert {round_[0] for round_ in rounds} == {fake_ms(REFERENCE)}
+    assert len({tuple(round_) for round_ in rounds}) == SETTINGS.rounds
+    assert len({tuple(sorted(round_)) for round_ in rounds}) == 1
+
+
+def test_blocks_bound_the_memory(path):
+    watch = FakeStopwatch()
+    # each fake workload holds 1 MiB, and a block ends with the workload that goes over its bound
+    table = profile(path, stopwatch=watch, settings=SETTINGS.model_copy(update={"block_mib": 9}))
+    blocks = -(-len(UNITS) // 10)
+    assert watch.log.count(fake_ms(REFERENCE)) == blocks * (3 + SETTINGS.rounds)
+    assert list(table.file.entries) == list(UNITS)
+
+
+@pytest.mark.parametrize("stop_after", [1, 150, 200, 330])
+@pytest.mark.parametrize("block_mib", [9, 1024])
+def test_a_killed_run_continues_where_it_stopped(path, stop_after, block_mib):
+    settings = SETTINGS.model_copy(update={"block_mib": block_mib})
+    whole, resumed = FakeStopwatch(), FakeStopwatch()
+    expected = profile(path.with_name("whole.json"), stopwatch=whole, settings=settings)
+    with pytest.raises(KeyboardInterrupt):
+        profile(path, stopwatch=FakeStopwatch(stop_after=stop_after), settings=settings)
+    assert not path.exists()
+    partial = partial_path(path)
+    kept = json.loads(partial.read_text()) if partial.exists() else {"rounds_done": 0}
+    table = profile(path, stopwatch=resumed, settings=settings)
+    assert table.file.entries == expected.file.entries
+    assert table.file.reference.count == expected.file.reference.count
+    # the last rounds are sampled in the order of the run that was not killed
+    rounds_left = SETTINGS.rounds - kept["rounds_done"] % SETTINGS.rounds
+    tail = rounds_left * min(len(UNITS), 10 if block_mib == 9 else len(UNITS))
+    assert len(resumed.log) < len(whole.log) or kept["rounds_done"] == 0
+    assert resumed.log[-tail:] == whole.log[-tail:]
+    assert not partial.exists()
+
+
+def test_what_lies_on_disk_is_valid_at_every_moment(path):
+    states = []
+
+    def look(done: int, total: int) -> None:
+        data = json.loads(partial_path(path).read_text())
+        samples = sum(len(s["kept"]) for s in data["samples"].values())
+        assert done == samples + SETTINGS.rounds * len(data["entries"])
+        states.append((done, total))
+
+    profile(path, progress=look)
+    wanted = len(UNITS) * SETTINGS.rounds
+    assert states == [(len(UNITS) * i, wanted) for i in range(1, 5)] + [(wanted, wanted)]
+
+
+def test_a_finished_table_is_returned_without_measuring(path):
+    table = profile(path)
+    again = profile(path, stopwatch=FakeStopwatch(stop_after=0))
+    assert again.file == table.file
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_files_of_another_run_are_refused(path, finished):
+    if finished:
+        profile(path)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            profile(path, stopwatch=FakeStopwatch(stop_after=200))
+    more = SETTINGS.model_copy(update={"rounds": 9})
+    with pytest.raises(UserError, match=r"rounds: 4 in the file, 9 here\ndelete the file, or"):
+        profile(path, settings=more)
+    other = CONDITIONS.model_copy(update={"batch": 2})
+    with pytest.raises(UserError, match="batch: 1 in the file, 2 here"):
+        profile(path, conditions=other)
+
+
+def test_a_damaged_partial_file_is_named(path):
+    partial_path(path).write_text('{"header": {')
+    with pytest.raises(UserError, match=r"micro.json.partial: not valid JSON"):
+        profile(path)
+
+
+def test_a_unit_that_does_not_fit_is_recorded_and_the_run_goes_on(path):
+    huge = list(UNITS)[5]
+
+    def prepare(unit, conditions) -> Workload:
+        if unit.key == huge:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fake_workload(unit, conditions)
+
+    table = profile(path, prepare=prepare)
+    assert table.file.failed == {huge: "out of memory"}
+    assert set(table.file.entries) == set(UNITS) - {huge}
+    with pytest.raises(UserError, match="out of memory"):
+        table.latency_ms(UNITS[huge])
+    assert load_table(path, expected=CONDITIONS).file == table.file
+
+
+def test_a_unit_that_fits_alone_is_measured_in_a_block_of_its_own(path):
+    large, held = list(UNITS)[5], []
+
+    def prepare(unit, conditions) -> Workload:
+        if unit == REFERENCE:
+            held.clear()
+        elif unit.key == large and held:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        else:
+            held.append(unit)
+        return fake_workload(unit, conditions)
+
+    table = profile(path, prepare=prepare)
+    assert table.file.failed == {}
+    assert list(table.file.entries) == list(UNITS)
+
+
+def test_memory_that_runs_out_while_sampling_costs_one_unit(path):
+    unlucky = list(UNITS)[3]
+    runs: list[None] = []
+
+    def fail_later() -> float:
+        runs.append(None)
+        if len(runs) > SETTINGS.warmup_runs + 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1.0
+
+    def prepare(unit, conditions) -> Workload:
+        ordinary = fake_workload(unit, conditions)
+        return Workload(fail_later, 1) if unit.key == unlucky else ordinary
+
+    table = profile(path, prepare=prepare)
+    assert table.file.failed == {unlucky: "out of memory"}
+    assert len(table.file.entries) == len(UNITS) - 1
+
+
+def test_other_errors_are_not_hidden(path):
+    def prepare(unit, conditions) -> Workload:
+        if isinstance(unit, ConvUnit) and unit != REFERENCE:
+            raise RuntimeError("shapes do not match")
+        return fake_workload(unit, conditions)
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        profile(path, prepare=prepare)
+
+
+def test_preempted_samples_are_taken_again_and_their_share_recorded(path):
+    patient = SETTINGS.model_copy(update={"tries": 5})
+    table = profile(path, stopwatch=FakeStopwatch(reject_every=4), settings=patient)
+    fractions = [entry.kept_fraction for entry in table.file.entries.values()]
+    assert sum(fractions) / len(fractions) == pytest.approx(0.75, abs=0.1)
+    assert {entry.count for entry in table.file.entries.values()} == {SETTINGS.rounds}
+
+
+def test_a_machine_that_slows_down_shows_as_drift(path):
+    class Slowing(FakeStopwatch):
+        def sample(self, run, repeats):
+            ms, kept = super().sample(run, repeats)
+            return Sample(ms * (1 + len(self.log) / 1000), kept)
+
+    assert profile(path).file.reference.drift_percent == 0
+    slowed = profile(path.with_name("slow.json"), stopwatch=Slowing()).file.reference
+    rounds = (SETTINGS.rounds - 1) * (len(UNITS) + 1)
+    first = 3 * (len(UNITS) + 1) + 1
+    expected = 100 * ((1 + (first + rounds) / 1000) / (1 + first / 1000) - 1)
+    assert slowed.key == REFERENCE.key
+    assert slowed.drift_percent == pytest.approx(expected)
+
+
+def small_space():
+    rows = [{"op": "block", "expansion": 1, "width": 4, "stride": 2}]
+    return micro_space(rows=rows, attention={"kind": "none"})
+
+
+def test_the_real_profiler_fills_a_table_and_resumes(path):
+    conditions = current_conditions((16, 8), 1)
+    settings = Settings(rounds=3, tries=2, min_sample_ms=0.01, warmup_runs=1)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        profile_space(small_space(), path, conditions=conditions, settings=settings, progress=stop)
+    before = json.loads(partial_path(path).read_text())
+    assert before["rounds_done"] == 1
+    table = profile_space(small_space(), path, conditions=conditions, settings=settings)
+    units = space_units(small_space(), (16, 8))
+    assert list(table.file.entries) == list(units)
+    assert table.missing(units.values()) == []
+    for entry in table.file.entries.values():
+        assert 0 < entry.p10 <= entry.p50 <= entry.p90
+        assert 3 <= entry.count <= 6
+    assert load_table(path, expected=conditions).file == table.file
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_real_profiler_runs_on_a_gpu(path):
+    conditions = current_conditions((16, 8), 2, device="cuda")
+    settings = Settings(rounds=3, min_sample_ms=0.01)
+    table = profile_space(small_space(), path, conditions=conditions, settings=settings)
+    assert table.file.failed == {}
+    assert all(entry.p10 > 0 for entry in table.file.entries.values())
+    assert load_table(path, expected=conditions).file == table.file

@@ -1,0 +1,198 @@
+"""DCS-Attention against a loop, its gradient, its noise.
+
+Shapes: B images, N tokens, C channels, H x W positions.
+"""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dcsnas.nn.attention import (
+    AFFINITIES,
+    DCSAttention,
+    attend_dot,
+    logistic_noise,
+    soft_mask,
+    straight_through,
+)
+
+SETTINGS = list(product(("dcs", "sa"), ("dot", "softmax"), (True, False)))
+
+
+def attend_by_loop(
+    tokens: Tensor, mask: Tensor, *, affinity: str, scale: bool
+) -> list[list[list[float]]]:
+    """Return the attended tokens [B, N, C], one product at a time."""
+    out: list[list[list[float]]] = []
+    for x, m in zip(tokens.tolist(), mask.tolist(), strict=True):
+        count, channels = len(x), len(x[0])
+        rows = []
+        for i in range(count):
+            weights = []
+            for j in range(count):
+                dot = sum(x[i][c] * m[i][c] * x[j][c] * m[j][c] for c in range(channels))
+                weights.append(dot / math.sqrt(channels) if scale else dot)
+            if affinity == "softmax":
+                total = sum(math.exp(w) for w in weights)
+                weights = [math.exp(w) / total for w in weights]
+            else:
+                weights = [w / count for w in weights]
+            rows.append([sum(weights[j] * x[j][c] for j in range(count)) for c in range(channels)])
+        out.append(rows)
+    return out
+
+
+def transparent(channels: int, *, kind: str, affinity: str, scale: bool) -> DCSAttention:
+    """Return a module in float64 whose output path changes nothing: out = x + attended."""
+    module = DCSAttention(channels, kind=kind, affinity=affinity, scale=scale, tau=0.8).double()
+    nn.init.zeros_(module.depthwise.weight)
+    module.depthwise.weight.data[:, :, 1, 1] = 1
+    nn.init.constant_(module.norm.weight, math.sqrt(1 + module.norm.eps))
+    module.norm.eval()
+    return module
+
+
+@pytest.mark.parametrize(("kind", "affinity", "scale"), SETTINGS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(2, 5, 3, 2), (1, 3, 4, 2), (2, 4, 1, 1), (2, 1, 3, 2)])
+def test_module_equals_a_loop(
+    kind: str, affinity: str, scale: bool, training: bool, shape: tuple[int, int, int, int]
+) -> None:
+    module = transparent(shape[1], kind=kind, affinity=affinity, scale=scale)
+    module.train(training).norm.eval()
+    x = torch.randn(shape, dtype=torch.float64)
+    tokens = x.flatten(2).transpose(1, 2)
+    mask = torch.ones_like(tokens)
+    if module.theta is not None:
+        theta = tokens @ module.theta.weight.T + module.theta.bias
+        torch.manual_seed(7)
+        logits = theta + logistic_noise(theta) if training else theta
+        mask = (logits > 0).double()
+        assert shape[1] == 1 or 0 < mask.mean() < 1
+    expected = torch.tensor(
+        attend_by_loop(tokens, mask, affinity=affinity, scale=scale), dtype=torch.float64
+    )
+    torch.manual_seed(7)
+    attended = (module(x) - x).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(attended, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("kind", "affinity", "scale"), SETTINGS)
+@pytest.mark.parametrize("training", [True, False])
+def test_new_module_is_the_identity(kind: str, affinity: str, scale: bool, training: bool) -> None:
+    module = DCSAttention(6, kind=kind, affinity=affinity, scale=scale, tau=1.0).train(training)
+    x = torch.randn(2, 6, 4, 3)
+    assert torch.equal(module(x), x)
+
+
+@pytest.mark.parametrize("affinity", ["dot", "softmax"])
+@pytest.mark.parametrize(("tokens", "channels"), [(3, 4), (5, 2)])
+def test_gradient_of_the_soft_path(affinity: str, tokens: int, channels: int) -> None:
+    linear = nn.Linear(channels, channels).double()
+    x = torch.randn(2, tokens, channels, dtype=torch.float64, requires_grad=True)
+    noise = logistic_noise(x)
+
+    def soft_path(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        soft = soft_mask(nn.functional.linear(x, weight, bias), noise, 0.7)
+        return AFFINITIES[affinity](x * soft, x * soft, x)
+
+    assert torch.autograd.gradcheck(soft_path, (x, linear.weight, linear.bias))
+
+
+def test_straight_through_is_hard_forward_and_soft_backward() -> None:
+    theta = torch.randn(4, 5, 6, requires_grad=True)
+    noise, weight = logistic_noise(theta), torch.randn(4, 5, 6)
+    hard = straight_through(soft_mask(theta, noise, 0.5))
+    (given,) = torch.autograd.grad((hard * weight).sum(), theta)
+    (expected,) = torch.autograd.grad((soft_mask(theta, noise, 0.5) * weight).sum(), theta)
+    assert torch.equal(given, expected)
+    assert torch.equal(hard, (theta + noise > 0).float())
+
+
+@pytest.mark.parametrize("tau", [0.01, 1.0, 5.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_masks_are_zero_or_one(tau: float, dtype: torch.dtype) -> None:
+    module = DCSAttention(8, kind="dcs", affinity="dot", scale=False, tau=tau).to(dtype)
+    tokens = torch.randn(3, 50, 8).to(dtype)
+    assert module.select(tokens).unique().tolist() == [0, 1]
+    module.eval()
+    assert module.select(tokens).unique().tolist() == [0, 1]
+
+
+def test_evaluation_selects_where_theta_is_positive() -> None:
+    module = DCSAttention(8, kind="dcs", affinity="dot", scale=False, tau=3.0).double().eval()
+    tokens = torch.randn(3, 50, 8, dtype=torch.float64)
+    assert module.theta is not None
+    assert torch.equal(module.select(tokens), (module.theta(tokens) > 0).double())
+
+
+def test_training_draws_and_evaluation_does_not() -> None:
+    module = transparent(8, kind="dcs", affinity="dot", scale=False)
+    x = torch.randn(2, 8, 4, 3, dtype=torch.float64)
+    assert not torch.equal(module(x), module(x))
+    module.eval()
+    assert torch.equal(module(x), module(x))
+
+
+def test_training_selects_with_the_probability_that_theta_says() -> None:
+    # 1[theta + Logistic > 0] is Bernoulli(sigmoid(theta)), whatever the temperature
+    theta = torch.tensor([-2.0, -0.5, 0.0, 1.0, 3.0]).expand(40_000, -1)
+    for tau in (0.1, 5.0):
+        share = straight_through(soft_mask(theta, logistic_noise(theta), tau)).mean(0)
+        torch.testing.assert_close(share, torch.sigmoid(theta[0]), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(("tokens", "channels"), [(1, 1), (1, 6), (6, 1), (3, 6), (6, 6), (7, 3)])
+def test_both_product_orders_agree(tokens: int, channels: int) -> None:
+    query, key, value = torch.randn(3, 2, tokens, channels, dtype=torch.float64)
+    pairs_of_tokens = (query @ key.transpose(1, 2) / tokens) @ value
+    pairs_of_channels = query @ (key.transpose(1, 2) @ value / tokens)
+    out = attend_dot(query, key, value)
+    torch.testing.assert_close(out, pairs_of_tokens, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(out, pairs_of_channels, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str
+)
+def test_noise_is_logistic(dtype: torch.dtype) -> None:
+    count = 400_000
+    draws = logistic_noise(torch.zeros(count, dtype=dtype))
+    assert draws.dtype == dtype
+    draws = draws.double()
+    assert draws.isfinite().all()
+    assert draws.abs().max() < 16.5
+    variance = math.pi**2 / 3
+    assert abs(draws.mean().item()) < 4 * math.sqrt(variance / count)
+    assert draws.var().item() == pytest.approx(variance, rel=0.02)
+    for share in (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99):
+        quantile = draws.sort().values[round(share * count)].item()
+        # standard error of a quantile is sqrt(p (1 - p) / n) / density, density = p (1 - p)
+        error = 4 / math.sqrt(count * share * (1 - share))
+        rounding = 0.01 if dtype in (torch.bfloat16, torch.float16) else 0.0
+        expected = math.log(share / (1 - share))
+        assert abs(quantile - expected) < error + rounding * max(1.0, abs(expected)), share
+
+
+def test_noise_is_the_difference_of_two_gumbel_draws() -> None:
+    count = 200_000
+    gumbel = -(-torch.rand(2, count, dtype=torch.float64).log()).log()
+    one, other = (gumbel[0] - gumbel[1]).sort().values, logistic_noise(gumbel[0]).sort().values
+    grid = torch.linspace(-6, 6, 200, dtype=torch.float64)
+    shares = [torch.searchsorted(draws, grid) / count for draws in (one, other)]
+    # two-sample Kolmogorov-Smirnov statistic, 0.1 % critical value
+    assert (shares[0] - shares[1]).abs().max() < 1.95 * math.sqrt(2 / count)
+
+
+def test_mixed_precision_keeps_the_noise_centred() -> None:
+    """Under bfloat16 autocast, the mask must not lean to one side."""
+    module = DCSAttention(16, kind="dcs", affinity="dot", scale=False, tau=1.0)
+    assert module.theta is not None
+    nn.init.zeros_(module.theta.weight)
+    nn.init.zeros_(module.theta.bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        share = module.select(torch.randn(8, 2000, 16)).float().mean().item()
+    assert share == pytest.approx(0.5, abs=0.003)
