@@ -2,11 +2,17 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml
+from dcsnas.config.strict import validate
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -33,3 +39,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             node = child
         node[last] = value
     return result
+
+
+def load_with_overrides(model: type[M], path: Path, overrides: Iterable[str]) -> M:
+    """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
+    return validate(model, apply_overrides(read_yaml(path), overrides), path)

@@ -78,6 +78,8 @@ class RunConfig(Strict):
 
     seed: NonNegativeInt = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt | None = None
+    """CPU threads within an operator; torch's default, all cores, unless given."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     gradient_clip: PositiveFloat | None = None
 

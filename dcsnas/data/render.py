@@ -19,7 +19,7 @@ from PIL import Image
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.data.appearance import Appearance, choose, draw_appearance, draw_colours
+from dcsnas.data.appearance import Appearance, Colours, choose, draw_appearance, draw_colours
 from dcsnas.data.figure import VIEWS, draw_person
 from dcsnas.data.scene import (
     OCCLUDERS,
@@ -37,7 +37,7 @@ CLASS_PATTERNS = ("plain", "rings", "bars", "checks", "dots", "diagonal")
 CLASS_LOWERS = ("trousers", "shorts", "skirt")
 
 SUPERSAMPLING = 3
-LOOK_ALIKES = 10  # people who share all colours
+LOOK_ALIKES = 8  # people who share all colours
 PREFERRED_VIEW = 0.55  # share of shots in the camera's main view
 _CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
 
@@ -107,12 +107,12 @@ def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None
     ``dataset.json`` states settings and counts. Raises UserError where ``root`` is not empty.
     """
     first_test = settings.train_identities + 1
-    people = settings.train_identities + settings.test_identities
+    tested = range(first_test, first_test + settings.test_identities)
     shots = [
         *_people_shots(settings, range(1, first_test)),
-        *_people_shots(settings, range(first_test, people + 1), test=True),
-        *_distractor_shots(settings),
-        *_junk_shots(settings, range(first_test, people + 1)),
+        *_people_shots(settings, tested, test=True),
+        *_distractor_shots(settings, tested),
+        *_junk_shots(settings, tested),
     ]
     description = {"generator": "dcsnas data render", "kind": "reid", "settings": asdict(settings)}
     _render(root, shots, (settings.height, settings.width), description, progress)
@@ -148,8 +148,7 @@ def render_classes(
 
 def person(seed: int, identity: int) -> Appearance:
     """Return the appearance of ``identity`` in the Re-ID data set of ``seed``."""
-    colours = draw_colours(_stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
-    return draw_appearance(_stream(seed, _PERSON, identity), colours)
+    return draw_appearance(_stream(seed, _PERSON, identity), _colours(seed, identity))
 
 
 def photograph(
@@ -194,12 +193,13 @@ def _people_shots(
                 yield _Shot(f"{folder}/{name}", look, camera, rng)
 
 
-def _distractor_shots(settings: ReidSettings) -> Iterator[_Shot]:
-    """Yield strangers (even numbers) and detections of nobody (odd numbers)."""
+def _distractor_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
+    """Yield strangers dressed like one of ``identities`` and, every other time, nobody."""
     for number in range(settings.distractors):
         index = number // 2 % settings.cameras
         rng = _stream(settings.seed, _DISTRACTOR, number)
-        look = draw_appearance(rng, draw_colours(rng)) if number % 2 == 0 else None
+        colours = _colours(settings.seed, _one_of(identities, rng))
+        look = draw_appearance(rng, colours) if number % 2 == 0 else None
         file = f"{GALLERY}/{_name('0000', index, number, box=1)}"
         yield _Shot(file, look, _camera(settings.seed, index), rng)
 
@@ -208,9 +208,18 @@ def _junk_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
     for number in range(settings.junk):
         index = number % settings.cameras
         rng = _stream(settings.seed, _JUNK, number)
-        look = person(settings.seed, int(rng.integers(identities.start, identities.stop)))
+        look = person(settings.seed, _one_of(identities, rng))
         file = f"{GALLERY}/{_name('-1', index, number, box=1)}"
         yield _Shot(file, look, _camera(settings.seed, index), rng, cropped=True)
+
+
+def _one_of(identities: range, rng: np.random.Generator) -> int:
+    return int(rng.integers(identities.start, identities.stop))
+
+
+def _colours(seed: int, identity: int) -> Colours:
+    """Return the colours that ``identity`` shares with its look-alikes."""
+    return draw_colours(_stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
 
 
 def _name(pid: str, camera: int, number: int, *, box: int) -> str:

@@ -99,33 +99,20 @@ def evaluate_retrieval(
             match.
 
     """
-    norms = _checked_norms(query, gallery, metric=metric)
     if ap not in ("plain", "trapezoid"):
         raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
     if max_rank < 1 or chunk < 1:
         raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")
     index = _Index.build(query, gallery, camera_filter=camera_filter)
-    valid = [q for q, matches in enumerate(index.matches) if len(matches)]
-    if not valid:
-        raise UserError(_no_match_message(query, gallery, index))
-    similarities = _similarities(query, gallery, metric=metric, rows=valid, chunk=chunk)
-    precisions, penalties, first_ranks = [], [], []
-    for q, row in zip(valid, similarities, strict=True):
-        matches = index.matches[q]
-        scores = row[matches] - _tie(metric, norms[0][q], norms[1][matches])
-        for absent in (matches, index.removed[q], index.junk):
-            row[absent] = -np.inf
-        ranks = _match_ranks(row, np.sort(scores)[::-1])
-        precisions.append(_average_precision(ranks, ap))
-        penalties.append(len(ranks) / ranks[-1])
-        first_ranks.append(ranks[0])
-    within = np.bincount(np.clip(first_ranks, 1, max_rank + 1), minlength=max_rank + 2)
+    ranks = _match_ranks(query, gallery, index=index, metric=metric, chunk=chunk)
+    first = np.clip([r[0] for r in ranks], 1, max_rank + 1)
+    within = np.bincount(first, minlength=max_rank + 2)[1 : max_rank + 1].cumsum()
     return RetrievalResult(
-        map=float(np.mean(precisions)),
-        cmc=tuple((within[1 : max_rank + 1].cumsum() / len(valid)).tolist()),
-        minp=float(np.mean(penalties)),
-        num_queries=len(valid),
-        num_skipped=len(query.features) - len(valid),
+        map=float(np.mean([_average_precision(r, ap) for r in ranks])),
+        cmc=tuple((within / len(ranks)).tolist()),
+        minp=float(np.mean([len(r) / r[-1] for r in ranks])),
+        num_queries=len(ranks),
+        num_skipped=len(query.features) - len(ranks),
         num_gallery=len(gallery.features) - len(index.junk),
         ap_rule=ap,
         metric=metric,
@@ -219,10 +206,24 @@ def _tie(metric: Metric, query_norm: float, match_norms: np.ndarray) -> np.ndarr
     return TIE * match_norms * (query_norm + match_norms / 2)
 
 
-def _match_ranks(row: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the ranks from 1 of matches with descending ``scores`` among the others in ``row``."""
-    ahead = [np.count_nonzero(row >= score) for score in scores]
-    return np.asarray(ahead) + np.arange(1, len(scores) + 1)
+def _match_ranks(
+    query: Embeddings, gallery: Embeddings, *, index: _Index, metric: Metric, chunk: int
+) -> list[np.ndarray]:
+    """Return, for each query that has a match, the ranks from 1 of its matches, ascending."""
+    query_norms, norms = _checked_norms(query, gallery, metric=metric)
+    valid = [q for q, matches in enumerate(index.matches) if len(matches)]
+    if not valid:
+        raise UserError(_no_match_message(query, gallery, index))
+    ranks = []
+    similarities = _similarities(query, gallery, metric=metric, rows=valid, chunk=chunk)
+    for q, row in zip(valid, similarities, strict=True):
+        matches = index.matches[q]
+        scores = row[matches] - _tie(metric, query_norms[q], norms[matches])
+        for absent in (matches, index.removed[q], index.junk):
+            row[absent] = -np.inf
+        ahead = [np.count_nonzero(row >= score) for score in np.sort(scores)[::-1]]
+        ranks.append(np.asarray(ahead) + np.arange(1, len(ahead) + 1))
+    return ranks
 
 
 def _average_precision(ranks: np.ndarray, rule: ApRule) -> float:

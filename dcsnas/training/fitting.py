@@ -83,6 +83,8 @@ def make_trainer(
     ``factory`` is NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
     """
     device = pick_device(run.device)
+    if run.threads:
+        torch.set_num_threads(run.threads)
     bar = [TQDMProgressBar(refresh_rate=10)] if progress else []
     own = [EpochSeed(run.seed), EpochLog(folder), LastCheckpoint(folder.checkpoint)]
     return factory(

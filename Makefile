@@ -1,0 +1,40 @@
+# Everything runs in .venv, which the first target that needs it creates.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test slow check format clean
+
+help:
+	@echo "make demo    the whole flow on this machine, in minutes"
+	@echo "make test    the tests"
+	@echo "make slow    the long tests as well"
+	@echo "make check   ruff and pyright"
+	@echo "make format  ruff format and fixes"
+
+demo: .venv/installed
+	$(BIN)/dcsnas demo
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+slow: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@# NNI writes a file into itself when it first meets a torch version; do it before parallel use
+	$(BIN)/python -W ignore -c "import nni.nas.nn.pytorch"
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis

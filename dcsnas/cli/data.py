@@ -1,0 +1,67 @@
+"""``dcsnas data``: render the synthetic data sets, check any data set."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dcsnas.cli.options import console
+from dcsnas.cli.progress import bar
+
+app = typer.Typer(help="Render the synthetic data sets; check any data set.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
+
+
+@app.command("render")
+def render(
+    directory: Directory,
+    kind: Annotated[
+        Literal["reid", "classes"],
+        typer.Option(help="reid: Market-1501 layout; classes: image folder for pretrain."),
+    ] = "reid",
+    train_identities: Annotated[int, typer.Option(min=2)] = 200,
+    test_identities: Annotated[int, typer.Option(min=1)] = 100,
+    cameras: Annotated[int, typer.Option(min=2, max=9)] = 4,
+    images_per_camera: Annotated[int, typer.Option(min=2)] = 3,
+    images_per_class: Annotated[int, typer.Option(min=1, help="For --kind classes.")] = 100,
+    height: Annotated[int, typer.Option(min=16)] = 64,
+    width: Annotated[int, typer.Option(min=8)] = 32,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw a person re-identification set, or a classification set of the same drawing.
+
+    Example: dcsnas data render data/people --train-identities 200
+    """
+    from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
+
+    common = {"cameras": cameras, "seed": seed, "height": height, "width": width}
+    with bar("rendering") as report:
+        if kind == "reid":
+            people = ReidSettings(
+                train_identities=train_identities,
+                test_identities=test_identities,
+                images_per_camera=images_per_camera,
+                **common,
+            )
+            render_reid(directory, people, progress=report)
+        else:
+            classes = ClassSettings(train_per_class=images_per_class, **common)
+            render_classes(directory, classes, progress=report)
+    console.print(f"rendered {directory}")
+
+
+@app.command("check")
+def check(directory: Directory) -> None:
+    """Say what is in a data set and what is wrong with it; exit code 2 if it cannot be used.
+
+    Example: dcsnas data check data/people
+    """
+    from dcsnas.data.check import check_reid
+
+    with bar("checking") as report:
+        result = check_reid(directory, progress=report)
+    for line in result.lines():
+        console.print(line, markup=False)
+    if not result.usable:
+        raise typer.Exit(2)

@@ -1,0 +1,35 @@
+"""``dcsnas demo``: the whole flow on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsnas.cli.options import console, show_progress
+
+
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; an interrupted demo there is continued.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Run everything small: render, profile, search, derive, pretrain, retrain, evaluate, report.
+
+    Example: dcsnas demo
+    """
+    from dcsnas.latency.allocator import reexec_with_allocator
+
+    reexec_with_allocator(sys.orig_argv)
+
+    from dcsnas.config.runs import next_run
+    from dcsnas.demo.demo import run_demo
+
+    root = out or next_run(Path("runs"), "demo", "tiny")
+    console.print(f"demo in {root}")
+    summary = run_demo(root, seed=seed, say=console.print, progress=show_progress())
+    console.print()
+    for line in summary.lines():
+        console.print(line)
+    console.print(f"\nreport: {root / 'report.md'}; numbers: {root / 'summary.json'}")

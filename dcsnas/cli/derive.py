@@ -1,0 +1,28 @@
+"""``dcsnas derive``: from probabilities to an architecture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsnas.cli.options import console
+
+
+def derive(
+    run: Annotated[Path, typer.Argument(help="Run folder of dcsnas search.")],
+    out: Annotated[Path | None, typer.Option(help="Default: architecture.yaml in the run.")] = None,
+) -> None:
+    """Write the most probable architecture of a search.
+
+    Example: dcsnas derive runs/search-0000-search_tiny
+    """
+    from dcsnas.search.derive import derive as derive_run
+    from dcsnas.spaces.architecture import save_architecture
+
+    found = derive_run(run)
+    path = out or run / "architecture.yaml"
+    save_architecture(path, found)
+    console.print(
+        f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "
+        f"predicted {found.provenance.predicted_latency_ms:.3f} ms"
+    )

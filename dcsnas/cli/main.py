@@ -1,0 +1,64 @@
+"""The ``dcsnas`` command: its subcommands in the order of the flow, and how errors end."""
+
+import sys
+import warnings
+
+import typer
+from typer.core import TyperGroup
+
+from dcsnas.cli import (
+    data,
+    demo,
+    derive,
+    evaluate,
+    plot,
+    pretrain,
+    profile,
+    retrain,
+    search,
+    spaces,
+)
+from dcsnas.config.errors import UserError
+
+FLOW = ("demo", "spaces", "data", "profile", "search", "derive", "pretrain", "retrain",
+        "evaluate", "plot")  # fmt: skip
+
+
+class FlowOrder(TyperGroup):
+    """Lists the commands in the order in which they are used."""
+
+    def list_commands(self, ctx: object) -> list[str]:
+        """Return the commands' names for the help."""
+        return list(FLOW)
+
+
+app = typer.Typer(
+    cls=FlowOrder,
+    help="Latency-aware differentiable architecture search around FBNetV2 with DCS-Attention.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command("demo")(demo.demo)
+app.command("spaces")(spaces.spaces)
+app.add_typer(data.app, name="data")
+app.command("profile")(profile.profile)
+app.command("search")(search.search)
+app.command("derive")(derive.derive)
+app.command("pretrain")(pretrain.pretrain)
+app.command("retrain")(retrain.retrain)
+app.command("evaluate")(evaluate.evaluate)
+app.command("plot")(plot.plot)
+
+
+def run() -> None:
+    """Run the command line; a user's mistake ends with one message and exit code 2."""
+    # advice to developers about NNI's torch version and Lightning's loaders, nothing for a user
+    for module in ("nni", "pytorch_lightning", "lightning_utilities", "torch.utils._pytree"):
+        warnings.filterwarnings("ignore", module=module.replace(".", r"\."))
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

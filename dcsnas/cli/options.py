@@ -1,0 +1,51 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel
+from rich.console import Console
+
+from dcsnas.config.runs import RunFolder, next_run
+
+console = Console(highlight=False, soft_wrap=True)
+
+Config = Annotated[Path, typer.Argument(help="Configuration file (YAML).", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the configuration."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Run folder; an interrupted run there is continued. Default: a new one."),
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Data set folder; the same as --set data.root=DIR.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
+]
+Arch = Annotated[Path, typer.Option("--arch", help="An architecture.yaml.", show_default=False)]
+
+
+def with_data(overrides: list[str] | None, data: Path | None) -> list[str]:
+    """Return the overrides, with ``--data`` as one of them."""
+    return [*(overrides or []), *([f"data.root={data}"] if data else [])]
+
+
+def show(config: BaseModel) -> None:
+    """Print a resolved configuration as YAML."""
+    dumped: Any = config.model_dump(mode="json")
+    console.print(yaml.safe_dump(dumped, sort_keys=False), end="", markup=False)
+
+
+def run_folder(out: Path | None, stage: str, config: Path) -> RunFolder:
+    """Return the folder given, or the next free one under ``runs/``."""
+    return RunFolder(out or next_run(Path("runs"), stage, config.stem))
+
+
+def show_progress() -> bool:
+    """Return whether someone is watching: bars are for terminals, not for log files."""
+    return console.is_terminal

@@ -1,0 +1,63 @@
+"""``dcsnas retrain``: training a derived network for re-identification."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsnas.cli.options import (
+    Arch,
+    Config,
+    Data,
+    DryRun,
+    Out,
+    Set,
+    console,
+    run_folder,
+    show,
+    show_progress,
+    with_data,
+)
+
+
+def retrain(
+    config: Config,
+    arch: Arch,
+    data: Data = None,
+    backbone: Annotated[
+        Path | None, typer.Option(help="Pretrained backbone.safetensors of this architecture.")
+    ] = None,
+    inherit: Annotated[
+        Path | None, typer.Option(help="Start from a search's supernet.safetensors instead.")
+    ] = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train an architecture on a Market-1501 layout; writes model.safetensors.
+
+    Example: dcsnas retrain experiments/retrain_tiny.yaml --arch architecture.yaml --data DIR
+    """
+    from dcsnas.config.overrides import load_with_overrides
+    from dcsnas.config.stages import RetrainConfig
+    from dcsnas.spaces.architecture import load_architecture
+
+    resolved = load_with_overrides(RetrainConfig, config, with_data(set_, data))
+    architecture = load_architecture(arch)
+    if dry_run:
+        return show(resolved)
+
+    from dcsnas.training.retrain import retrain as run_retrain
+
+    folder = run_folder(out, "retrain", config)
+    result = run_retrain(
+        resolved,
+        architecture,
+        folder,
+        backbone=backbone,
+        supernet=inherit,
+        progress=show_progress(),
+    )
+    if result.inherited:
+        console.print(f"inherited: {result.inherited.summary()}")
+    console.print(f"{result.weights}: next: dcsnas evaluate {result.weights} --data DIR")

@@ -1,0 +1,52 @@
+"""``dcsnas search``: the differentiable search."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dcsnas.cli.options import (
+    Config,
+    Data,
+    DryRun,
+    Out,
+    Set,
+    console,
+    run_folder,
+    show,
+    show_progress,
+    with_data,
+)
+
+
+def search(
+    config: Config,
+    data: Data = None,
+    table: Annotated[Path | None, typer.Option(help="Latency table; same as --set table=.")] = None,
+    set_: Set = None,
+    out: Out = None,
+    allow_foreign: Annotated[
+        bool, typer.Option("--allow-foreign", help="Accept another machine's latency table.")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Search weights and architecture jointly; writes a run folder.
+
+    Example: dcsnas search experiments/search_tiny.yaml --data DIR --set objective.latency_weight=1
+    """
+    from dcsnas.config.overrides import load_with_overrides
+    from dcsnas.config.stages import SearchConfig
+
+    overrides = [*with_data(set_, data), *([f"table={table}"] if table else [])]
+    resolved = load_with_overrides(SearchConfig, config, overrides)
+    if dry_run:
+        return show(resolved)
+
+    from dcsnas.search.run import search as run_search
+
+    folder = run_folder(out, "search", config)
+    result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
+    console.print(
+        f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
+        f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"
+    )

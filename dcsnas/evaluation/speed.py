@@ -1,0 +1,29 @@
+"""The measured latency of trained weights on this machine."""
+
+from pathlib import Path
+from typing import Any
+
+from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.network import measure_network_ms
+from dcsnas.nn.build import build
+from dcsnas.nn.device import pick_device
+from dcsnas.nn.weights import read_header
+
+
+def measure_latency(weights: Path, *, device: str = "auto", threads: int = 1) -> dict[str, Any]:
+    """Return the embedding network's latency at batch 1, the predicted one, and the conditions.
+
+    The backbone is measured, without the neck and the classifier, as the table predicts it.
+    """
+    header = read_header(weights)
+    assert header.architecture is not None
+    kind = pick_device(device).type
+    conditions = current_conditions(
+        header.input, 1, device="cuda" if kind == "cuda" else "cpu", threads=threads
+    )
+    measured = measure_network_ms(build(header.architecture.network), conditions)
+    return {
+        "measured_ms": measured,
+        "predicted_ms": header.architecture.provenance.predicted_latency_ms,
+        "conditions": conditions.model_dump(mode="json"),
+    }

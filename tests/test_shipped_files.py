@@ -1,0 +1,108 @@
+"""Every file that ships with dcsnas loads, and the page about the spaces agrees with them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dcsnas.config.files import read_yaml
+from dcsnas.latency.keys import space_units
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.spaces.shipped import shipped_folder, shipped_spaces
+from dcsnas.spaces.space import SearchSpace
+
+ROOT = Path(__file__).parents[1]
+SPACE_FILES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
+PAGE = (ROOT / "docs" / "search_spaces.md").read_text(encoding="utf-8")
+
+
+def test_there_are_spaces_and_the_package_finds_them() -> None:
+    assert len(SPACE_FILES) >= 7
+    assert shipped_spaces() == SPACE_FILES
+
+
+@pytest.mark.parametrize("path", SPACE_FILES, ids=lambda path: path.stem)
+def test_space_file_loads_and_says_how_to_look_at_it(path: Path) -> None:
+    space = SearchSpace.load(path)
+    assert space.name == path.stem
+    assert space.num_blocks > 0
+    assert space.decisions
+    assert f"# Look at it: dcsnas spaces {path.stem}\n" in path.read_text(encoding="utf-8")
+
+
+def test_experiment_files_parse() -> None:
+    files = sorted(shipped_folder("experiments").rglob("*.y*ml"))
+    if not files:
+        pytest.skip("experiments/ holds no YAML file")
+    for path in files:
+        assert read_yaml(path), path
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def table_below(heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table after ``heading`` on the page, by their first cell."""
+    lines = PAGE[PAGE.index(heading) :].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|---"))
+    rows = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(cells(line))
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+def test_page_lists_exactly_the_shipped_spaces() -> None:
+    stems = [path.stem for path in SPACE_FILES]
+    assert list(table_below("## Shipped spaces")) == stems
+    assert list(table_below("The largest network of each space")) == stems[:-1]
+
+
+@pytest.mark.parametrize("path", SPACE_FILES, ids=lambda path: path.stem)
+def test_page_counts_like_the_code(path: Path) -> None:
+    space = SearchSpace.load(path)
+    low, high = (
+        space.architecture(choice(space)).cost(space.size)
+        for choice in (smallest_choice, largest_choice)
+    )
+    assert table_below("## Shipped spaces")[path.stem] == [
+        str(space.num_blocks),
+        f"10^{space.log10_size:.1f}",
+        f"{low.params / 1e6:.3f} to {high.params / 1e6:.3f}",
+        f"{low.macs / 1e9:.3f} to {high.macs / 1e9:.3f}",
+        str(len(space_units(space, space.size))),
+    ]
+
+
+@pytest.mark.parametrize("path", SPACE_FILES[:-1], ids=lambda path: path.stem)
+def test_page_counts_largest_networks_like_the_code(path: Path) -> None:
+    file = SearchSpace.load(path).file
+    expected = []
+    for size in ((256, 128), (384, 128)):
+        for stride in (32, 16):
+            space = SearchSpace(file.model_copy(update={"output_stride": stride}))
+            space = space.with_attention("none")
+            cost = space.architecture(largest_choice(space)).cost(size)
+            expected.append(f"{cost.macs / 1e9:.3f}")
+            params = f"{cost.params / 1e6:.3f}"
+    assert table_below("The largest network of each space")[path.stem] == [params, *expected]
+
+
+def test_example_on_the_page_is_a_space(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    path = tmp_path / "example.yaml"
+    path.write_text(example)
+    space = SearchSpace.load(path)
+    assert space.num_blocks == 6
+    assert 10**space.log10_size == pytest.approx(2 * 24**3 * 7**2)
+
+
+def test_published_and_own_numbers_share_no_table() -> None:
+    own, published = PAGE.split("## Which published number belongs")
+    assert "5.9 | 0.572" in published
+    for number in re.findall(r"\d+\.\d{3} to \d+\.\d{3}", own):
+        assert number not in published
+    for row in table_below("## Which published number belongs").values():
+        assert not set(row) & set(own.replace("|", " ").split())
