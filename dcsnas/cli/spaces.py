@@ -48,8 +48,8 @@ def _ranges(space: "SearchSpace") -> tuple[str, str]:
 
     ends = [space.architecture(choose(space)) for choose in (smallest_choice, largest_choice)]
     costs = [network.cost(space.size) for network in ends]
-    params = " - ".join(f"{cost.params / 1e6:.3f}" for cost in costs)
-    macs = " - ".join(f"{cost.macs / 1e9:.3f}" for cost in costs)
+    params = "-".join(f"{cost.params / 1e6:.3f}" for cost in costs)
+    macs = "-".join(f"{cost.macs / 1e9:.3f}" for cost in costs)
     return params, macs
 
 

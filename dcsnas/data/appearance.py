@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 UPPERS = ("tee", "long sleeve", "jacket", "hoodie", "vest", "coat")
 LOWERS = ("trousers", "shorts", "skirt", "long skirt")
-LOWER_PATTERNS = ("plain", "plain", "plain", "seam", "rings", "checks")
+LOWER_PATTERNS = ("plain", "plain", "plain", "seam", "horizontal", "checks")
 BAGS = ("none", "backpack", "shoulder bag", "handbag")
 
 CLOTHES: tuple[Colour, ...] = (

@@ -14,7 +14,7 @@ Colour = tuple[int, int, int]
 Fill = Colour | Image.Image
 Point = tuple[float, float]
 
-PATTERNS = ("plain", "rings", "bars", "checks", "dots", "diagonal", "block", "logo")
+PATTERNS = ("plain", "horizontal", "vertical", "checks", "dots", "diagonal", "block", "logo")
 
 
 def shaded(fill: Fill, factor: float) -> Fill:
@@ -112,10 +112,10 @@ def cloth(brush: Brush, pattern: str, colours: tuple[Colour, Colour], *, front: 
     image = Image.new("RGB", brush.image.size, base)
     paint = Brush(image, brush.origin, brush.unit, brush.direction)
     steps = range(-3, 4)
-    if pattern == "rings":
+    if pattern == "horizontal":
         for row in range(11):
             paint.box((0, 0.19 + 0.075 * row), (0.8, 0.036), second)
-    elif pattern == "bars":
+    elif pattern == "vertical":
         for column in steps:
             paint.box((0.07 * column, 0.5), (0.033, 1), second)
     elif pattern == "checks":

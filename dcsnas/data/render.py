@@ -33,7 +33,7 @@ from dcsnas.data.scene import (
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
-CLASS_PATTERNS = ("plain", "rings", "bars", "checks", "dots", "diagonal")
+CLASS_PATTERNS = ("plain", "horizontal", "vertical", "checks", "dots", "diagonal")
 CLASS_LOWERS = ("trousers", "shorts", "skirt")
 
 SUPERSAMPLING = 3

@@ -85,8 +85,7 @@ def evaluate_retrieval(
 
     Args:
         query: Q images.
-        gallery: G images; the query images themselves must not be among them unless the camera
-            filter removes them.
+        gallery: G images, without the query images unless the camera filter removes them.
         metric: cosine L2-normalises the features.
         ap: plain is the mean of the precisions at the matches (today's tables); trapezoid is the
             original Market-1501 rule, which is never higher.
@@ -95,18 +94,19 @@ def evaluate_retrieval(
         chunk: Queries compared at a time; memory is about 4 * chunk * G bytes.
 
     Raises:
-        UserError: Features that are not finite, sets that do not fit together, or no query with a
-            match.
+        UserError: Features are not finite, the sets do not fit together, or no query has a match.
 
     """
-    if ap not in ("plain", "trapezoid"):
-        raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
-    if max_rank < 1 or chunk < 1:
-        raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")
+    _check_options(ap, max_rank=max_rank, chunk=chunk)
+    norms = _checked_norms(query, gallery, metric=metric)
     index = _Index.build(query, gallery, camera_filter=camera_filter)
-    ranks = _match_ranks(query, gallery, index=index, metric=metric, chunk=chunk)
-    first = np.clip([r[0] for r in ranks], 1, max_rank + 1)
-    within = np.bincount(first, minlength=max_rank + 2)[1 : max_rank + 1].cumsum()
+    valid = _valid_queries(query, gallery, index=index)
+    ranks, similarities = [], _similarities(query, gallery, metric=metric, rows=valid, chunk=chunk)
+    for q, row in zip(valid, similarities, strict=True):
+        tie = _tie(metric, norms[0][q], norms[1][index.matches[q]])
+        ranks.append(_match_ranks(row, tie, index=index, query=q))
+    first = np.sort([r[0] for r in ranks])
+    within = np.searchsorted(first, np.arange(1, max_rank + 1), side="right")
     return RetrievalResult(
         map=float(np.mean([_average_precision(r, ap) for r in ranks])),
         cmc=tuple((within / len(ranks)).tolist()),
@@ -207,23 +207,14 @@ def _tie(metric: Metric, query_norm: float, match_norms: np.ndarray) -> np.ndarr
 
 
 def _match_ranks(
-    query: Embeddings, gallery: Embeddings, *, index: _Index, metric: Metric, chunk: int
-) -> list[np.ndarray]:
-    """Return, for each query that has a match, the ranks from 1 of its matches, ascending."""
-    query_norms, norms = _checked_norms(query, gallery, metric=metric)
-    valid = [q for q, matches in enumerate(index.matches) if len(matches)]
-    if not valid:
-        raise UserError(_no_match_message(query, gallery, index))
-    ranks = []
-    similarities = _similarities(query, gallery, metric=metric, rows=valid, chunk=chunk)
-    for q, row in zip(valid, similarities, strict=True):
-        matches = index.matches[q]
-        scores = row[matches] - _tie(metric, query_norms[q], norms[matches])
-        for absent in (matches, index.removed[q], index.junk):
-            row[absent] = -np.inf
-        ahead = [np.count_nonzero(row >= score) for score in np.sort(scores)[::-1]]
-        ranks.append(np.asarray(ahead) + np.arange(1, len(ahead) + 1))
-    return ranks
+    row: np.ndarray, tie: np.ndarray | float, *, index: _Index, query: int
+) -> np.ndarray:
+    """Return the ranks from 1 of a query's matches, ascending; overwrites its ``row``."""
+    scores = np.sort(row[index.matches[query]] - tie)[::-1]
+    for absent in (index.matches[query], index.removed[query], index.junk):
+        row[absent] = -np.inf
+    ahead = [np.count_nonzero(row >= score) for score in scores]
+    return np.asarray(ahead) + np.arange(1, len(scores) + 1)
 
 
 def _average_precision(ranks: np.ndarray, rule: ApRule) -> float:
@@ -234,6 +225,13 @@ def _average_precision(ranks: np.ndarray, rule: ApRule) -> float:
     # precision just before each match; before the first image it counts as 1
     before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
     return float((before + after).mean() / 2)
+
+
+def _check_options(ap: str, *, max_rank: int, chunk: int) -> None:
+    if ap not in ("plain", "trapezoid"):
+        raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
+    if max_rank < 1 or chunk < 1:
+        raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")
 
 
 def _checked_norms(
@@ -279,16 +277,20 @@ def _float32(features: Tensor) -> Tensor:
     return features.detach().cpu().float()
 
 
-def _no_match_message(query: Embeddings, gallery: Embeddings, index: _Index) -> str:
+def _valid_queries(query: Embeddings, gallery: Embeddings, *, index: _Index) -> list[int]:
+    """Return the queries that have a match; raises UserError where there is none."""
+    valid = [q for q, matches in enumerate(index.matches) if len(matches)]
+    if valid:
+        return valid
     known = sum(len(removed) > 0 for removed in index.removed)
     head = f"none of the {len(index.matches)} query images has a match among the gallery images"
     if not known:
-        return (
+        raise UserError(
             f"{head}: no query identity occurs in the gallery (junk, identity {JUNK}, not counted);"
             " check that both come from the same data set and that their labels agree"
         )
     cameras = sorted(set(query.cameras.tolist()) | set(gallery.cameras.tolist()))
-    return (
+    raise UserError(
         f"{head}: {known} of them have their identity in the gallery, but only from their own "
         f"camera (cameras: {', '.join(map(str, cameras[:10]))}), and such images are removed; "
         "check the camera labels, or pass camera_filter=False to turn this rule off"

@@ -15,7 +15,7 @@ from dcsnas.spaces.layers import Size
 
 Device = Literal["cpu", "cuda"]
 Backend = Literal["eager"]
-Statistic = Literal["p10", "p50"]
+Statistic = Literal["p10", "p25", "p50"]
 DType = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 M = TypeVar("M", bound=Strict)
@@ -91,7 +91,7 @@ def current_conditions(
     threads: int = 1,
     dtype: DType = "float32",
     memory_format: MemoryFormat = "contiguous",
-    statistic: Statistic = "p10",
+    statistic: Statistic = "p25",
 ) -> Conditions:
     """Return the conditions of measuring here, now, at (height, width) ``size``.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.keys import space_units
 from dcsnas.latency.partial import Header, Progress, load_progress, partial_path, save_progress
@@ -37,7 +38,7 @@ from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.units import ConvUnit, Unit
 
 REFERENCE = ConvUnit(64, 64, 1, 1, 1, "hard_swish", 16, 8)
-"""Timed in every round; the table tells how much it drifted."""
+"""Timed in every round, one image at a time; the table tells how much it drifted."""
 
 Prepare = Callable[[Unit, Conditions], Workload]
 Report = Callable[[int, int], None]
@@ -57,7 +58,8 @@ def profile_space(
 
     Continues an interrupted run, and returns a finished table as it is. ``progress`` receives the
     samples taken and wanted. A unit that runs out of memory is recorded as failed.
-    Raises UserError where ``path`` holds a table of another space, of other conditions or settings.
+    Raises UserError where ``path`` holds a table of another space, of other conditions or
+    settings, and where no unit at all fits into memory.
     """
     header = Header(space=SpaceId.of(space), conditions=conditions, settings=settings)
     if path.exists():
@@ -71,6 +73,11 @@ def profile_space(
                 done = samples_done(state.samples.values(), settings)
                 done += sum(state.settled(key) for key in units) * settings.rounds
                 progress(done, len(units) * settings.rounds)
+    if not state.entries:
+        raise UserError(
+            f"{path}: every unit of {space.name} ran out of memory at batch {conditions.batch} "
+            f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
+        )
     table = save_table(path, _table_file(header, state, units))
     partial_path(path).unlink()
     return table
@@ -81,6 +88,7 @@ class _Profiler:
 
     def __init__(self, header: Header, path: Path, prepare: Prepare, stopwatch: Stopwatch) -> None:
         self.header = header
+        self.conditions = header.conditions
         self.settings = header.settings
         self.path = path
         self.prepare = prepare
@@ -90,7 +98,7 @@ class _Profiler:
     def measure_block(self, waiting: dict[str, Unit]) -> Iterable[None]:
         """Complete as many of the ``waiting`` units as fit into a block; yield every round."""
         state = self.state
-        reference = self.prepare(REFERENCE, self.header.conditions)
+        reference = self.prepare(REFERENCE, self.conditions.model_copy(update={"batch": 1}))
         warm = self._calibrated(reference)
         state.reference = state.reference or warm
         block = self._load_block(waiting)
@@ -117,7 +125,7 @@ class _Profiler:
         num_bytes = 0
         for key, unit in waiting.items():
             try:
-                workload = self.prepare(unit, self.header.conditions)
+                workload = self.prepare(unit, self.conditions)
                 warm = self._calibrated(workload)
             except (RuntimeError, MemoryError) as error:
                 if block and is_out_of_memory(error):

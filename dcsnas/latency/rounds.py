@@ -59,6 +59,8 @@ class Timing(Recorded):
 
     p10: PositiveFloat
     """10th percentile, ms."""
+    p25: PositiveFloat
+    """25th percentile, ms."""
     p50: PositiveFloat
     """Median, ms."""
     p90: PositiveFloat
@@ -70,8 +72,8 @@ class Timing(Recorded):
 
     @model_validator(mode="after")
     def _ascending(self) -> "Timing":
-        if not self.p10 <= self.p50 <= self.p90:
-            raise ValueError("expected p10 <= p50 <= p90; the file was edited, profile again")
+        if not self.p10 <= self.p25 <= self.p50 <= self.p90:
+            raise ValueError("expected p10 <= p25 <= p50 <= p90: the file was edited")
         return self
 
     def value_ms(self, statistic: Statistic) -> float:
@@ -83,9 +85,9 @@ def summarise(samples: Samples) -> Timing:
     """Return the percentiles of the kept samples, or of all where fewer than three were kept."""
     enough = len(samples.kept) >= _MIN_KEPT or not samples.rejected
     used = samples.kept if enough else samples.kept + samples.rejected
-    p10, p50, p90 = np.percentile(used, (10, 50, 90)).tolist()
+    p10, p25, p50, p90 = np.percentile(used, (10, 25, 50, 90)).tolist()
     kept_fraction = len(samples.kept) / (len(samples.kept) + len(samples.rejected))
-    return Timing(p10=p10, p50=p50, p90=p90, count=len(used), kept_fraction=kept_fraction)
+    return Timing(p10=p10, p25=p25, p50=p50, p90=p90, count=len(used), kept_fraction=kept_fraction)
 
 
 def samples_done(samples: Iterable[Samples], settings: Settings) -> int:

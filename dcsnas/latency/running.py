@@ -55,15 +55,16 @@ def measuring(conditions: Conditions) -> Iterator[None]:
 
     cuDNN chooses its kernels by trial; the global random state is left as it was.
     """
-    threads = torch.get_num_threads()
+    threads, autotune = torch.get_num_threads(), torch.backends.cudnn.benchmark
     torch.set_num_threads(conditions.threads)
+    torch.backends.cudnn.benchmark = True
     gc.disable()
     try:
-        autotune = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), autotune:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
         gc.enable()
+        torch.backends.cudnn.benchmark = autotune
         torch.set_num_threads(threads)
 
 

@@ -40,7 +40,7 @@ class SpaceId(Recorded):
 
 
 class Reference(Timing):
-    """One fixed unit that was timed in every round, to see whether the machine changed."""
+    """One fixed unit, timed at batch 1 in every round, to see whether the machine changed."""
 
     key: str
     """The unit."""

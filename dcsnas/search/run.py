@@ -1,7 +1,9 @@
 """The search stage: a space, a latency table and a Re-ID set in, a run folder out."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,10 @@ from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 
-SOFTMAX: dict[str, type[nn.Module]] = {"fbnetv2": GumbelSoftmax, "darts": nn.Softmax}
+SOFTMAX: dict[str, Callable[[], nn.Module]] = {
+    "fbnetv2": GumbelSoftmax,
+    "darts": partial(nn.Softmax, dim=-1),
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,8 @@ def _finish(
     save_weights(weights, layer_weights(module.model), header)
     before = read_probabilities(folder.path)[0]
     tensors = {d.label: torch.tensor(before[d.label]) for d in space.decisions}
-    initial, final = float(module.latency(tensors)), float(module.expected_latency_ms())
+    initial = module.latency(tensors).item()
+    final = module.expected_latency_ms().item()
     write_json(
         folder.path / "result.json",
         {"initial_latency_ms": initial, "final_latency_ms": final},

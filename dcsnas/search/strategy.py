@@ -16,7 +16,6 @@ from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from nni.nas.strategy import DARTS
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from dcsnas.config.stages import ArchitectureConfig, ObjectiveConfig
 from dcsnas.latency.expectation import ExpectedCost
@@ -135,7 +134,8 @@ class FBNetV2Module(DartsLightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
         """Run one step of the phase that ``batch`` belongs to."""
-        temperature = self._anneal(progress_of(self.trainer, batch_idx))
+        progress = progress_of(self.trainer, batch_idx)
+        temperature = self._anneal(progress)
         loss = None
         if "train" in batch:
             with held(self.arch_parameters()):
@@ -143,13 +143,15 @@ class FBNetV2Module(DartsLightningModule):
                 loss = self.training_module.training_step(batch["train"], 2 * batch_idx + 1)
                 self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
         elif self.trainer.current_epoch >= self.warmup_epochs:
-            loss = self._architecture_step(batch["val"], batch_idx)
+            loss = self._architecture_step(batch["val"], batch_idx, progress)
             self.log("temperature", temperature, on_step=False, on_epoch=True, batch_size=1)
         self.advance_lr_schedulers(batch_idx)
         return None if loss is None else loss.detach()
 
-    def _architecture_step(self, batch: Any, batch_idx: int) -> Tensor:
+    def _architecture_step(self, batch: Any, batch_idx: int, progress: float) -> Tensor:
         optimizer: Any = self.architecture_optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.lr * cosine(progress)
         with held(self.weight_parameters()):
             self.resample()
             loss = self.training_module.training_step(batch, 2 * batch_idx)
@@ -176,15 +178,12 @@ class FBNetV2Module(DartsLightningModule):
         return torch.optim.Adam(self.arch_parameters(), config.lr, weight_decay=config.weight_decay)
 
     def configure_optimizers(self) -> Any:
-        """Return both optimisers with their schedules; NNI steps every schedule in every step."""
+        """Return both optimisers; the architecture's rate is set in its own steps."""
         weights: Any = self.training_module.configure_optimizers()
         self.postprocess_weight_optimizers(weights["optimizer"])
         architecture: Any = self.configure_architecture_optimizers()
         architecture.is_arch_optimizer = True
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(architecture, lambda step: cosine(step / total))
-        scheduler = {"scheduler": schedule, "interval": "step"}
-        return [weights, {"optimizer": architecture, "lr_scheduler": scheduler}]
+        return [weights, {"optimizer": architecture}]
 
 
 class FBNetV2(DARTS):

@@ -41,7 +41,7 @@ class EpochLog(Callback):
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop lines that belong to epochs which are about to run again."""
         self.folder.drop_metrics_from(trainer.current_epoch)
 

@@ -63,7 +63,8 @@ def fake_ms(unit: Unit) -> float:
 
 
 def fake_timing(ms: float) -> dict[str, Any]:
-    return {"p10": ms, "p50": 2 * ms, "p90": 3 * ms, "count": 4, "kept_fraction": 1.0}
+    percentiles = {"p10": ms, "p25": 1.5 * ms, "p50": 2 * ms, "p90": 3 * ms}
+    return {**percentiles, "count": 4, "kept_fraction": 1.0}
 
 
 def fake_table(space: SearchSpace) -> LatencyTable:

@@ -190,6 +190,19 @@ def test_memory_that_runs_out_while_sampling_costs_one_unit(path):
     assert len(table.file.entries) == len(UNITS) - 1
 
 
+def test_nothing_that_fits_is_a_user_error(path):
+    def prepare(unit, conditions) -> Workload:
+        if unit != REFERENCE:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert conditions.batch == 1
+        return fake_workload(unit, conditions)
+
+    large = CONDITIONS.model_copy(update={"batch": 9000})
+    with pytest.raises(UserError, match=r"every unit of micro ran out .* batch 9000 .*smaller"):
+        profile(path, prepare=prepare, conditions=large)
+    assert not path.exists()
+
+
 def test_other_errors_are_not_hidden(path):
     def prepare(unit, conditions) -> Workload:
         if isinstance(unit, ConvUnit) and unit != REFERENCE:

@@ -22,9 +22,10 @@ def test_a_workload_is_complete_after_enough_kept_samples_or_enough_tries():
 
 def test_percentiles_are_of_the_kept_samples():
     timing = summarise(Samples(repeats=1, kept=tuple(range(1, 12)), rejected=(1000.0,) * 11))
-    assert (timing.p10, timing.p50, timing.p90) == (2.0, 6.0, 10.0)
+    assert (timing.p10, timing.p25, timing.p50, timing.p90) == (2.0, 3.5, 6.0, 10.0)
     assert (timing.count, timing.kept_fraction) == (11, 0.5)
     assert timing.value_ms("p10") == 2.0
+    assert timing.value_ms("p25") == 3.5
     assert timing.value_ms("p50") == 6.0
 
 
@@ -55,5 +56,5 @@ def test_progress_counts_wanted_samples():
 def test_percentiles_scale_with_the_unit_and_keep_their_order(kept, scale):
     timing = summarise(Samples(repeats=1, kept=tuple(kept)))
     scaled = summarise(Samples(repeats=1, kept=tuple(scale * ms for ms in kept)))
-    assert min(kept) <= timing.p10 <= timing.p50 <= timing.p90 <= max(kept)
+    assert min(kept) <= timing.p10 <= timing.p25 <= timing.p50 <= timing.p90 <= max(kept)
     assert scaled.p10 == pytest.approx(scale * timing.p10)

@@ -1,0 +1,221 @@
+"""A derived network at a glance: widths, expansions, resolutions, attention, and its latency."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
+
+from dcsnas.latency.table import LatencyTable
+from dcsnas.plots.columns import Column, Kind, columns_of, kind_shares, span_of
+from dcsnas.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    LIGHT,
+    MUTED,
+    RED,
+    SMALL,
+    TEXT,
+    TINY,
+    clean,
+    new_figure,
+    si,
+)
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.space import SearchSpace
+
+COLORS = {"stem": GREY, "block": BLUE, "attention": RED, "head": GREY}
+NAMES = {"stem": "stem", "block": "blocks", "attention": "attention", "head": "head"}
+_DENSE = 40  # columns above which numbers stand upright
+
+
+def plot_architecture(
+    architecture: ArchitectureFile,
+    *,
+    table: LatencyTable | None = None,
+    space: SearchSpace | None = None,
+) -> Figure:
+    """Draw a network layer by layer: output widths, expansions and, with a table, latencies.
+
+    ``space`` adds what there was to choose from, as light bars. Raises UserError where the table
+    or the space is not the architecture's.
+    """
+    columns = columns_of(architecture, table=table, space=space)
+    panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [
+        (1.5, _draw_widths),
+        (0.9, _draw_expansions),
+    ]
+    if table is not None:
+        panels.append((1.3, _draw_latencies))
+    width = min(16.0, max(7.5, 1.2 + 0.36 * len(columns)))
+    height = 1.2 + 1.25 * sum(size for size, _ in panels)
+    title = f"{architecture.provenance.space}: derived network, seed {architecture.provenance.seed}"
+    figure = new_figure(width, height, title=title, subtitle=_facts(architecture, columns, table))
+    ratios = [size for size, _ in panels]
+    axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+    for one, (_, draw) in zip(axes, panels, strict=True):
+        draw(one, columns)
+        _draw_resolutions(one, columns)
+    _name_resolutions(axes[0], columns)
+    _name_columns(axes[-1], columns)
+    figure.align_ylabels(list(axes))
+    return figure
+
+
+def _facts(
+    architecture: ArchitectureFile, columns: Sequence[Column], table: LatencyTable | None
+) -> str:
+    height, width = architecture.input
+    facts = [
+        f"{si(architecture.params)} parameters",
+        f"{si(architecture.macs)} MACs at {height}×{width}",
+    ]
+    predicted = architecture.provenance.predicted_latency_ms
+    if table is not None:
+        on = table.file.conditions
+        total = sum(column.ms or 0.0 for column in columns)
+        threads = f"{on.threads} thread{'s' * (on.threads > 1)}, " if on.device == "cpu" else ""
+        where = f"{on.device_name}, {threads}batch {on.batch}, {on.dtype}, {on.backend}"
+        facts.append(f"{total:.3g} ms predicted on {where}")
+    elif predicted is not None:
+        facts.append(f"{predicted:.3g} ms predicted")
+    return " · ".join(facts)
+
+
+def _draw_widths(axes: Axes, columns: Sequence[Column]) -> None:
+    clean(axes, y="output width\n(channels)")
+    shown = [c for c in columns if c.kind in ("stem", "block")]
+    _draw_choices(axes, shown, [c.width for c in shown], [c.width_options for c in shown])
+    top = max(max(c.width_options, default=c.width) for c in shown)
+    axes.set_ylim(0, top * (1.22 if _dense(columns) else 1.12))
+    for column in columns:
+        if column.kind == "attention":
+            axes.axvline(column.x, color=RED, linewidth=1.2, ymax=0.86)
+            name = f"{column.name} {column.width}"
+            _upright(axes, column.x, top / 2, name, color=RED)
+        elif column.kind == "head":
+            _upright(axes, column.x, top / 2, f"head, {column.width:,} features", color=MUTED)
+
+
+def _draw_expansions(axes: Axes, columns: Sequence[Column]) -> None:
+    clean(axes, y="expansion\nratio (×)")
+    blocks = [c for c in columns if c.kind == "block"]
+    values = [c.expansion or 0.0 for c in blocks]
+    _draw_choices(axes, blocks, values, [c.expansion_options for c in blocks])
+    top = max(max(c.expansion_options, default=v) for c, v in zip(blocks, values, strict=True))
+    axes.set_ylim(0, top * (1.45 if _dense(columns) else 1.2))
+
+
+def _draw_choices(
+    axes: Axes,
+    columns: Sequence[Column],
+    values: Sequence[float],
+    options: Sequence[Sequence[float]],
+) -> None:
+    """Draw values as bars over the range of their options, each with its number."""
+    dense = _dense(columns)
+    x = [c.x for c in columns]
+    spans = [span_of(o) for o in options]
+    heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
+    axes.bar(x, heights, 0.86, bottom=bottoms, color=LIGHT, label="options")
+    axes.bar(x, values, 0.5, color=[COLORS[c.kind] for c in columns], label="chosen")
+    size = TINY if dense or len(columns) > 12 else SMALL
+    for column, value in zip(columns, values, strict=True):
+        _on_top(axes, column.x, value, f"{value:g}", size=size, dense=dense)
+
+
+def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
+    clean(axes, y="predicted\nlatency (ms)")
+    dense = _dense(columns)
+    times = [c.ms or 0.0 for c in columns]
+    axes.bar([c.x for c in columns], times, 0.7, color=[COLORS[c.kind] for c in columns])
+    axes.set_ylim(0, max(times) * (1.3 if dense else 1.15))
+    size = TINY if dense or len(columns) > 14 else SMALL
+    for column in columns:
+        text = f"{column.percent:.1f}%"
+        _on_top(axes, column.x, column.ms or 0.0, text, size=size, dense=dense)
+    parts = [
+        TextArea(
+            f"{NAMES[kind]} {percent:.1f}%",
+            textprops={"size": SMALL, "color": BLUE if kind == "block" else _ink(kind), "weight": "bold"},
+        )
+        for kind, percent in kind_shares(columns).items()
+    ]
+    row = HPacker(children=list(parts), pad=0, sep=10)
+    above = {"bbox_to_anchor": (0, 1), "bbox_transform": axes.transAxes, "borderpad": 0}
+    axes.add_artist(AnchoredOffsetbox("lower left", child=row, frameon=False, pad=0.1, **above))
+
+
+def _draw_resolutions(axes: Axes, columns: Sequence[Column]) -> None:
+    axes.set_xlim(-0.7, len(columns) - 0.3)
+    for column in columns[1:]:
+        if column.stride > 1:
+            axes.axvline(column.x - 0.5, color=GREY, linewidth=0.7, linestyle=(0, (3, 2)))
+
+
+def _name_resolutions(axes: Axes, columns: Sequence[Column]) -> None:
+    """Write over each run of layers the resolution at which they put out."""
+    for size, members in groupby(columns, key=lambda c: c.size):
+        xs = [c.x for c in members]
+        axes.annotate(
+            f"{size[0]}×{size[1]}",
+            ((xs[0] + xs[-1]) / 2, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 3),
+            textcoords="offset points",
+            size=SMALL,
+            color=INK,
+            ha="center",
+            annotation_clip=False,
+        )
+
+
+def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
+    rotation = 90 if _dense(columns) else 0
+    axes.set_xticks([c.x for c in columns], [c.name for c in columns])
+    axes.tick_params(axis="x", labelsize=TINY if _dense(columns) else SMALL, length=0)
+    for tick, column in zip(axes.get_xticklabels(), columns, strict=True):
+        tick.set_color(_ink(column.kind))
+        tick.set_rotation(rotation if column.kind != "block" else 0)
+    explained = "layers in order, blocks by number; above: output height×width; dashed: stride 2"
+    if any(c.width_options for c in columns):
+        explained += "; light: range of the options"
+    axes.set_xlabel(explained, size=TEXT, color=INK)
+
+
+def _on_top(axes: Axes, x: float, y: float, text: str, *, size: float, dense: bool) -> None:
+    axes.annotate(
+        text,
+        (x, y),
+        xytext=(0, 1.5),
+        textcoords="offset points",
+        size=size,
+        color=INK,
+        ha="center",
+        va="bottom",
+        rotation=90 if dense else 0,
+    )
+
+
+def _upright(axes: Axes, x: float, y: float, text: str, *, color: str) -> None:
+    axes.annotate(
+        text,
+        (x, y),
+        size=TINY,
+        color=color,
+        rotation=90,
+        ha="center",
+        va="center",
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+    )
+
+
+def _ink(kind: Kind) -> str:
+    """Return the colour of text about ``kind``: as its bars, but never too pale to read."""
+    return {"block": INK, "attention": RED}.get(kind, MUTED)
+
+
+def _dense(columns: Sequence[Column]) -> bool:
+    return len(columns) > _DENSE

@@ -1,0 +1,116 @@
+"""A network as a row of columns, one a layer: the values behind the architecture's picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dcsnas.config.errors import UserError
+from dcsnas.latency.predict import per_layer_ms
+from dcsnas.latency.table import LatencyTable
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size
+from dcsnas.spaces.space import Decision, SearchSpace
+
+Kind = Literal["stem", "block", "attention", "head"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One layer: position, output width and size, and what of it the space left open.
+
+    ``size`` is (height, width) of the output; of a head, which pools, its input. ``ms`` and
+    ``percent`` (of the whole network) are None without a table.
+    """
+
+    x: int
+    kind: Kind
+    name: str
+    width: int
+    size: Size
+    stride: int = 1
+    expansion: float | None = None
+    width_options: tuple[float, ...] = ()
+    expansion_options: tuple[float, ...] = ()
+    ms: float | None = None
+    percent: float | None = None
+
+
+def columns_of(
+    architecture: ArchitectureFile,
+    *,
+    table: LatencyTable | None = None,
+    space: SearchSpace | None = None,
+) -> list[Column]:
+    """Return the layers of ``architecture`` in order.
+
+    Raises UserError where ``table`` lacks one of its units or ``space`` is not the one that the
+    architecture was derived from.
+    """
+    layers = architecture.network.layers
+    decided = _decisions(architecture, space)
+    times: list[float] | list[None] = [None] * len(layers)
+    if table is not None:
+        times = per_layer_ms(table, layers, architecture.input)
+    total = sum(ms for ms in times if ms is not None)
+    size, block, columns = architecture.input, 0, []
+    for x, (layer, ms) in enumerate(zip(layers, times, strict=True)):
+        out = layer.out_size(size)
+        kind, name = _named(layer, block)
+        columns.append(
+            Column(
+                x=x,
+                kind=kind,
+                name=name,
+                width=layer.channels if isinstance(layer, Attention) else layer.c_out,
+                size=size if kind == "head" else out,
+                stride=layer.stride if isinstance(layer, Conv | Block) else 1,
+                expansion=layer.expansion if isinstance(layer, Block) else None,
+                width_options=_options(decided[x], "c_out"),
+                expansion_options=_options(decided[x], "expansion"),
+                ms=ms,
+                percent=None if ms is None else 100 * ms / total,
+            )
+        )
+        size, block = out, block + (kind == "block")
+    return columns
+
+
+def kind_shares(columns: Sequence[Column]) -> dict[Kind, float]:
+    """Return the share of the latency that each kind of layer takes, in percent, in order."""
+    shares: dict[Kind, float] = {}
+    for column in columns:
+        shares[column.kind] = shares.get(column.kind, 0.0) + (column.percent or 0.0)
+    return shares
+
+
+def span_of(options: Sequence[float]) -> tuple[float, float]:
+    """Return the smallest and the largest option; (0, 0) where there was no choice."""
+    return (min(options), max(options)) if options else (0.0, 0.0)
+
+
+def _named(layer: Layer, block: int) -> tuple[Kind, str]:
+    if isinstance(layer, Conv):
+        return "stem", "stem"
+    if isinstance(layer, Block):
+        return "block", str(block)
+    if isinstance(layer, Attention):
+        return "attention", layer.kind.upper()
+    return "head", "head"
+
+
+def _decisions(
+    architecture: ArchitectureFile, space: SearchSpace | None
+) -> list[Mapping[str, Decision]]:
+    if space is None:
+        return [{}] * len(architecture.network.layers)
+    origin = architecture.provenance
+    if space.digest != origin.space_digest:
+        raise UserError(
+            f"the architecture was derived from space {origin.space} ({origin.space_digest}), "
+            f"not from {space.name} ({space.digest}); give the space.yaml of its search"
+        )
+    return [slot.decided for slot in space.slots]
+
+
+def _options(decided: Mapping[str, Decision], argument: str) -> tuple[float, ...]:
+    return decided[argument].options if argument in decided else ()

@@ -1,0 +1,116 @@
+"""What a run folder recorded, as pandas and numpy values: no drawing here.
+
+Shapes: E records in time, O options of a decision.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_text
+from dcsnas.spaces.space import Decision, SearchSpace
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a ``.jsonl`` file that have an epoch, in order.
+
+    A torn last line, which a killed run leaves, is skipped. Raises UserError where the file is
+    missing or another line is broken.
+    """
+    lines = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    records = []
+    for number, line in lines:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            if number == lines[-1][0]:
+                break
+            raise UserError(
+                f"{path}: line {number}: not valid JSON ({error}); remove the line"
+            ) from None
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+            raise UserError(f"{path}: line {number}: expected an object with a whole 'epoch'")
+        records.append(record)
+    return records
+
+
+def read_metrics(path: Path) -> pd.DataFrame:
+    """Return the numbers in a ``metrics.jsonl``, a row an epoch, indexed from epoch 1.
+
+    A metric that an epoch lacks (the architecture's during its warm-up) is NaN there. Raises
+    UserError where no epoch is complete.
+    """
+    records = read_lines(path)
+    if not records:
+        raise UserError(f"{path}: holds no complete epoch yet; plot again after the first")
+    numbers = [{k: v for k, v in r.items() if isinstance(v, int | float)} for r in records]
+    frame = pd.DataFrame(numbers).set_index("epoch").astype(float)
+    frame.index = frame.index + 1
+    return frame
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Probabilities of every decision over a search.
+
+    ``epochs`` counts the epochs done, so 0 is the state before the first; ``values`` maps a
+    decision's label to its probabilities [E, O], in the order of its options.
+    """
+
+    space: SearchSpace
+    epochs: tuple[int, ...]
+    values: dict[str, np.ndarray]
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Return the decisions in network order."""
+        return self.space.decisions
+
+    def entropy_percent(self, label: str) -> np.ndarray:
+        """Return the entropy [E] of a decision as a percentage of its maximum, log O."""
+        p = self.values[label]
+        return 100 * entropy_bits(p) / np.log2(p.shape[1])
+
+    def chosen(self, label: str) -> int:
+        """Return the index of the option that is most probable at the end; the first of ties."""
+        return int(self.values[label][-1].argmax())
+
+
+def entropy_bits(probabilities: np.ndarray) -> np.ndarray:
+    """Return the entropy [E] in bits of ``probabilities`` [E, O]; 0 log 0 is 0."""
+    logs = np.log2(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    return np.abs(-(probabilities * logs).sum(axis=1))
+
+
+def read_history(run: Path) -> History:
+    """Return the probabilities that the search in folder ``run`` recorded.
+
+    Raises UserError where a file is missing, or a line does not fit the run's space.
+    """
+    path = run / "probabilities.jsonl"
+    space = SearchSpace.load(run / "space.yaml")
+    records = read_lines(path)
+    if not records:
+        raise UserError(f"{path}: holds no complete line yet; plot again after the first epoch")
+    values = {}
+    for decision in space.decisions:
+        rows = [_row(record, decision, path) for record in records]
+        values[decision.label] = np.array(rows)
+    return History(space, tuple(record["epoch"] + 1 for record in records), values)
+
+
+def _row(record: dict[str, Any], decision: Decision, path: Path) -> list[float]:
+    row, wanted = record.get(decision.label), len(decision.options)
+    numbers = isinstance(row, list) and all(isinstance(value, int | float) for value in row)
+    if not isinstance(row, list) or not numbers or len(row) != wanted:
+        found = "nothing" if row is None else repr(row)[:60]
+        raise UserError(
+            f"{path}: epoch {record['epoch']}: {decision.label}: expected {wanted} probabilities "
+            f"as space.yaml has options, found {found}; both files must come from one search"
+        )
+    return row

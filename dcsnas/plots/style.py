@@ -1,0 +1,128 @@
+"""One look for every picture: colours that colour-blind readers tell apart, sizes, axes, saving.
+
+Everything is set on the figure itself; matplotlib's global settings stay as they are.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+
+from dcsnas.config.files import replacing
+
+# Okabe and Ito's palette (2008)
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#B0568C"
+INK, MUTED, GREY, LIGHT, PAPER = "#1F2328", "#5F6670", "#9AA0A8", "#E4E7EB", "#FFFFFF"
+SEQUENTIAL = "Blues"
+
+TITLE, TEXT, SMALL, TINY = 11.0, 8.5, 7.5, 6.5
+"""Type sizes in points."""
+DPI = 150
+
+_POINTS = 72.0
+_LINE = 1.35  # line height over type size
+
+
+def new_figure(width_in: float, height_in: float, *, title: str, subtitle: str) -> Figure:
+    """Return an empty figure of the given size in inches, its title above the subtitle."""
+    figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=PAPER, layout="constrained")
+    FigureCanvasAgg(figure)
+    lines = textwrap.wrap(subtitle, width=int(width_in * _POINTS / (0.53 * TEXT)))
+    left, height = 0.1 / width_in, height_in * _POINTS
+    figure.text(left, 1 - 8 / height, title, size=TITLE, weight="bold", color=INK, va="top")
+    below = 1 - (8 + TITLE * _LINE) / height
+    body = "\n".join(lines)
+    figure.text(left, below, body, size=TEXT, color=MUTED, va="top", linespacing=_LINE)
+    used = 14 + TITLE * _LINE + len(lines) * TEXT * _LINE
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, 0, 1, 1 - used / height), w_pad=0.06, h_pad=0.06)
+    return figure
+
+
+def clean(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
+    """Label ``axes`` and leave only what carries data: two thin axes lines, short ticks."""
+    axes.set_xlabel(x, size=TEXT, color=INK)
+    axes.set_ylabel(y, size=TEXT, color=INK)
+    axes.set_title(title, size=TEXT, color=INK, loc="left", weight="bold")
+    axes.tick_params(labelsize=SMALL, colors=MUTED, length=2.5, width=0.6, labelcolor=INK)
+    axes.tick_params(which="minor", length=1.5, width=0.4, labelsize=TINY, colors=MUTED)
+    axes.spines[["top", "right"]].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set(linewidth=0.6, color=MUTED)
+
+
+def draw_line(axes: Axes, x: Sequence[float], y: Sequence[float], *, color: str) -> None:
+    """Draw a curve, with its points where they are few; the epoch axis has whole numbers."""
+    marker = "o" if len(x) <= 30 else ""
+    axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=2.6, clip_on=False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
+    """Write (y in data units, text, colour) right of ``axes``, moved apart where they are close."""
+    if not labels:
+        return
+    ordered = sorted(labels)
+    to_fraction = axes.transScale + axes.transLimits
+    wanted = [float(to_fraction.transform((1, y))[1]) for y, _, _ in ordered]
+    figure = axes.figure
+    assert figure is not None
+    rows = axes.get_subplotspec()
+    share = 1.0 if rows is None else len(rows.rowspan) / rows.get_gridspec().nrows
+    height = figure.get_figheight() * _POINTS * share * 0.6  # without room for labels and titles
+    for fraction, (_, text, color) in zip(
+        spread(wanted, gap=SMALL * 1.15 / height), ordered, strict=True
+    ):
+        axes.annotate(
+            text,
+            (1, fraction),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            size=SMALL,
+            color=color,
+            va="center",
+            annotation_clip=False,
+        )
+
+
+def spread(positions: Sequence[float], *, gap: float) -> list[float]:
+    """Return ascending ``positions`` moved as little as keeps them ``gap`` apart.
+
+    Positions in conflict share the shift, so that the mean of a cluster stays where it was.
+    """
+    clusters: list[tuple[list[float], float]] = []
+    for position in positions:
+        members, start = [position], position
+        while clusters and clusters[-1][1] + gap * len(clusters[-1][0]) > start:
+            before, _ = clusters.pop()
+            members = before + members
+            start = float(np.mean(members)) - gap * (len(members) - 1) / 2
+        clusters.append((members, start))
+    return [start + gap * i for members, start in clusters for i in range(len(members))]
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write ``figure`` to ``path`` (.png or .svg) atomically, the same bytes every time."""
+    kind = path.suffix.removeprefix(".")
+    undated = {"Software": None} if kind == "png" else {"Date": None}
+    # names within an SVG are random unless salted
+    with replacing(path) as partial, mpl.rc_context({"svg.hashsalt": "dcsnas"}):
+        figure.savefig(partial, format=kind, dpi=DPI, metadata=undated)
+    return path
+
+
+def si(value: float) -> str:
+    """Return a count in thousands, millions or billions with three digits: ``5.91 M``."""
+    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= limit:
+            return f"{value / limit:#.3g}".rstrip(".") + unit
+    return f"{value:g}"

@@ -1,0 +1,196 @@
+"""The supernet against the networks that it contains."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import nni.nas.strategy as nni_strategies
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from latency_fakes import micro_space
+from torch import Tensor, nn
+
+from dcsnas.nn.build import build
+from dcsnas.nn.inherit import inherit_weights
+from dcsnas.search.sampling import SharedSamplePolicy
+from dcsnas.search.supernet import MaskedOperation, Supernet, layer_weights
+from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
+from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.space import Choice, SearchSpace
+
+
+class SharedGumbel(nni_strategies.GumbelDARTS):
+    """NNI's strategy with our sampling policy alone: all that a mutated supernet needs."""
+
+    def run_hook(self, hook: Any, name: str, module: nn.Module, memo: dict[str, Any]) -> Any:
+        memo.update(self._arch_parameters)
+        kwargs = {"mixed_op_sampling": SharedSamplePolicy, "softmax": self.configure_softmax()}
+        return hook(module, name, memo, kwargs)
+
+
+def supernet_of(space: SearchSpace) -> Supernet:
+    """Return a supernet in float64 whose attention and normalisation are not trivial."""
+    supernet: Any = Supernet(space)
+    SharedGumbel().mutate_model(supernet)
+    for module in supernet.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.2)
+            nn.init.normal_(module.bias, 0.0, 0.2)
+            nn.init.normal_(module.running_mean, 0.0, 0.2)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight)
+    return supernet.double().eval()
+
+
+def operations(supernet: nn.Module) -> Iterator[Any]:
+    return (m for m in supernet.modules() if isinstance(m, MaskedOperation))
+
+
+def set_draw(supernet: nn.Module, draw: dict[str, Tensor]) -> None:
+    for operation in operations(supernet):
+        operation.sampling_policy.drawn = draw
+
+
+def one_hot(space: SearchSpace, choice: Choice) -> dict[str, Tensor]:
+    return {
+        d.label: torch.tensor([float(o == choice[d.label]) for o in d.options]).double()
+        for d in space.decisions
+    }
+
+
+def images(space: SearchSpace) -> Tensor:
+    return torch.randn(3, 3, *space.size, dtype=torch.float64)
+
+
+POOL_HEAD = {"head": {"op": "pool_head", "width": 8, "expansion": 6}}
+SOFTMAX = {"attention": {"kind": "dcs", "affinity": "softmax", "scale": True, "tau": 0.7}}
+SPACES = {
+    "plain": {},
+    "equal": {"shortcut": "equal"},
+    "pool_head": POOL_HEAD,
+    "softmax": SOFTMAX,
+}
+
+
+@pytest.mark.parametrize("changes", SPACES.values(), ids=SPACES.keys())
+@pytest.mark.parametrize("seed", range(4))
+def test_one_hot_supernet_is_the_frozen_network(changes: dict[str, Any], seed: int) -> None:
+    space = micro_space(**changes)
+    supernet = supernet_of(space)
+    choice = sample_choice(space, random.Random(seed))
+    set_draw(supernet, one_hot(space, choice))
+    x = images(space)
+    with torch.no_grad():
+        expected = supernet.freeze(choice).eval()(x)
+        torch.testing.assert_close(supernet(x), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["tiny", "fbnetv2", "fbnetv2_e6"])
+@pytest.mark.parametrize("choose", [smallest_choice, largest_choice])
+def test_shipped_supernets_contain_their_networks(name: str, choose: Any) -> None:
+    space = SearchSpace.load(find_space(name))
+    supernet = supernet_of(space)
+    choice = choose(space)
+    set_draw(supernet, one_hot(space, choice))
+    network = build(space.architecture(choice)).double().eval()
+    report = inherit_weights(network, layer_weights(supernet))
+    x = torch.randn(2, 3, 64, 32, dtype=torch.float64)
+    with torch.no_grad():
+        # more channels only add zeros, which may change the order of a sum: nothing but rounding
+        torch.testing.assert_close(supernet(x), network(x), rtol=0, atol=1e-13)
+    assert not report.left
+    assert len(report.copied) + len(report.sliced) == len(network.state_dict())
+
+
+def test_frozen_network_holds_plain_modules() -> None:
+    space = micro_space()
+    frozen = supernet_of(space).freeze(smallest_choice(space))
+    assert not [m for m in frozen.modules() if isinstance(m, MaskedOperation)]
+    wanted = build(space.architecture(smallest_choice(space))).state_dict()
+    assert {k: v.shape for k, v in frozen.state_dict().items()} == {
+        k: v.shape for k, v in wanted.items()
+    }
+
+
+def resample(supernet: nn.Module) -> dict[str, Tensor]:
+    memo: dict[str, Tensor] = {}
+    for operation in operations(supernet):
+        memo.update(operation.resample(memo))
+    return memo
+
+
+def test_one_draw_per_decision_is_shared_by_every_layer() -> None:
+    space = micro_space()
+    supernet = supernet_of(space)
+    drawn = resample(supernet)
+    assert set(drawn) == {decision.label for decision in space.decisions}
+    for operation in operations(supernet):
+        for label, value in operation.sampling_policy.drawn.items():
+            assert value is drawn[label]
+    again = resample(supernet)
+    assert all(not torch.equal(again[label], drawn[label]) for label in drawn)
+
+
+def test_one_convolution_runs_per_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = micro_space()
+    supernet = supernet_of(space)
+    resample(supernet)
+    calls = []
+    conv2d = nn.Conv2d.forward
+    monkeypatch.setattr(nn.Conv2d, "forward", lambda self, x: calls.append(self) or conv2d(self, x))
+    supernet(images(space))
+    layers = [m for m in supernet.modules() if isinstance(m, nn.Conv2d)]
+    assert sorted(map(id, calls)) == sorted(map(id, layers))
+
+
+def test_every_architecture_parameter_gets_a_gradient() -> None:
+    space = micro_space()
+    supernet = supernet_of(space).train()
+    resample(supernet)
+    supernet(images(space)).square().sum().backward()
+    for name, parameter in supernet.named_parameters():
+        if "_arch_alpha" in name:
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 1e-6, f"{name} has no signal"
+
+
+@hypothesis_settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_channels_without_probability_stay_zero(seed: int) -> None:
+    space = micro_space()
+    supernet = supernet_of(space)
+    choice = sample_choice(space, random.Random(seed))
+    set_draw(supernet, one_hot(space, choice))
+    x = images(space)
+    with torch.no_grad():
+        for layer, spec in zip(supernet.layers, space.architecture(choice).layers, strict=True):
+            x = layer(x)
+            if spec.op in ("block", "attention"):
+                width = spec.channels if spec.op == "attention" else spec.c_out
+                assert not x[:, width:].any()
+
+
+def test_forward_without_a_draw_says_what_to_do() -> None:
+    supernet = supernet_of(micro_space())
+    with pytest.raises(RuntimeError, match="call resample"):
+        supernet(images(micro_space()))
+
+
+@pytest.mark.parametrize("strategy", ["DARTS", "GumbelDARTS", "RandomOneShot"])
+def test_stock_strategies_take_the_space(strategy: str) -> None:
+    space = micro_space()
+    supernet: Any = Supernet(space)
+    getattr(nni_strategies, strategy)().mutate_model(supernet)
+    for operation in operations(supernet):
+        operation.resample({})
+    y = supernet(torch.randn(2, 3, *space.size))
+    y.sum().backward()
+    assert y.shape == (2, 8)
+    exported: dict[str, Any] = {}
+    for operation in operations(supernet):
+        exported.update(operation.export(exported))
+    assert supernet.freeze(exported)(torch.randn(2, 3, *space.size)).shape == (2, 8)
+    space.architecture(exported)  # raises unless it is a network of the space

@@ -1,0 +1,60 @@
+"""Equation 4 put together from its parts."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcsnas.config.stages import LossConfig
+from dcsnas.losses.bound import input_features
+from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.nn.reid import ReidOutput
+from dcsnas.training.objective import LossTerms, ReidObjective
+
+CLASSES, FEATURES = 3, 5
+
+
+def batch() -> tuple[ReidOutput, Tensor, Tensor]:
+    features = torch.randn(6, FEATURES, requires_grad=True)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    return ReidOutput(features, torch.randn(6, CLASSES)), torch.randn(6, 3, 8, 4), labels
+
+
+def ready_objective(**changes: float) -> ReidObjective:
+    """Return an objective whose bound has seen two epochs."""
+    objective = ReidObjective(LossConfig(ib_size=(2, 2), **changes), CLASSES, FEATURES)  # type: ignore[arg-type]
+    for _ in range(2):
+        objective.bound.begin_epoch()
+        objective.observe(*batch())
+        objective.bound.end_epoch()
+    return objective
+
+
+def test_total_is_the_weighted_sum() -> None:
+    objective = ready_objective(eta=0.4, eta_warmup=0.5)
+    output, images, labels = batch()
+    terms = objective(output, images, labels, progress=0.25)
+    expected_ce = F.cross_entropy(output.logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(terms.cross_entropy, expected_ce)
+    torch.testing.assert_close(
+        terms.triplet, batch_hard_triplet(output.features, labels, margin=0.3)
+    )
+    bound = objective.bound(output.features, input_features(images, (2, 2)), labels)
+    torch.testing.assert_close(terms.ibb, bound)
+    # a quarter of the run is half of the warm-up: half of eta
+    torch.testing.assert_close(terms.total, expected_ce + terms.triplet + 0.2 * bound)
+
+
+def test_bound_has_a_gradient_to_the_features() -> None:
+    objective = ready_objective(eta=1.0, eta_warmup=0.0)
+    output, images, labels = batch()
+    objective(output, images, labels, progress=1.0).ibb.backward()
+    assert output.features.grad is not None
+    assert output.features.grad.any()
+
+
+def test_blend_mixes_every_term() -> None:
+    first, second = (LossTerms(*torch.full((4,), value)) for value in (1.0, 3.0))
+    assert vars(first.blend(second, 0.75)) == {
+        name: pytest.approx(1.5) for name in ("cross_entropy", "triplet", "ibb", "total")
+    }

@@ -1,0 +1,201 @@
+"""Real pretraining, retraining and evaluation on small data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from latency_fakes import fake_table, micro_space
+from reid_data import SIZE, write_class_folder, write_reid_set
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.runs import RunFolder
+from dcsnas.config.stages import PretrainConfig, RetrainConfig
+from dcsnas.config.strict import validate
+from dcsnas.evaluation.evaluate import evaluate, load_reid_network
+from dcsnas.nn.build import build
+from dcsnas.nn.weights import WeightsHeader, read_state, save_weights
+from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.training.fitting import EpochLog
+from dcsnas.training.pretrain import pretrain
+from dcsnas.training.retrain import RetrainResult, retrain
+
+SPACE = micro_space()
+
+
+def architecture(choose: Any = largest_choice) -> ArchitectureFile:
+    return architecture_of(SPACE, choose(SPACE), table=fake_table(SPACE), seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("stages")
+    write_reid_set(root / "people", identities=8, images=6)
+    write_class_folder(root / "classes")
+    return root
+
+
+def retrain_config(folder: Path, **changes: Any) -> RetrainConfig:
+    content = {
+        "data": {"root": str(folder / "people"), "workers": 0},
+        "epochs": 25,
+        "classifier_epochs": 0,
+        "batch": {"identities": 4, "images": 4},
+        "augment": {"pad": 1, "flip": 0.0, "erase": 0.0},
+        "loss": {"ib_size": [4, 2]},
+        "optimizer": {"name": "adam", "lr": 0.01, "schedule": "cosine"},
+        **changes,
+    }
+    return validate(RetrainConfig, content, "test")
+
+
+def run_retrain(folder: Path, name: str, **changes: Any) -> RetrainResult:
+    config = retrain_config(folder, **changes)
+    return retrain(config, architecture(), RunFolder(folder / name), progress=False)
+
+
+def pretrain_config(folder: Path) -> PretrainConfig:
+    content = {
+        "data": {"root": str(folder / "classes"), "workers": 0},
+        "epochs": 15,
+        "batch_size": 8,
+        "augment": {"pad": 0, "flip": 0.0, "erase": 0.0},
+        "optimizer": {"lr": 0.1, "schedule": "cosine"},
+    }
+    return validate(PretrainConfig, content, "test")
+
+
+def test_pretrained_network_classifies(folder: Path) -> None:
+    result = pretrain(
+        pretrain_config(folder), architecture(), RunFolder(folder / "pretrain"), progress=False
+    )
+    assert result.num_classes == 3
+    assert result.accuracy_percent > 80
+    recorded = json.loads((folder / "pretrain" / "result.json").read_text())
+    assert recorded == {"accuracy_percent": result.accuracy_percent, "classes": 3}
+    backbone = build(architecture().network).state_dict()
+    assert set(read_state(result.weights)) == set(backbone)
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> RetrainResult:
+    return run_retrain(folder, "trained")
+
+
+def test_retrained_network_retrieves_people(folder: Path, trained: RetrainResult) -> None:
+    untrained = run_retrain(folder, "untrained", epochs=1, classifier_epochs=1)
+    before = evaluate(untrained.weights, folder / "people", workers=0, ib_size=(4, 2))
+    after = evaluate(trained.weights, folder / "people", workers=0, ib_size=(4, 2))
+    assert after.percentages()["map"] > 80
+    assert after.percentages()["map"] > before.percentages()["map"]
+    # training separates the identities: the features tell more about the label
+    assert after.information.ib_loss < before.information.ib_loss
+    assert after.record()["counts"] == {
+        "train": 48, "query": 16, "gallery": 16, "train_identities": 8, "query_identities": 8,
+    }  # fmt: skip
+
+
+def test_stopped_retraining_ends_as_the_uninterrupted_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = run_retrain(folder, "finished", epochs=4, augment={"pad": 1, "mixup": 0.5})
+    log = EpochLog.on_train_epoch_end
+
+    def die_later(self: EpochLog, trainer: Any, module: Any) -> None:
+        log(self, trainer, module)
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_end", die_later)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run_retrain(folder, "stopped", epochs=4, augment={"pad": 1, "mixup": 0.5})
+    monkeypatch.undo()
+    resumed = run_retrain(folder, "stopped", epochs=4, augment={"pad": 1, "mixup": 0.5})
+    weights, expected = read_state(resumed.weights), read_state(finished.weights)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
+
+
+def test_classifier_epochs_leave_the_backbone_alone(folder: Path) -> None:
+    result = run_retrain(folder, "held", epochs=1, classifier_epochs=1)
+    torch.manual_seed(0)
+    from dcsnas.training.fitting import seed_everything
+
+    seed_everything(0)
+    fresh = build(architecture().network).state_dict()
+    state = read_state(result.weights)
+    for name, tensor in fresh.items():
+        assert torch.equal(state[f"backbone.{name}"], tensor), name
+    assert state["neck.classifier.weight"].abs().mean() > 0.002, "the classifier was trained"
+
+
+def header(stage: str, file: ArchitectureFile | None) -> WeightsHeader:
+    unit = (1.0, 1.0, 1.0)
+    return WeightsHeader(
+        stage=stage, architecture=file, num_classes=2, input=SIZE, mean=unit, std=unit
+    )
+
+
+def test_retraining_starts_from_the_pretrained_backbone(folder: Path) -> None:
+    donor = build(architecture().network)
+    save_weights(
+        folder / "donor.safetensors", donor.state_dict(), header("pretrain", architecture())
+    )
+    config = retrain_config(folder, epochs=1, classifier_epochs=1)
+    result = retrain(
+        config,
+        architecture(),
+        RunFolder(folder / "from_backbone"),
+        backbone=folder / "donor.safetensors",
+        progress=False,
+    )
+    state = read_state(result.weights)
+    for name, tensor in donor.state_dict().items():
+        assert torch.equal(state[f"backbone.{name}"], tensor), name
+
+
+def test_retraining_inherits_slices_of_a_supernet(folder: Path) -> None:
+    supernet = build(architecture(largest_choice).network)
+    save_weights(folder / "super.safetensors", supernet.state_dict(), header("search", None))
+    small = architecture(smallest_choice)
+    result = retrain(
+        retrain_config(folder, epochs=1, classifier_epochs=1),
+        small,
+        RunFolder(folder / "inherited"),
+        supernet=folder / "super.safetensors",
+        progress=False,
+    )
+    assert result.inherited is not None
+    assert not result.inherited.left
+    assert result.inherited.sliced
+    state = read_state(result.weights)
+    for name, tensor in build(small.network).state_dict().items():
+        corner = supernet.state_dict()[name][tuple(slice(0, n) for n in tensor.shape)]
+        assert torch.equal(state[f"backbone.{name}"], corner), name
+    report = json.loads((folder / "inherited" / "inherited.json").read_text())
+    assert report["sliced"] == list(result.inherited.sliced)
+
+
+def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
+    other = architecture(smallest_choice)
+    weights = folder / "other.safetensors"
+    save_weights(weights, build(other.network).state_dict(), header("pretrain", other))
+    with pytest.raises(UserError, match=r"weights of another architecture .* than the one given"):
+        retrain(
+            retrain_config(folder),
+            architecture(),
+            RunFolder(folder / "refused"),
+            backbone=weights,
+            progress=False,
+        )
+    assert not (folder / "refused").exists()
+
+
+def test_backbone_cannot_be_evaluated(folder: Path) -> None:
+    weights = folder / "backbone.safetensors"
+    file = architecture()
+    save_weights(weights, build(file.network).state_dict(), header("pretrain", file))
+    with pytest.raises(UserError, match="holds weights of stage 'pretrain'"):
+        load_reid_network(weights)
