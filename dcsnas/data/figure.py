@@ -82,9 +82,8 @@ class _Person:
         """Paint the skirt, if it is one, from half width ``top`` at the waist to ``bottom``."""
         end = {"skirt": 0.72, "long skirt": 0.9}.get(self.look.lower)
         if end is not None:
-            self.brush.polygon(
-                [(-top, 0.46), (top, 0.46), (bottom, end), (-bottom, end)], self.lower
-            )
+            corners = [(-top, 0.46), (top, 0.46), (bottom, end), (-bottom, end)]
+            self.brush.polygon(corners, self.lower)
 
     def head(self, side: str) -> None:
         """Paint neck, head, hair and eyes as seen from the "front", "back" or "side"."""
@@ -134,11 +133,9 @@ def _draw_facing(person: _Person, *, back: bool) -> None:
     person.skirt(0.85 * wide, 1.3 * wide)
     for side in (-1, 1):
         lift = 0.025 * side * swing
-        elbow, wrist = (
-            (side * (wide + 0.034), 0.335 + lift),
-            (side * (wide + 0.04), 0.48 + 2 * lift),
-        )
-        person.arm(((side * (wide + 0.004), 0.202), elbow, wrist), shade=0.84)
+        shoulder, elbow = (side * (wide + 0.004), 0.202), (side * (wide + 0.034), 0.335 + lift)
+        wrist = side * (wide + 0.04), 0.48 + 2 * lift
+        person.arm((shoulder, elbow, wrist), shade=0.84)
         if look.bag == "handbag" and side == bag_side:
             person.handbag(wrist)
     _facing_torso(person, wide, back=back)
@@ -164,11 +161,12 @@ def _facing_torso(person: _Person, wide: float, *, back: bool) -> None:
     if look.upper == "vest":
         brush.disc((0, 0.165), (0.042, 0.03), shaded(look.colours.skin, 0.9))
     elif look.upper == "hoodie":
-        brush.disc(
-            (0, 0.19 if back else 0.165), (0.085, 0.055 if back else 0.025), shaded(base, 0.7)
-        )
-        if not back:
-            brush.box((0, 0.455), (0.12, 0.055), shaded(base, 0.7))
+        dark = shaded(base, 0.7)
+        if back:
+            brush.disc((0, 0.19), (0.085, 0.055), dark)
+        else:
+            brush.disc((0, 0.165), (0.085, 0.025), dark)
+            brush.box((0, 0.455), (0.12, 0.055), dark)
     elif look.upper == "jacket" and not back:
         brush.polygon([(-0.036, 0.156), (0.036, 0.156), (0.026, hem), (-0.026, hem)], second)
     elif look.upper == "coat":

@@ -28,7 +28,8 @@ def shaded(fill: Fill, factor: float) -> Fill:
 
 def along(start: Point, end: Point, fraction: float) -> Point:
     """Return the point at ``fraction`` of the way from ``start`` to ``end``."""
-    return tuple(a + (b - a) * fraction for a, b in zip(start, end, strict=True))  # pyright: ignore
+    (x0, y0), (x1, y1) = start, end
+    return x0 + (x1 - x0) * fraction, y0 + (y1 - y0) * fraction
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ versions of Pillow and NumPy.
 """
 
 import io
-import math
+import itertools
+import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,26 +20,20 @@ from PIL import Image
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.data.appearance import Appearance, Colours, choose, draw_appearance, draw_colours
-from dcsnas.data.figure import VIEWS, draw_person
-from dcsnas.data.scene import (
-    OCCLUDERS,
-    Camera,
-    draw_camera,
-    draw_occluder,
-    draw_place,
-    expose,
-)
+from dcsnas.data.appearance import Appearance, Colours, draw_appearance, draw_colours
+from dcsnas.data.reid import GALLERY, QUERY, TRAIN
+from dcsnas.data.scene import Camera, draw_camera, photograph
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
-TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
-CLASS_PATTERNS = ("plain", "horizontal", "vertical", "checks", "dots", "diagonal")
-CLASS_LOWERS = ("trousers", "shorts", "skirt")
+CLASSES = tuple(  # pattern of the upper garment, lower garment
+    itertools.product(
+        ("plain", "horizontal", "vertical", "checks", "dots", "diagonal"),
+        ("trousers", "shorts", "skirt"),
+    )
+)
 
-SUPERSAMPLING = 3
 LOOK_ALIKES = 8  # people who share all colours
-PREFERRED_VIEW = 0.55  # share of shots in the camera's main view
 _CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
 
 
@@ -61,7 +56,7 @@ class ReidSettings:
     width: int = 32
 
     def __post_init__(self) -> None:
-        _check_range("train_identities", self.train_identities, 1, 5000)
+        _check_range("train_identities", self.train_identities, 2, 5000)
         _check_range("test_identities", self.test_identities, 1, 4999)
         _check_range("cameras", self.cameras, 2, 9)
         _check_range("images_per_camera", self.images_per_camera, 2, 1000)
@@ -69,13 +64,19 @@ class ReidSettings:
         _check_range("junk", self.junk, 0, 9999)
         _check_picture(self.seed, self.height, self.width)
 
+    @property
+    def num_images(self) -> int:
+        """Number of pictures in all folders."""
+        people = self.train_identities + self.test_identities
+        return people * self.cameras * self.images_per_camera + self.distractors + self.junk
+
 
 @dataclass(frozen=True)
 class ClassSettings:
     """Size and seed of a rendered classification set; raises UserError out of range."""
 
-    train_per_class: int = 100
-    val_per_class: int = 20
+    train_per_class: int = 200
+    val_per_class: int = 30
     cameras: int = 4
     seed: int = 0
     height: int = 64
@@ -86,6 +87,11 @@ class ClassSettings:
         _check_range("val_per_class", self.val_per_class, 1, 100_000)
         _check_range("cameras", self.cameras, 1, 9)
         _check_picture(self.seed, self.height, self.width)
+
+    @property
+    def num_images(self) -> int:
+        """Number of pictures in both splits."""
+        return (self.train_per_class + self.val_per_class) * len(CLASSES)
 
 
 @dataclass(frozen=True)
@@ -108,14 +114,13 @@ def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None
     """
     first_test = settings.train_identities + 1
     tested = range(first_test, first_test + settings.test_identities)
-    shots = [
-        *_people_shots(settings, range(1, first_test)),
-        *_people_shots(settings, tested, test=True),
-        *_distractor_shots(settings, tested),
-        *_junk_shots(settings, tested),
-    ]
-    description = {"generator": "dcsnas data render", "kind": "reid", "settings": asdict(settings)}
-    _render(root, shots, (settings.height, settings.width), description, progress)
+    shots = itertools.chain(
+        _people_shots(settings, range(1, first_test)),
+        _people_shots(settings, tested, test=True),
+        _distractor_shots(settings, tested),
+        _junk_shots(settings, tested),
+    )
+    _render(root, shots, settings, {"kind": "reid"}, progress)
 
 
 def render_classes(
@@ -127,23 +132,10 @@ def render_classes(
     texture tell it and colour does not; nobody appears twice. Raises UserError where ``root`` is
     not empty.
     """
-    seed, shots = settings.seed, []
-    cameras = [_camera(seed, index) for index in range(settings.cameras)]
-    splits = {"train": settings.train_per_class, "val": settings.val_per_class}
-    for part, (split, count) in enumerate(splits.items()):
-        for number, (pattern, lower) in enumerate(_classes()):
-            for index in range(count):
-                rng = _stream(seed, _CLASS, part, number, index)
-                look = draw_appearance(rng, draw_colours(rng), upper_pattern=pattern, lower=lower)
-                file = f"{split}/{pattern}-{lower}/{index:06d}.jpg"
-                shots.append(_Shot(file, look, cameras[index % len(cameras)], rng))
-    description = {
-        "generator": "dcsnas data render",
-        "kind": "classes",
-        "settings": asdict(settings),
-        "classes": [f"{pattern}-{lower}" for pattern, lower in _classes()],
-    }
-    _render(root, shots, (settings.height, settings.width), description, progress)
+    classes = [f"{pattern}-{lower}" for pattern, lower in CLASSES]
+    _render(
+        root, _class_shots(settings), settings, {"kind": "classes", "classes": classes}, progress
+    )
 
 
 def person(seed: int, identity: int) -> Appearance:
@@ -151,41 +143,13 @@ def person(seed: int, identity: int) -> Appearance:
     return draw_appearance(_stream(seed, _PERSON, identity), _colours(seed, identity))
 
 
-def photograph(
-    look: Appearance | None,
-    camera: Camera,
-    rng: np.random.Generator,
-    *,
-    height: int,
-    width: int,
-    cropped: bool = False,
-) -> Image.Image:
-    """Return a picture (RGB, ``height`` x ``width`` pixels) of a person, or of the place alone.
-
-    ``cropped`` gives a bad detection: too near, and cut off by the frame.
-    """
-    size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
-    image = draw_place(camera, rng, size)
-    view = camera.view if rng.random() < PREFERRED_VIEW else choose(rng, VIEWS)
-    phase = float(rng.uniform(0, math.tau))
-    scale, right, down = rng.uniform(0.74, 1.0), rng.uniform(-0.12, 0.12), rng.uniform(0.92, 1.02)
-    if cropped:
-        scale, right, down = rng.uniform(1.6, 2.6), rng.uniform(-0.6, 0.6), rng.uniform(0.8, 2.4)
-    if look is not None:
-        foot = (size[0] * (0.5 + right), size[1] * down)
-        draw_person(image, look, view=view, phase=phase, foot=foot, unit=size[1] * scale)
-    if rng.random() < camera.occlusion:
-        draw_occluder(image, choose(rng, OCCLUDERS), rng)
-    return expose(image.reduce(SUPERSAMPLING), camera, rng)
-
-
 def _people_shots(
     settings: ReidSettings, identities: range, *, test: bool = False
 ) -> Iterator[_Shot]:
+    cameras = _cameras(settings)
     for identity in identities:
         look = person(settings.seed, identity)
-        for index in range(settings.cameras):
-            camera = _camera(settings.seed, index)
+        for index, camera in enumerate(cameras):
             for shot in range(settings.images_per_camera):
                 folder = (QUERY if shot == 0 else GALLERY) if test else TRAIN
                 name = _name(f"{identity:04d}", index, shot, box=0 if folder == QUERY else 1)
@@ -195,22 +159,38 @@ def _people_shots(
 
 def _distractor_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
     """Yield strangers dressed like one of ``identities`` and, every other time, nobody."""
+    cameras = _cameras(settings)
     for number in range(settings.distractors):
         index = number // 2 % settings.cameras
         rng = _stream(settings.seed, _DISTRACTOR, number)
         colours = _colours(settings.seed, _one_of(identities, rng))
         look = draw_appearance(rng, colours) if number % 2 == 0 else None
         file = f"{GALLERY}/{_name('0000', index, number, box=1)}"
-        yield _Shot(file, look, _camera(settings.seed, index), rng)
+        yield _Shot(file, look, cameras[index], rng)
 
 
 def _junk_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
+    cameras = _cameras(settings)
     for number in range(settings.junk):
         index = number % settings.cameras
         rng = _stream(settings.seed, _JUNK, number)
         look = person(settings.seed, _one_of(identities, rng))
         file = f"{GALLERY}/{_name('-1', index, number, box=1)}"
-        yield _Shot(file, look, _camera(settings.seed, index), rng, cropped=True)
+        yield _Shot(file, look, cameras[index], rng, cropped=True)
+
+
+def _class_shots(settings: ClassSettings) -> Iterator[_Shot]:
+    seed = settings.seed
+    cameras = [replace(camera, occlusion=0.0) for camera in _cameras(settings)]
+    splits = {"train": settings.train_per_class, "val": settings.val_per_class}
+    for part, (split, count) in enumerate(splits.items()):
+        for number, (pattern, lower) in enumerate(CLASSES):
+            for index in range(count):
+                rng = _stream(seed, _CLASS, part, number, index)
+                colours = draw_colours(rng)
+                look = draw_appearance(rng, colours, upper_pattern=pattern, lower=lower)
+                file = f"{split}/{pattern}-{lower}/{index:06d}.jpg"
+                yield _Shot(file, look, cameras[index % len(cameras)], rng)
 
 
 def _one_of(identities: range, rng: np.random.Generator) -> int:
@@ -227,13 +207,9 @@ def _name(pid: str, camera: int, number: int, *, box: int) -> str:
     return f"{pid}_c{camera + 1}s1_{51 + 25 * number:06d}_{box:02d}.jpg"
 
 
-def _classes() -> list[tuple[str, str]]:
-    return [(pattern, lower) for pattern in CLASS_PATTERNS for lower in CLASS_LOWERS]
-
-
-@cache
-def _camera(seed: int, index: int) -> Camera:
-    return draw_camera(_stream(seed, _CAMERA, index), index)
+def _cameras(settings: ReidSettings | ClassSettings) -> list[Camera]:
+    streams = (_stream(settings.seed, _CAMERA, index) for index in range(settings.cameras))
+    return [draw_camera(rng, index) for index, rng in enumerate(streams)]
 
 
 def _stream(seed: int, *key: int) -> np.random.Generator:
@@ -242,30 +218,24 @@ def _stream(seed: int, *key: int) -> np.random.Generator:
 
 def _render(
     root: Path,
-    shots: list[_Shot],
-    size: tuple[int, int],
+    shots: Iterable[_Shot],
+    settings: ReidSettings | ClassSettings,
     description: dict[str, object],
     progress: Progress | None,
 ) -> None:
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    size = {"height": settings.height, "width": settings.width}
     with _new_folder(root) as folder:
         for done, shot in enumerate(shots, start=1):
-            picture = photograph(
-                shot.look,
-                shot.camera,
-                shot.rng,
-                height=size[0],
-                width=size[1],
-                cropped=shot.cropped,
-            )
+            picture = photograph(shot.look, shot.camera, shot.rng, cropped=shot.cropped, **size)
             path = folder / shot.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_jpeg(picture, int(shot.rng.integers(70, 96))))
-            part = str(Path(shot.file).parent)
-            counts[part] = counts.get(part, 0) + 1
+            counts[str(Path(shot.file).parent)] += 1
             if progress is not None:
-                progress(done, len(shots))
-        write_json(folder / "dataset.json", {**description, "images": counts})
+                progress(done, settings.num_images)
+        facts = {"settings": asdict(settings), **description, "images": counts}
+        write_json(folder / "dataset.json", {"generator": "dcsnas data render", **facts})
 
 
 def _jpeg(picture: Image.Image, quality: int) -> bytes:
@@ -283,8 +253,12 @@ def _new_folder(root: Path) -> Iterator[Path]:
             f"{root}: exists and is not an empty folder; rendering never overwrites: "
             "give another path, or remove it yourself"
         )
-    partial = root.with_name(f"{root.name}.partial")
-    partial.mkdir(parents=True)
+    partial = root.with_name(f"{root.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be created ({error}); give another path") from None
     try:
         yield partial
         if root.exists():

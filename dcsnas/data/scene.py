@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dcsnas.data.appearance import choose, draw_appearance, draw_colours
+from dcsnas.data.appearance import Appearance, choose, draw_appearance, draw_colours
 from dcsnas.data.figure import VIEWS, draw_person
 from dcsnas.data.paint import Colour
 
 PLACES = ("street", "park", "wall", "shops", "plaza", "car park")
 OCCLUDERS = ("post", "bench", "bush", "passer-by")
+
+SUPERSAMPLING = 3
+PREFERRED_VIEW = 0.55  # share of shots in the camera's main view
 
 _GREENS: tuple[Colour, ...] = ((66, 98, 52), (88, 118, 60), (52, 80, 48))
 _WALLS: tuple[Colour, ...] = ((168, 150, 128), (142, 92, 74), (186, 182, 172), (110, 116, 124))
@@ -51,6 +54,34 @@ def draw_camera(rng: np.random.Generator, index: int) -> Camera:
         blur=float(rng.uniform(0.1, 0.35)),
         noise=float(rng.uniform(2.0, 6.0)),
     )
+
+
+def photograph(
+    look: Appearance | None,
+    camera: Camera,
+    rng: np.random.Generator,
+    *,
+    height: int,
+    width: int,
+    cropped: bool = False,
+) -> Image.Image:
+    """Return a picture (RGB, ``height`` x ``width`` pixels) of a person, or of the place alone.
+
+    ``cropped`` gives a bad detection: too near, and cut off by the frame.
+    """
+    size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
+    image = draw_place(camera, rng, size)
+    view = camera.view if rng.random() < PREFERRED_VIEW else choose(rng, VIEWS)
+    phase = float(rng.uniform(0, math.tau))
+    scale, right, down = rng.uniform(0.74, 1.0), rng.uniform(-0.12, 0.12), rng.uniform(0.92, 1.02)
+    if cropped:
+        scale, right, down = rng.uniform(1.6, 2.6), rng.uniform(-0.6, 0.6), rng.uniform(0.8, 2.4)
+    if look is not None:
+        foot = (size[0] * (0.5 + right), size[1] * down)
+        draw_person(image, look, view=view, phase=phase, foot=foot, unit=size[1] * scale)
+    if rng.random() < camera.occlusion:
+        draw_occluder(image, choose(rng, OCCLUDERS), rng)
+    return expose(image.reduce(SUPERSAMPLING), camera, rng)
 
 
 def draw_place(camera: Camera, rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:

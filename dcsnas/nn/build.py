@@ -71,7 +71,7 @@ def build_unit(unit: Unit) -> nn.Module:
             return Shortcut()
         case AttentionUnit():
             return DCSAttention(
-                unit.channels, kind=unit.kind, affinity=unit.affinity, scale=False, tau=1.0
+                unit.channels, kind=unit.kind, affinity=unit.affinity, scale=unit.scale, tau=1.0
             )
         case PoolUnit():
             return GlobalPool()

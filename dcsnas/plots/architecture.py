@@ -18,6 +18,7 @@ from dcsnas.plots.style import (
     RED,
     SMALL,
     TEXT,
+    TIMES,
     TINY,
     clean,
     new_figure,
@@ -70,7 +71,7 @@ def _facts(
     height, width = architecture.input
     facts = [
         f"{si(architecture.params)} parameters",
-        f"{si(architecture.macs)} MACs at {height}×{width}",
+        f"{si(architecture.macs)} MACs at {height}{TIMES}{width}",
     ]
     predicted = architecture.provenance.predicted_latency_ms
     if table is not None:
@@ -100,7 +101,7 @@ def _draw_widths(axes: Axes, columns: Sequence[Column]) -> None:
 
 
 def _draw_expansions(axes: Axes, columns: Sequence[Column]) -> None:
-    clean(axes, y="expansion\nratio (×)")
+    clean(axes, y=f"expansion\nratio ({TIMES})")
     blocks = [c for c in columns if c.kind == "block"]
     values = [c.expansion or 0.0 for c in blocks]
     _draw_choices(axes, blocks, values, [c.expansion_options for c in blocks])
@@ -139,7 +140,11 @@ def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
     parts = [
         TextArea(
             f"{NAMES[kind]} {percent:.1f}%",
-            textprops={"size": SMALL, "color": BLUE if kind == "block" else _ink(kind), "weight": "bold"},
+            textprops={
+                "size": SMALL,
+                "color": BLUE if kind == "block" else _ink(kind),
+                "weight": "bold",
+            },
         )
         for kind, percent in kind_shares(columns).items()
     ]
@@ -160,7 +165,7 @@ def _name_resolutions(axes: Axes, columns: Sequence[Column]) -> None:
     for size, members in groupby(columns, key=lambda c: c.size):
         xs = [c.x for c in members]
         axes.annotate(
-            f"{size[0]}×{size[1]}",
+            f"{size[0]}{TIMES}{size[1]}",
             ((xs[0] + xs[-1]) / 2, 1.0),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 3),
@@ -179,7 +184,7 @@ def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
     for tick, column in zip(axes.get_xticklabels(), columns, strict=True):
         tick.set_color(_ink(column.kind))
         tick.set_rotation(rotation if column.kind != "block" else 0)
-    explained = "layers in order, blocks by number; above: output height×width; dashed: stride 2"
+    explained = f"blocks by number; above: output height {TIMES} width in pixels; dashed: stride 2"
     if any(c.width_options for c in columns):
         explained += "; light: range of the options"
     axes.set_xlabel(explained, size=TEXT, color=INK)

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.image import AxesImage
-from matplotlib.ticker import MaxNLocator
 
 from dcsnas.config.errors import UserError
 from dcsnas.plots.records import History, read_history
@@ -27,16 +26,19 @@ from dcsnas.plots.style import (
     SEQUENTIAL,
     SMALL,
     TEXT,
+    TIMES,
     TINY,
     clean,
     label_ends,
     new_figure,
+    whole_numbers,
 )
 from dcsnas.spaces.space import Decision
 
-KINDS = {"expansion": "expansion (×)", "width": "width (channels)"}
+KINDS = {"expansion": f"expansion ({TIMES})", "width": "width (channels)"}
 COLORS = {"expansion": PURPLE, "width": GREEN}
 _MOST_PANELS = 20  # blocks above which there is one heat map a group instead of one a decision
+_MOST_LINES = 40
 _COLUMNS = 7
 _TICKS = 7
 
@@ -100,25 +102,32 @@ def _figure(history: History, width_in: float, height_in: float) -> Figure:
         width_in,
         height_in,
         title=f"{history.space.name}: probabilities of {decisions} decisions",
-        subtitle=f"after {epochs} epoch{'s' * (epochs != 1)} the mean entropy is {mean:.0f}% of its "
-        "maximum (100%: nothing decided, 0%: one option left); red: the most probable option",
+        subtitle=f"after {epochs} epoch{'s' * (epochs != 1)} the mean entropy is {mean:.0f}% of "
+        "its maximum (100%: nothing decided, 0%: one option left); red: the most probable option",
     )
 
 
 def _draw_entropies(axes: Axes, history: History) -> None:
-    clean(axes, x="epochs trained", y="entropy\n(% of maximum)", title="every decision, and means")
+    few = len(history.decisions) <= _MOST_LINES
+    spread = "each decision" if few else "10th to 90th percentile"
+    clean(axes, x="epochs trained", y="entropy\n(% of max.)", title=f"mean, and {spread}")
     labels = []
-    for kind in KINDS:
+    for kind, color in COLORS.items():
         chosen = [d.label for d in history.decisions if d.label.endswith(kind)]
         if not chosen:
             continue
         curves = np.stack([history.entropy_percent(label) for label in chosen])
-        axes.plot(history.epochs, curves.T, color=COLORS[kind], linewidth=0.5, alpha=0.45)
-        axes.plot(history.epochs, curves.mean(axis=0), color=COLORS[kind], linewidth=2)
-        labels.append((curves[:, -1].mean(), f"{kind}s {curves[:, -1].mean():.0f}%", COLORS[kind]))
+        if few:
+            axes.plot(history.epochs, curves.T, color=color, linewidth=0.5, alpha=0.45)
+        else:
+            low, high = np.percentile(curves, (10, 90), axis=0)
+            axes.fill_between(history.epochs, low, high, color=color, alpha=0.15, linewidth=0)
+        mean = curves.mean(axis=0)
+        axes.plot(history.epochs, mean, color=color, linewidth=2)
+        labels.append((mean[-1], f"{kind}s {mean[-1]:.0f}%", color))
     axes.set(ylim=(0, 104), xlim=(0, max(1, history.epochs[-1])))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    label_ends(axes, labels)
+    axes.xaxis.set_major_locator(whole_numbers(8))
+    label_ends(axes, labels, height_in=0.8)
 
 
 def _draw_panels(history: History, blocks: Sequence[BlockChoices]) -> Figure:
@@ -126,7 +135,7 @@ def _draw_panels(history: History, blocks: Sequence[BlockChoices]) -> Figure:
     strips = ceil(len(blocks) / _COLUMNS)
     columns = ceil(len(blocks) / strips)
     rows = strips * len(kinds)
-    figure = _figure(history, 1.8 + 1.3 * columns, 3.2 + 1.35 * rows)
+    figure = _figure(history, 1.8 + 1.3 * columns, 2.5 + 1.35 * rows)
     outer = GridSpec(2, 1, figure, height_ratios=[1.2, 1.35 * rows])
     _draw_entropies(figure.add_subplot(outer[0]), history)
     grid = outer[1].subgridspec(rows, columns)
@@ -134,17 +143,16 @@ def _draw_panels(history: History, blocks: Sequence[BlockChoices]) -> Figure:
     images, panels = [], []
     for index, block in enumerate(blocks):
         strip, column = divmod(index, columns)
-        for kind, decision in block.decisions.items():
-            row = strip * len(kinds) + kinds.index(kind)
+        last = index + columns >= len(blocks)
+        for row, kind in enumerate(kinds, strip * len(kinds)):
             axes = figure.add_subplot(grid[row, column])
-            images.append(_draw_decision(axes, history, decision, vmax=vmax))
-            text = f"{block.number} → {decision.options[history.chosen(decision.label)]:g}"
-            share = history.values[decision.label][-1].max()
-            axes.set_title(f"{text}  ({share:.0%})", size=SMALL, color=INK, loc="left", pad=3)
-            first = all(kind not in b.decisions for b in blocks[strip * columns : index])
-            axes.set_ylabel(KINDS[kind] if first else "", size=SMALL, color=INK)
-            last = kind == kinds[-1] and index + columns >= len(blocks)
-            axes.set_xlabel("epochs trained" if last else "", size=SMALL, color=INK)
+            axes.set_ylabel(KINDS[kind] if column == 0 else "", size=SMALL, color=INK)
+            if kind not in block.decisions:
+                _draw_fixed(axes)
+                continue
+            images.append(_draw_decision(axes, history, block.decisions[kind], vmax=vmax))
+            bottom = last and kind == kinds[-1]
+            axes.set_xlabel("epochs trained" if bottom else "", size=SMALL, color=INK)
             panels.append(axes)
     _color_bar(figure, images[0], panels, "probability")
     return figure
@@ -154,20 +162,15 @@ def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: fl
     values = history.values[decision.label]
     edges = (history.epochs[0] - 0.5, history.epochs[-1] + 0.5)
     chosen = history.chosen(decision.label)
-    image = axes.imshow(
-        values.T,
-        cmap=SEQUENTIAL,
-        vmin=0,
-        vmax=vmax,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        extent=(*edges, -0.5, len(decision.options) - 0.5),
-    )
+    y = (-0.5, len(decision.options) - 0.5)
+    image = _heat_map(axes, values.T, x=edges, y=y, vmax=vmax)
     axes.plot([1.03], [chosen], "<", color=RED, markersize=4, clip_on=False, zorder=3,
               transform=axes.get_yaxis_transform())  # fmt: skip
     _option_ticks(axes, decision.options)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=3, integer=True, min_n_ticks=1))
+    block = decision.label.split("_")[0]
+    text = f"{block} → {decision.options[chosen]:g}  ({values[-1, chosen]:.0%})"
+    axes.set_title(text, size=SMALL, color=INK, loc="left", pad=3)
+    axes.xaxis.set_major_locator(whole_numbers(3))
     return image
 
 
@@ -178,8 +181,8 @@ def _draw_groups(history: History, blocks: Sequence[BlockChoices]) -> Figure:
     outer = GridSpec(1 + len(kinds), 1, figure, height_ratios=[1.2, *[3.4] * len(kinds)])
     _draw_entropies(figure.add_subplot(outer[0]), history)
     vmax = max(float(values[-1].max()) for values in history.values.values())
-    for kind, place in zip(kinds, list(outer)[1:], strict=True):
-        _draw_group_row(figure, place, history, groups, kind=kind, vmax=vmax)
+    for row, kind in enumerate(kinds, 1):
+        _draw_group_row(figure, outer[row], history, groups, kind=kind, vmax=vmax)
     return figure
 
 
@@ -194,33 +197,33 @@ def _draw_group_row(
 ) -> None:
     ratios = [max(len(group), 1.5) for group in groups]
     grid = place.subgridspec(2, len(groups), width_ratios=ratios, height_ratios=[1.3, 1])
-    upper, lower, images = [], [], []
+    pairs, finals, entropies = [], [], []
     for column, group in enumerate(groups):
+        upper, lower = (figure.add_subplot(grid[row, column]) for row in range(2))
+        pairs.append((upper, lower))
         if kind not in group[0].decisions:
+            _draw_fixed(upper)
+            lower.set_axis_off()
             continue
-        pair = [figure.add_subplot(grid[row, column]) for row in range(2)]
         options = group[0].decisions[kind].options
-        x = (group[0].number - 0.5, group[-1].number + 0.5)
-        final = final_probabilities(history, group, kind)
-        images.append(_heat_map(pair[0], final, x=x, y=(-0.5, len(options) - 0.5), vmax=vmax))
         numbers = [block.number for block in group]
-        pair[0].plot(numbers, final.argmax(axis=0), "o", color=RED, markersize=2.5)
-        _option_ticks(pair[0], options)
-        epochs = (history.epochs[0] - 0.5, history.epochs[-1] + 0.5)
-        entropies = group_entropies(history, group, kind)
-        images.append(_heat_map(pair[1], entropies, x=x, y=epochs, vmax=100, cmap="Greys_r"))
-        pair[1].yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        for axes in pair:
-            nbins = max(1, len(group) // 2)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=nbins, integer=True, min_n_ticks=1))
-            axes.tick_params(labelsize=TINY)
-        upper.append(pair[0])
-        lower.append(pair[1])
-    upper[0].set_ylabel(KINDS[kind], size=TEXT, color=INK)
-    lower[0].set_ylabel("epochs trained", size=TEXT, color=INK)
-    lower[len(lower) // 2].set_xlabel(f"block, {kind}", size=TEXT, color=INK)
-    _color_bar(figure, images[0], upper, "final probability")
-    _color_bar(figure, images[1], lower, "entropy (% of max.)")
+        x = (numbers[0] - 0.5, numbers[-1] + 0.5)
+        final = final_probabilities(history, group, kind)
+        finals.append(_heat_map(upper, final, x=x, y=(-0.5, len(options) - 0.5), vmax=vmax))
+        upper.plot(numbers, final.argmax(axis=0), "o", color=RED, markersize=2.5)
+        _option_ticks(upper, options)
+        entropy, epochs = group_entropies(history, group, kind), history.epochs
+        y = (epochs[0] - 0.5, epochs[-1] + 0.5)
+        entropies.append(_heat_map(lower, entropy, x=x, y=y, vmax=100, cmap="Greys_r"))
+        lower.yaxis.set_major_locator(whole_numbers(4))
+        for axes in (upper, lower):
+            axes.xaxis.set_major_locator(whole_numbers(max(1, len(group) // 2)))
+    pairs[0][0].set_ylabel(KINDS[kind], size=TEXT, color=INK)
+    lowers = [lower for _, lower in pairs]
+    next(a for a in lowers if a.axison).set_ylabel("epochs trained", size=TEXT, color=INK)
+    lowers[len(lowers) // 2].set_xlabel("block", size=TEXT, color=INK)
+    _color_bar(figure, finals[0], [upper for upper, _ in pairs], "final probability")
+    _color_bar(figure, entropies[0], lowers, "entropy (% of max.)")
 
 
 def _heat_map(
@@ -232,19 +235,31 @@ def _heat_map(
     vmax: float,
     cmap: str = SEQUENTIAL,
 ) -> AxesImage:
-    image = axes.imshow(
-        values, cmap=cmap, vmin=0, vmax=vmax, origin="lower", aspect="auto",
-        interpolation="nearest", extent=(*x, *y),
-    )  # fmt: skip
-    return image
+    axes.tick_params(labelsize=TINY, length=2, width=0.5, color=MUTED, labelcolor=INK)
+    axes.spines[:].set(linewidth=0.5, color=MUTED)
+    return axes.imshow(
+        values,
+        cmap=cmap,
+        vmin=0,
+        vmax=vmax,
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        extent=(*x, *y),
+    )
+
+
+def _draw_fixed(axes: Axes) -> None:
+    """Say in an empty place of the grid that there is nothing to choose."""
+    axes.text(0.5, 0.5, "fixed", size=SMALL, color=MUTED, ha="center", transform=axes.transAxes)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def _option_ticks(axes: Axes, options: Sequence[float]) -> None:
     step = ceil(len(options) / _TICKS)
     shown = range(0, len(options), step)
     axes.set_yticks(list(shown), [f"{options[i]:g}" for i in shown])
-    axes.tick_params(labelsize=TINY, length=2, width=0.5, color=MUTED, labelcolor=INK)
-    axes.spines[:].set(linewidth=0.5, color=MUTED)
 
 
 def _color_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], label: str) -> None:

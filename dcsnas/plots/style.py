@@ -17,10 +17,11 @@ from matplotlib.ticker import MaxNLocator
 
 from dcsnas.config.files import replacing
 
-# Okabe and Ito's palette (2008)
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#B0568C"
+# after Okabe and Ito's palette (2008); purple is darker, to be read as text
+BLUE, GREEN, RED, PURPLE = "#0072B2", "#009E73", "#D55E00", "#B0568C"
 INK, MUTED, GREY, LIGHT, PAPER = "#1F2328", "#5F6670", "#9AA0A8", "#E4E7EB", "#FFFFFF"
 SEQUENTIAL = "Blues"
+TIMES = "\u00d7"  # the multiplication sign
 
 TITLE, TEXT, SMALL, TINY = 11.0, 8.5, 7.5, 6.5
 """Type sizes in points."""
@@ -63,24 +64,26 @@ def draw_line(axes: Axes, x: Sequence[float], y: Sequence[float], *, color: str)
     """Draw a curve, with its points where they are few; the epoch axis has whole numbers."""
     marker = "o" if len(x) <= 30 else ""
     axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=2.6, clip_on=False)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
+    axes.margins(x=0.02)
+    axes.xaxis.set_major_locator(whole_numbers(5))
 
 
-def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y in data units, text, colour) right of ``axes``, moved apart where they are close."""
-    if not labels:
-        return
+def whole_numbers(most: int) -> MaxNLocator:
+    """Return a locator of at most about ``most`` whole-numbered ticks."""
+    return MaxNLocator(nbins=most, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+
+
+def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, height_in: float) -> None:
+    """Write (y in data units, text, colour) right of ``axes``, moved apart where they are close.
+
+    ``height_in`` is about how high the axes will be drawn; call this when everything is drawn.
+    """
+    axes.autoscale_view()  # the limits are settled lazily
     ordered = sorted(labels)
     to_fraction = axes.transScale + axes.transLimits
     wanted = [float(to_fraction.transform((1, y))[1]) for y, _, _ in ordered]
-    figure = axes.figure
-    assert figure is not None
-    rows = axes.get_subplotspec()
-    share = 1.0 if rows is None else len(rows.rowspan) / rows.get_gridspec().nrows
-    height = figure.get_figheight() * _POINTS * share * 0.6  # without room for labels and titles
-    for fraction, (_, text, color) in zip(
-        spread(wanted, gap=SMALL * 1.15 / height), ordered, strict=True
-    ):
+    gap = SMALL * 1.2 / (height_in * _POINTS)
+    for fraction, (_, text, color) in zip(spread(wanted, gap=gap), ordered, strict=True):
         axes.annotate(
             text,
             (1, fraction),

@@ -18,12 +18,12 @@ from torch import nn
 from dcsnas.config.files import write_json, write_yaml
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import SearchConfig
-from dcsnas.data.loading import ImageSet, Loader, make_loader
-from dcsnas.data.reid import Sample, read_reid, split_train
-from dcsnas.data.samplers import PKSampler
+from dcsnas.data.loading import Loader
+from dcsnas.data.reid import read_reid, split_train
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
+from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.recording import ProbabilityLog
@@ -33,6 +33,7 @@ from dcsnas.search.task import SearchTask
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
+from dcsnas.training.inputs import pk_loader
 
 SOFTMAX: dict[str, Callable[[], nn.Module]] = {
     "fbnetv2": GumbelSoftmax,
@@ -75,7 +76,9 @@ def search(
     latency = ExpectedCost(space, size, table.latency_ms)
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
-    loaders = [_loader(config, part, size) for part in parts]
+    loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
+    loaders = [pk_loader(part, size, **loading) for part in parts]
+    pick_device(config.run.device)
     folder.start("search", config, {"space": space.digest, "table": table.digest})
     _copy_inputs(folder, space, table)
 
@@ -111,18 +114,6 @@ def search(
     module = strategy.oneshot_module
     assert isinstance(module, FBNetV2Module)
     return _finish(config, folder, space, module, data.num_identities)
-
-
-def _loader(config: SearchConfig, samples: tuple[Sample, ...], size: tuple[int, int]) -> Loader:
-    images = ImageSet(samples, size)
-    sampler = PKSampler(
-        images.labels.tolist(),
-        identities_per_batch=config.batch.identities,
-        images_per_identity=config.batch.images,
-        seed=config.run.seed,
-    )
-    workers, seed = config.data.workers, config.run.seed
-    return make_loader(images, batch_sampler=sampler, workers=workers, seed=seed)
 
 
 def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> None:

@@ -11,10 +11,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from dcsnas.config.stages import SearchConfig
-from dcsnas.data.augment import Augment
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import BNNeck, ReidOutput
 from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
 
@@ -36,15 +36,7 @@ class SearchTask(LightningModule):
         self.names = names
         self.neck = BNNeck(feature_dim, num_classes)
         self.objective = ReidObjective(config.loss, num_classes, feature_dim)
-        data, augment = config.data, config.augment
-        self.augment = Augment(
-            size,
-            mean=data.mean,
-            std=data.std,
-            pad=augment.pad,
-            flip=augment.flip,
-            erase=augment.erase,
-        )
+        self.augment = make_augment(config.data, config.augment, size)
 
     def on_train_epoch_start(self) -> None:
         """Begin the bound's epoch."""

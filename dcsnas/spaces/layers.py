@@ -121,7 +121,7 @@ class Attention(Strict):
 
     def units(self, size: Size) -> tuple[Unit, ...]:
         """Return the units that run at input (height, width) ``size``."""
-        return (AttentionUnit(self.kind, self.affinity, self.channels, *size),)
+        return (AttentionUnit(self.kind, self.affinity, self.scale, self.channels, *size),)
 
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width), which is the input's."""

@@ -79,6 +79,7 @@ class AttentionUnit:
 
     kind: AttentionKind
     affinity: Affinity
+    scale: bool
     channels: int
     height: int
     width: int
@@ -86,7 +87,8 @@ class AttentionUnit:
     @property
     def key(self) -> str:
         """Return the name of this unit in a latency table."""
-        return f"{self.kind} {self.affinity} {self.channels} @{self.height}x{self.width}"
+        scaled = " scaled" if self.scale else ""
+        return f"{self.kind} {self.affinity}{scaled} {self.channels} @{self.height}x{self.width}"
 
     @property
     def params(self) -> int:

@@ -6,10 +6,11 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from dcsnas.config.stages import PretrainConfig
-from dcsnas.data.augment import Augment, Normalize, mixup
+from dcsnas.data.augment import Normalize, mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.build import Backbone
 from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.inputs import make_augment
 from dcsnas.training.optimizers import optimization
 
 
@@ -36,16 +37,8 @@ class ClassifyModule(pl.LightningModule):
         self.network = network
         self.config = config
         self.names = names
-        data, augment = config.data, config.augment
-        self.augment = Augment(
-            size,
-            mean=data.mean,
-            std=data.std,
-            pad=augment.pad,
-            flip=augment.flip,
-            erase=augment.erase,
-        )
-        self.normalize = Normalize(data.mean, data.std)
+        self.augment = make_augment(config.data, config.augment, size)
+        self.normalize = Normalize(config.data.mean, config.data.std)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""

@@ -9,6 +9,7 @@ from dcsnas.config.stages import PretrainConfig
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.nn.build import build
+from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.training.classify import Classifier, ClassifyModule
@@ -34,6 +35,7 @@ def pretrain(
     """Train ``architecture`` to classify an image folder; continues a run that was stopped."""
     data = read_image_folder(config.data.root)
     size = config.input or architecture.input
+    pick_device(config.run.device)
     folder.start("pretrain", config, {"architecture": architecture.network.digest})
     seed_everything(config.run.seed)
     network = Classifier(build(architecture.network), len(data.classes))

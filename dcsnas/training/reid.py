@@ -5,10 +5,11 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.data.augment import Augment, mixup
+from dcsnas.data.augment import mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
 
@@ -29,15 +30,7 @@ class ReidModule(pl.LightningModule):
         self.objective = objective
         self.config = config
         self.names = names
-        data, augment = config.data, config.augment
-        self.augment = Augment(
-            size,
-            mean=data.mean,
-            std=data.std,
-            pad=augment.pad,
-            flip=augment.flip,
-            erase=augment.erase,
-        )
+        self.augment = make_augment(config.data, config.augment, size)
 
     def on_train_epoch_start(self) -> None:
         """Begin the bound's epoch; hold the backbone during the classifier's epochs."""

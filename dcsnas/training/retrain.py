@@ -7,10 +7,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.data.loading import ImageSet, make_loader
-from dcsnas.data.reid import Sample, read_reid
-from dcsnas.data.samplers import PKSampler
+from dcsnas.data.reid import read_reid
 from dcsnas.nn.build import Backbone, build
+from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
@@ -23,6 +22,7 @@ from dcsnas.nn.weights import (
 )
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
+from dcsnas.training.inputs import pk_loader
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.reid import ReidModule
 
@@ -53,6 +53,14 @@ def retrain(
         raise UserError("give either --backbone or --inherit, not both")
     data = read_reid(config.data.root)
     size = config.input or architecture.input
+    loader = pk_loader(
+        data.train,
+        size,
+        batch=config.batch,
+        workers=config.data.workers,
+        seed=config.run.seed,
+    )
+    pick_device(config.run.device)
     _check_weights(backbone, supernet, architecture)
     started_from = {"backbone": str(backbone or ""), "inherit": str(supernet or "")}
     inputs = {"architecture": architecture.network.digest, **started_from}
@@ -64,7 +72,17 @@ def retrain(
     if report is not None:
         write_json(folder.path / "inherited.json", vars(report))
     network = ReidNetwork(core, core.feature_dim, data.num_identities)
-    _fit(config, network, data.train, size, folder, progress)
+    neck = network.neck.classifier
+    objective = ReidObjective(config.loss, neck.out_features, neck.in_features)
+    module = ReidModule(network, objective, config, size, [s.path.name for s in data.train])
+    trainer = make_trainer(
+        config.run,
+        folder,
+        epochs=config.epochs,
+        progress=progress,
+        gradient_clip_val=config.run.gradient_clip,
+    )
+    trainer.fit(module, loader, ckpt_path=resume_path(folder))
     weights = folder.path / "model.safetensors"
     header = WeightsHeader(
         stage="retrain",
@@ -94,34 +112,3 @@ def _initialise(
     if backbone:
         load_weights(backbone, core, architecture=architecture)
     return inherit_weights(core, read_state(supernet)) if supernet else None
-
-
-def _fit(
-    config: RetrainConfig,
-    network: ReidNetwork,
-    train: tuple[Sample, ...],
-    size: tuple[int, int],
-    folder: RunFolder,
-    progress: bool,
-) -> None:
-    images = ImageSet(train, size)
-    sampler = PKSampler(
-        images.labels.tolist(),
-        identities_per_batch=config.batch.identities,
-        images_per_identity=config.batch.images,
-        seed=config.run.seed,
-    )
-    loader = make_loader(
-        images, batch_sampler=sampler, workers=config.data.workers, seed=config.run.seed
-    )
-    neck = network.neck.classifier
-    objective = ReidObjective(config.loss, neck.out_features, neck.in_features)
-    module = ReidModule(network, objective, config, size, [s.path.name for s in train])
-    trainer = make_trainer(
-        config.run,
-        folder,
-        epochs=config.epochs,
-        progress=progress,
-        gradient_clip_val=config.run.gradient_clip,
-    )
-    trainer.fit(module, loader, ckpt_path=resume_path(folder))

@@ -109,7 +109,20 @@ def test_straight_through_is_hard_forward_and_soft_backward() -> None:
     (given,) = torch.autograd.grad((hard * weight).sum(), theta)
     (expected,) = torch.autograd.grad((soft_mask(theta, noise, 0.5) * weight).sum(), theta)
     assert torch.equal(given, expected)
+    soft = 1 / (1 + torch.exp(-(theta + noise) / 0.5))
+    torch.testing.assert_close(given, weight * soft * (1 - soft) / 0.5)
     assert torch.equal(hard, (theta + noise > 0).float())
+
+
+def test_module_uses_its_temperature() -> None:
+    tokens = torch.randn(2, 5, 4)
+    for tau in (0.25, 4.0):
+        module = DCSAttention(4, kind="dcs", affinity="dot", scale=False, tau=tau).eval()
+        assert module.theta is not None
+        module.select(tokens).sum().backward()
+        soft = torch.sigmoid(module.theta(tokens) / tau)
+        expected = (soft * (1 - soft) / tau).sum((0, 1))
+        torch.testing.assert_close(module.theta.bias.grad, expected)
 
 
 @pytest.mark.parametrize("tau", [0.01, 1.0, 5.0])

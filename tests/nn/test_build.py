@@ -70,8 +70,10 @@ UNITS: list[tuple[Unit, tuple[int, ...]]] = [
     *((PoolUnit(8, *size), (2, 8)) for size in SIZES),
     (LinearUnit(8, 5, "hard_swish"), (2, 5)),
     *(
-        (AttentionUnit(kind, affinity, 8, *size), (2, 8, *size))
-        for kind, affinity, size in product(("dcs", "sa"), ("dot", "softmax"), SIZES)
+        (AttentionUnit(kind, affinity, scale, 8, *size), (2, 8, *size))
+        for kind, affinity, scale, size in product(
+            ("dcs", "sa"), ("dot", "softmax"), (False, True), SIZES
+        )
     ),
 ]
 

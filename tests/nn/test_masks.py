@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H x W positions, M expanded channels.
 """
 
+import copy
 from itertools import product
 from typing import TypeVar
 
@@ -132,6 +133,26 @@ def test_masked_block_is_the_narrow_block(
     out = wide(padded, masks)
     assert_same(out[:, :c_out], narrow(x))
     assert (out[:, c_out:] == 0).all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_probabilities_scale_all_three_normalisations(training: bool) -> None:
+    block = randomise(
+        InvertedResidual(
+            6, 2.0, 8, kernel=3, stride=1, activation="hard_swish", divisor=4, shortcut="prefix"
+        )
+    ).train(training)
+    mid, out, shortcut = (torch.rand(n, dtype=torch.float64) for n in (12, 8, 8))
+    folded = copy.deepcopy(block)
+    assert folded.expand is not None
+    for layer, mask in ((folded.expand, mid), (folded.depthwise, mid), (folded.project, out)):
+        layer.norm.weight.data *= mask
+        layer.norm.bias.data *= mask
+    folded.shortcut = None
+    x = torch.randn(3, 6, 5, 4, dtype=torch.float64)
+    expected = folded(x)
+    expected[:, :6] += x * shortcut[:6].view(1, -1, 1, 1)
+    assert_same(block(x, BlockMasks(mid, out, shortcut)), expected)
 
 
 def test_unmasked_shortcut_would_leak() -> None:

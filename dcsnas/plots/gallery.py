@@ -1,0 +1,182 @@
+"""Query images beside their nearest gallery images, each marked right, wrong or distractor.
+
+Shapes: Q queries, k neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from torch import Tensor
+
+from dcsnas.config.errors import UserError
+from dcsnas.data.reid import Sample
+from dcsnas.plots.style import GREEN, GREY, INK, MUTED, RED, SMALL, TINY, new_figure
+
+DISTRACTOR = 0
+
+
+class Verdict(Enum):
+    """What a neighbour is to its query: a name, a mark and a colour, so none is needed alone."""
+
+    RIGHT = ("same identity", "\u2713", GREEN)
+    WRONG = ("another identity", "\u2717", RED)
+    DISTRACTOR = ("distractor", "\u2013", GREY)
+
+    def __init__(self, meaning: str, mark: str, color: str) -> None:
+        self.meaning = meaning
+        self.mark = mark
+        self.color = color
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """One ranked gallery image: rank from 1, the image, and whether it is right."""
+
+    rank: int
+    sample: Sample
+    verdict: Verdict
+
+
+def chosen_queries(total: int, n_queries: int) -> list[int]:
+    """Return the positions of ``n_queries`` queries spread evenly over ``total``, whatever they
+    show: the middle of each of as many equal parts; all of them where there are fewer.
+    """
+    count = min(total, n_queries)
+    return [(2 * part + 1) * total // (2 * count) for part in range(count)]
+
+
+def judged(query: Sample, gallery: Sequence[Sample], positions: Sequence[int]) -> list[Neighbour]:
+    """Return the neighbours at ``positions`` (nearest first) of ``query``; -1 is no image."""
+    samples = [gallery[position] for position in positions if position >= 0]
+    return [Neighbour(rank, s, _verdict(query, s)) for rank, s in enumerate(samples, 1)]
+
+
+def plot_ranked_gallery(
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    *,
+    neighbours: Tensor,
+    n_queries: int = 8,
+) -> Figure:
+    """Draw ``n_queries`` queries, evenly spaced over all, with their nearest gallery images.
+
+    ``neighbours`` [Q, k] holds gallery positions, nearest first, as ``evaluation.ranking.nearest``
+    returns them. Raises UserError where an image cannot be read, ValueError where the rows of
+    ``neighbours`` are not the queries.
+    """
+    if neighbours.ndim != 2 or len(neighbours) != len(query) or n_queries < 1:
+        raise ValueError(
+            f"neighbours {tuple(neighbours.shape)} for {len(query)} queries, {n_queries} shown"
+        )
+    rows = chosen_queries(len(query), n_queries)
+    k = neighbours.shape[1]
+    images = [read_image(query[row].path) for row in rows]
+    ratio = float(np.median([image.shape[0] / image.shape[1] for image in images]))
+    sheet = _Sheet(k, len(rows), ratio)
+    figure = new_figure(
+        sheet.width_in,
+        sheet.height_in,
+        title=f"{len(rows)} queries and their {k} nearest gallery images",
+        subtitle=f"queries evenly spaced over all {len(query):,}, not selected by result",
+    )
+    axes = figure.subplots()
+    sheet.prepare(axes)
+    for index, (row, image) in enumerate(zip(rows, images, strict=True)):
+        shown = query[row]
+        sheet.draw(axes, (index, 0), image, caption=f"camera {shown.camera}", color=INK)
+        for found in judged(shown, gallery, neighbours[row].tolist()):
+            caption = f"{found.rank} · cam {found.sample.camera}"
+            place, verdict = (index, found.rank), found.verdict
+            pixels = read_image(found.sample.path)
+            sheet.draw(axes, place, pixels, caption=caption, color=verdict.color)
+            sheet.mark(axes, place, verdict)
+    return figure
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Return an image file as uint8 values [height, width, 3]; raises UserError."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+
+
+def _verdict(query: Sample, found: Sample) -> Verdict:
+    if found.identity == query.identity:
+        return Verdict.RIGHT
+    return Verdict.DISTRACTOR if found.identity == DISTRACTOR else Verdict.WRONG
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Where images lie: ``k`` + 1 columns of unit width, the first one apart, rows from the top."""
+
+    k: int
+    rows: int
+    ratio: float
+    """Height over width of an image."""
+
+    pitch = 1.18
+    apart = 0.35
+    caption = 0.32
+
+    @property
+    def width(self) -> float:
+        return (self.k + 1) * self.pitch + self.apart
+
+    @property
+    def height(self) -> float:
+        return self.rows * (self.ratio + self.caption) + 0.35
+
+    @property
+    def unit_in(self) -> float:
+        return 0.72
+
+    @property
+    def width_in(self) -> float:
+        return max(5.0, self.width * self.unit_in + 0.3)
+
+    @property
+    def height_in(self) -> float:
+        return self.height * self.unit_in + 0.8
+
+    def prepare(self, axes: Axes) -> None:
+        axes.set(xlim=(-0.1, self.width), ylim=(self.height - 0.35, -0.35), aspect="equal")
+        axes.set_axis_off()
+        axes.text(0, -0.12, "query", size=SMALL, color=INK, weight="bold")
+        for index, verdict in enumerate(Verdict):
+            x = self.pitch + self.apart + index * 2.2
+            text = f"{verdict.mark} {verdict.meaning}"
+            axes.text(x, -0.12, text, size=SMALL, color=verdict.color, weight="bold")
+
+    def corner(self, place: tuple[int, int]) -> tuple[float, float]:
+        row, column = place
+        x = column * self.pitch + (self.apart if column else 0.0)
+        return x, row * (self.ratio + self.caption)
+
+    def draw(
+        self, axes: Axes, place: tuple[int, int], image: np.ndarray, *, caption: str, color: str
+    ) -> None:
+        x, y = self.corner(place)
+        extent = (x, x + 1, y + self.ratio, y)
+        axes.imshow(image, extent=extent, interpolation="antialiased", aspect="equal")
+        frame = Rectangle((x, y), 1, self.ratio, fill=False, edgecolor=color, linewidth=2.0)
+        axes.add_patch(frame)
+        below = y + self.ratio + 0.05
+        axes.text(x + 0.5, below, caption, size=TINY, color=MUTED, ha="center", va="top")
+
+    def mark(self, axes: Axes, place: tuple[int, int], verdict: Verdict) -> None:
+        x, y = self.corner(place)
+        axes.add_patch(Rectangle((x, y), 0.27, 0.27, color=verdict.color, linewidth=0, zorder=3))
+        axes.text(
+            x + 0.135, y + 0.145, verdict.mark, size=SMALL, color="white", weight="bold",
+            ha="center", va="center", zorder=4,
+        )  # fmt: skip
