@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from dcsnas.config.stages import PretrainConfig, RetrainConfig, SearchConfig
 from dcsnas.config.strict import load
 from dcsnas.spaces.shipped import find_space, shipped_folder

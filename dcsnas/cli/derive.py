@@ -24,5 +24,6 @@ def derive(
     save_architecture(path, found)
     console.print(
         f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "
-        f"predicted {found.provenance.predicted_latency_ms:.3f} ms"
+        f"predicted {found.provenance.predicted_latency_ms:.3f} ms "
+        f"at batch {found.provenance.latency_batch}"
     )

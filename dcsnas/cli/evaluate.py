@@ -31,8 +31,8 @@ def evaluate(
 
     reexec_with_allocator(sys.orig_argv)
 
-    from dcsnas.config.files import write_json
     from dcsnas.evaluation.evaluate import evaluate as run_evaluate
+    from dcsnas.evaluation.evaluate import save_evaluation
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.nn.weights import check_same_network, read_header
     from dcsnas.spaces.architecture import load_architecture
@@ -50,9 +50,10 @@ def evaluate(
         )
     latency = measure_latency(weights, device=device)
     path = out or weights.with_name("metrics.json")
-    write_json(path, {**result.record(), "latency": latency})
+    save_evaluation(path, result, data, latency)
     for name, value in result.percentages().items():
         console.print(f"{name:>8} {value:6.2f} %")
     console.print(f" IB loss {result.information.ib_loss:8.5f} nats")
     console.print(f"     IBB {result.information.ibb:8.5f} nats")
-    console.print(f" latency {latency['measured_ms']:.3f} ms at batch 1; all in {path}")
+    batch = latency["conditions"]["batch"]
+    console.print(f" latency {latency['measured_ms']:.3f} ms at batch {batch}; all in {path}")

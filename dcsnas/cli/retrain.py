@@ -24,11 +24,13 @@ def retrain(
     config: Config,
     arch: Arch,
     data: Data = None,
-    backbone: Annotated[
-        Path | None, typer.Option(help="Pretrained backbone.safetensors of this architecture.")
-    ] = None,
-    inherit: Annotated[
-        Path | None, typer.Option(help="Start from a search's supernet.safetensors instead.")
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="First weights: backbone.safetensors of pretrain, or supernet.safetensors of "
+            "search, of which the network inherits slices.",
+        ),
     ] = None,
     set_: Set = None,
     out: Out = None,
@@ -50,14 +52,7 @@ def retrain(
     from dcsnas.training.retrain import retrain as run_retrain
 
     folder = run_folder(out, "retrain", config)
-    result = run_retrain(
-        resolved,
-        architecture,
-        folder,
-        backbone=backbone,
-        supernet=inherit,
-        progress=show_progress(),
-    )
+    result = run_retrain(resolved, architecture, folder, start=start, progress=show_progress())
     if result.inherited:
         console.print(f"inherited: {result.inherited.summary()}")
     console.print(f"{result.weights}: next: dcsnas evaluate {result.weights} --data DIR")

@@ -20,9 +20,10 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig, SearchConfig
 from dcsnas.data.reid import read_reid
 from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.demo.summary import Summary
-from dcsnas.evaluation.evaluate import evaluate
+from dcsnas.evaluation.evaluate import evaluate, save_evaluation
 from dcsnas.evaluation.histogram import histogram_features
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
+from dcsnas.evaluation.speed import measure_latency
 from dcsnas.latency.conditions import current_conditions
 from dcsnas.latency.matching import random_choice_at
 from dcsnas.latency.network import measure_networks
@@ -36,6 +37,9 @@ from dcsnas.spaces.shipped import find_space, shipped_folder
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.pretrain import pretrain
 from dcsnas.training.retrain import retrain
+
+BATCH = 8
+"""Images at a time for latency: the people in one frame, and enough work to tell networks apart."""
 
 Say = Callable[[str], None]
 
@@ -105,7 +109,7 @@ def _render(demo: Demo) -> None:
 
 def _profile(demo: Demo, space: SearchSpace) -> tuple[LatencyTable, float]:
     demo.say("profiling every operator of the space on this machine")
-    conditions = current_conditions(space.size, 1)
+    conditions = current_conditions(space.size, BATCH)
     record = demo.root / "profile.json"
     started = time.monotonic()
     table = profile_space(space, demo.root / "table.json", conditions=conditions)
@@ -157,11 +161,12 @@ def _train(demo: Demo, name: str, architecture: ArchitectureFile) -> dict[str, f
             second,
             architecture,
             RunFolder(folder / "retrain"),
-            backbone=backbone.weights,
+            start=backbone.weights,
             progress=demo.progress,
         )
-        result = evaluate(trained.weights, demo.root / "people", workers=0)
-        write_json(metrics, result.record())
+        people = demo.root / "people"
+        result = evaluate(trained.weights, people, workers=0)
+        save_evaluation(metrics, result, people, measure_latency(trained.weights))
     return json.loads(metrics.read_text())
 
 

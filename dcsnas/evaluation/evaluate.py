@@ -1,15 +1,17 @@
 """The evaluate stage: weights and a data set in, metrics.json out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_json
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval
+from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval, nearest
 from dcsnas.losses.information import (
     class_means,
     conditional,
@@ -24,6 +26,7 @@ from dcsnas.nn.weights import WeightsHeader, load_weights, read_header
 from dcsnas.spaces.architecture import ArchitectureFile
 
 RANKS = (1, 5, 10)
+NEIGHBOURS = 10
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Evaluation:
     retrieval: RetrievalResult
     information: Information
     counts: dict[str, int]
+    neighbours: list[list[int]]
+    """For every query the positions of its nearest gallery images, nearest first; -1 is none."""
 
     def percentages(self) -> dict[str, float]:
         """Return mAP, Rank-k and mINP in percent."""
@@ -113,8 +118,19 @@ def evaluate(
     query = extractor.embed(data.query, advance)
     gallery = extractor.embed(data.gallery, advance)
     retrieval = evaluate_retrieval(query, gallery, camera_filter=camera_filter)
+    shown = nearest(query, gallery, k=NEIGHBOURS, camera_filter=camera_filter)
     tensors = extractor.information(data.train, advance, ib_size=ib_size)
-    return Evaluation(retrieval, information_of(*tensors, data), {**counts, **_identities(data)})
+    information = information_of(*tensors, data)
+    return Evaluation(retrieval, information, {**counts, **_identities(data)}, shown.tolist())
+
+
+def save_evaluation(
+    path: Path, evaluation: Evaluation, data_root: Path, latency: Mapping[str, Any]
+) -> None:
+    """Write ``path`` (metrics.json) and, for pictures of the ranking, neighbours.json beside it."""
+    write_json(path, {**evaluation.record(), "latency": dict(latency)})
+    ranking = {"data": str(data_root), "neighbours": evaluation.neighbours}
+    write_json(path.with_name("neighbours.json"), ranking)
 
 
 def information_of(features: Tensor, inputs: Tensor, labels: Tensor, data: ReidData) -> Information:

@@ -87,7 +87,7 @@ def evaluate_retrieval(
         query: Q images.
         gallery: G images, without the query images unless the camera filter removes them.
         metric: cosine L2-normalises the features.
-        ap: plain is the mean precision at the matches; trapezoid, never higher, is Market-1501's own.
+        ap: plain is the mean precision at the matches; trapezoid (never higher) is Market-1501's.
         max_rank: Length of the CMC curve; may exceed the gallery.
         camera_filter: False keeps images of the query's own camera, for data with one camera.
         chunk: Queries compared at a time; memory is about 4 * chunk * G bytes.

@@ -11,19 +11,24 @@ from dcsnas.nn.weights import read_header
 
 
 def measure_latency(weights: Path, *, device: str = "auto", threads: int = 1) -> dict[str, Any]:
-    """Return the embedding network's latency at batch 1, the predicted one, and the conditions.
+    """Return the embedding network's latency, the predicted one, and the conditions.
 
+    The batch is that of the table which the prediction came from.
     The backbone is measured, without the neck and the classifier, as the table predicts it.
     """
     header = read_header(weights)
     assert header.architecture is not None
     kind = pick_device(device).type
+    origin = header.architecture.provenance
     conditions = current_conditions(
-        header.input, 1, device="cuda" if kind == "cuda" else "cpu", threads=threads
+        header.input,
+        origin.latency_batch,
+        device="cuda" if kind == "cuda" else "cpu",
+        threads=threads,
     )
     measured = measure_network_ms(build(header.architecture.network), conditions)
     return {
         "measured_ms": measured,
-        "predicted_ms": header.architecture.provenance.predicted_latency_ms,
+        "predicted_ms": origin.predicted_latency_ms,
         "conditions": conditions.model_dump(mode="json"),
     }

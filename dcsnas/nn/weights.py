@@ -67,7 +67,7 @@ def check_same_network(path: Path, header: WeightsHeader, wanted: ArchitectureFi
     """Raise UserError unless ``header`` is of the network ``wanted``."""
     found = header.architecture
     if found is None:
-        raise UserError(f"{path}: holds a supernet, not one network; use it with retrain --inherit")
+        raise UserError(f"{path}: holds a supernet, not one network; give it to retrain --from")
     if found.network.digest != wanted.network.digest:
         raise UserError(
             f"{path}: holds weights of another architecture ({found.network.digest}, "

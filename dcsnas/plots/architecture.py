@@ -21,6 +21,7 @@ from dcsnas.plots.style import (
     TIMES,
     TINY,
     clean,
+    digits,
     new_figure,
     si,
 )
@@ -79,9 +80,9 @@ def _facts(
         total = sum(column.ms or 0.0 for column in columns)
         threads = f"{on.threads} thread{'s' * (on.threads > 1)}, " if on.device == "cpu" else ""
         where = f"{on.device_name}, {threads}batch {on.batch}, {on.dtype}, {on.backend}"
-        facts.append(f"{total:.3g} ms predicted on {where}")
+        facts.append(f"{digits(total)} ms predicted on {where}")
     elif predicted is not None:
-        facts.append(f"{predicted:.3g} ms predicted")
+        facts.append(f"{digits(predicted)} ms predicted")
     return " · ".join(facts)
 
 

@@ -14,7 +14,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.table import load_table
-from dcsnas.plots.records import History, read_history, read_metrics
+from dcsnas.plots.records import read_history, read_metrics
 from dcsnas.plots.style import (
     BLUE,
     GREEN,
@@ -24,6 +24,7 @@ from dcsnas.plots.style import (
     RED,
     SMALL,
     clean,
+    digits,
     draw_line,
     label_ends,
     new_figure,
@@ -54,7 +55,10 @@ def plot_search_curves(run: Path) -> Figure:
     for name, one in zip(LOSSES, axes, strict=False):
         _draw_phases(one, frame, name)
     _draw_latency(axes[4], frame, initial_ms)
-    _draw_temperature(axes[5], frame)
+    if config.get("strategy") == "darts":
+        axes.pop().set_axis_off()  # plain softmax has no temperature
+    else:
+        _draw_temperature(axes[5], frame)
     for one in axes:
         _shade(one, warmup)
     return figure
@@ -69,9 +73,8 @@ def plot_training_curves(run: Path) -> Figure:
     frame = read_metrics(run / "metrics.jsonl")
     pretrain = config.get("stage") == "pretrain"
     labels = {"loss": ("training loss", "cross-entropy (nats)")} if pretrain else LOSSES
-    panels = {name: label for name, label in labels.items() if name in frame}
-    if "val_accuracy" in frame:
-        panels["val_accuracy"] = ("validation accuracy", "accuracy (%)")
+    labels = {**labels, "val_accuracy": ("validation accuracy", "accuracy (%)")}
+    panels = {name: label for name, label in labels.items() if len(_curve(frame, name))}
     if not panels:
         raise UserError(f"{run / 'metrics.jsonl'}: holds none of the metrics that a training logs")
     shape = (2, 2) if len(panels) > 2 else (1, len(panels))
@@ -81,9 +84,9 @@ def plot_training_curves(run: Path) -> Figure:
     axes = figure.subplots(*shape, squeeze=False).flat
     for one, (name, (title, unit)) in zip(axes, panels.items(), strict=False):
         clean(one, x="epoch", y=unit, title=title)
-        curve = frame[name].dropna()
-        draw_line(one, curve.index.tolist(), curve.tolist(), color=BLUE)
-        label_ends(one, [(curve.iloc[-1], f"{curve.iloc[-1]:.3g}", BLUE)], height_in=_PANEL_IN)
+        curve = _curve(frame, name)
+        draw_line(one, curve, color=BLUE)
+        label_ends(one, [(curve.iloc[-1], digits(curve.iloc[-1]), BLUE)], height_in=_PANEL_IN)
         _shade(one, first)
     return figure
 
@@ -103,13 +106,12 @@ def plot_cmc(run: Path) -> Figure:
         facts.append(f"{protocol['metric']} distance, {protocol['ap_rule']} AP")
         same = "removed" if protocol["camera_filter"] else "kept"
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not what dcsnas evaluate writes ({error!r})") from None
+        raise UserError(f"{path}: not what dcsnas evaluate writes ({error!r}); evaluate again") from None
     facts.append(f"gallery images of the query's identity and camera {same}")
-    figure = new_figure(5.5, 3.6, title=f"{run.name}: retrieval", subtitle=" · ".join(facts))
+    figure = new_figure(5.5, 3.6, title=f"{run.resolve().name}: retrieval", subtitle=" · ".join(facts))
     axes = figure.subplots()
     clean(axes, x="rank k", y="queries with a match\namong the first k (%)")
-    ranks = range(1, len(percent) + 1)
-    draw_line(axes, list(ranks), percent, color=BLUE)
+    draw_line(axes, pd.Series(percent, index=range(1, len(percent) + 1)), color=BLUE)
     axes.set(ylim=(0, 100), xlim=(0, len(percent) + 0.5))
     for k in (k for k in (1, 5, 10, 20) if k <= len(percent)):
         axes.plot(k, percent[k - 1], "o", color=BLUE, markersize=4, clip_on=False)
@@ -139,15 +141,9 @@ def initial_latency_ms(run: Path) -> float | None:
         return None if initial is None else float(initial)
     if not all((run / name).exists() for name in ("probabilities.jsonl", "table.json")):
         return None
-    history = read_history(run)
-    return _expected_ms(history, run / "table.json", index=0)
-
-
-def _expected_ms(history: History, path: Path, *, index: int) -> float:
-    table = load_table(path, expected=None)
+    history, table = read_history(run), load_table(run / "table.json", expected=None)
     latency = ExpectedCost(history.space, table.file.conditions.input, table.latency_ms)
-    record = {label: torch.from_numpy(values[index]) for label, values in history.values.items()}
-    return float(latency(record))
+    return float(latency({label: torch.from_numpy(p[0]) for label, p in history.values.items()}))
 
 
 def _figure(
@@ -177,7 +173,7 @@ def _draw_phases(axes: Axes, frame: pd.DataFrame, name: str) -> None:
     for phase, color in PHASES.items():
         curve = _curve(frame, f"{phase}/{name}")
         if len(curve):
-            draw_line(axes, curve.index.tolist(), curve.tolist(), color=color)
+            draw_line(axes, curve, color=color)
             labels.append((curve.iloc[-1], phase, color))
     label_ends(axes, labels, height_in=_PANEL_IN)
 
@@ -187,13 +183,17 @@ def _draw_latency(axes: Axes, frame: pd.DataFrame, initial_ms: float | None) -> 
     labels = []
     if initial_ms is not None:
         axes.axhline(initial_ms, color=GREY, linewidth=0.8, linestyle=(0, (4, 2)))
-        labels.append((initial_ms, f"start: {initial_ms:.3g} ms", MUTED))
+        labels.append((initial_ms, f"start: {digits(initial_ms)} ms", MUTED))
     curve = _curve(frame, "expected_latency_ms")
     if len(curve):
-        draw_line(axes, curve.index.tolist(), curve.tolist(), color=GREEN)
+        draw_line(axes, curve, color=GREEN)
         last = curve.iloc[-1]
         change = f" ({last / initial_ms - 1:+.1%})" if initial_ms else ""
-        labels.append((last, f"{last:.3g} ms{change}", GREEN))
+        labels.append((last, f"{digits(last)} ms{change}", GREEN))
+    term = _curve(frame, "latency_term")
+    if len(term):
+        adds = f"adds {digits(term.iloc[0])} \u2192 {digits(term.iloc[-1])} to the loss"
+        axes.text(0.04, 0.05, adds, size=SMALL, color=MUTED, transform=axes.transAxes)
     axes.set_ylim(0, 1.15 * max([initial_ms or 0.0, *curve]) or 1.0)
     label_ends(axes, labels, height_in=_PANEL_IN)
 
@@ -206,13 +206,14 @@ def _draw_temperature(axes: Axes, frame: pd.DataFrame) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
-        draw_line(axes, curve.index.tolist(), curve.tolist(), color=GREEN)
-        label_ends(axes, [(curve.iloc[-1], f"{curve.iloc[-1]:.2g}", GREEN)], height_in=_PANEL_IN)
+        draw_line(axes, curve, color=GREEN)
+        label_ends(axes, [(curve.iloc[-1], digits(curve.iloc[-1]), GREEN)], height_in=_PANEL_IN)
 
 
 def _curve(frame: pd.DataFrame, name: str) -> pd.Series:
     """Return a metric where it was logged; empty where it never was."""
-    return frame[name].dropna() if name in frame else pd.Series(dtype=float)
+    found = frame[name] if name in frame else pd.Series(dtype=float)
+    return pd.Series(found).dropna()
 
 
 def _shade(axes: Axes, epochs: int) -> None:

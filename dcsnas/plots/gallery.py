@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
-from dcsnas.plots.style import GREEN, GREY, INK, MUTED, RED, SMALL, TINY, new_figure
+from dcsnas.plots.style import GREEN, INK, MUTED, RED, SMALL, TINY, new_figure
 
 DISTRACTOR = 0
 
@@ -27,7 +27,7 @@ class Verdict(Enum):
 
     RIGHT = ("same identity", "\u2713", GREEN)
     WRONG = ("another identity", "\u2717", RED)
-    DISTRACTOR = ("distractor", "\u2013", GREY)
+    DISTRACTOR = ("distractor", "\u2013", MUTED)
 
     def __init__(self, meaning: str, mark: str, color: str) -> None:
         self.meaning = meaning
@@ -45,14 +45,17 @@ class Neighbour:
 
 
 def chosen_queries(total: int, n_queries: int) -> list[int]:
-    """Return the positions of ``n_queries`` queries spread evenly over ``total``, whatever they
-    show: the middle of each of as many equal parts; all of them where there are fewer.
+    """Return the positions of ``n_queries`` queries spread evenly over ``total``.
+
+    They are the middles of as many equal parts, whatever their results; all where there are fewer.
     """
     count = min(total, n_queries)
     return [(2 * part + 1) * total // (2 * count) for part in range(count)]
 
 
-def judged(query: Sample, gallery: Sequence[Sample], positions: Sequence[int]) -> list[Neighbour]:
+def judged(
+    query: Sample, gallery: Sequence[Sample], *, positions: Sequence[int]
+) -> list[Neighbour]:
     """Return the neighbours at ``positions`` (nearest first) of ``query``; -1 is no image."""
     samples = [gallery[position] for position in positions if position >= 0]
     return [Neighbour(rank, s, _verdict(query, s)) for rank, s in enumerate(samples, 1)]
@@ -91,7 +94,7 @@ def plot_ranked_gallery(
     for index, (row, image) in enumerate(zip(rows, images, strict=True)):
         shown = query[row]
         sheet.draw(axes, (index, 0), image, caption=f"camera {shown.camera}", color=INK)
-        for found in judged(shown, gallery, neighbours[row].tolist()):
+        for found in judged(shown, gallery, positions=neighbours[row].tolist()):
             caption = f"{found.rank} · cam {found.sample.camera}"
             place, verdict = (index, found.rank), found.verdict
             pixels = read_image(found.sample.path)
@@ -115,59 +118,49 @@ def _verdict(query: Sample, found: Sample) -> Verdict:
     return Verdict.DISTRACTOR if found.identity == DISTRACTOR else Verdict.WRONG
 
 
+_UNIT_IN = 0.66
+_PITCH, _APART, _CAPTION, _HEADER = 1.18, 0.35, 0.27, 0.38
+
+
 @dataclass(frozen=True)
 class _Sheet:
-    """Where images lie: ``k`` + 1 columns of unit width, the first one apart, rows from the top."""
+    """Where images lie, in image widths: the queries, ``k`` columns apart from them, row by row."""
 
     k: int
     rows: int
     ratio: float
     """Height over width of an image."""
 
-    pitch = 1.18
-    apart = 0.35
-    caption = 0.32
-
-    @property
-    def width(self) -> float:
-        return (self.k + 1) * self.pitch + self.apart
-
-    @property
-    def height(self) -> float:
-        return self.rows * (self.ratio + self.caption) + 0.35
-
-    @property
-    def unit_in(self) -> float:
-        return 0.72
-
     @property
     def width_in(self) -> float:
-        return max(5.0, self.width * self.unit_in + 0.3)
+        return max(5.0, (self.k + 1) * _PITCH * _UNIT_IN + 0.5)
 
     @property
     def height_in(self) -> float:
-        return self.height * self.unit_in + 0.8
+        return self.rows * (self.ratio + _CAPTION) * _UNIT_IN + 1.1
 
     def prepare(self, axes: Axes) -> None:
-        axes.set(xlim=(-0.1, self.width), ylim=(self.height - 0.35, -0.35), aspect="equal")
+        right = (self.k + 1) * _PITCH + _APART
+        bottom = self.rows * (self.ratio + _CAPTION)
+        axes.set(xlim=(-0.1, right), ylim=(bottom, -_HEADER), aspect="equal", anchor="W")
         axes.set_axis_off()
         axes.text(0, -0.12, "query", size=SMALL, color=INK, weight="bold")
         for index, verdict in enumerate(Verdict):
-            x = self.pitch + self.apart + index * 2.2
+            x = _PITCH + _APART + index * 2.2
             text = f"{verdict.mark} {verdict.meaning}"
             axes.text(x, -0.12, text, size=SMALL, color=verdict.color, weight="bold")
 
     def corner(self, place: tuple[int, int]) -> tuple[float, float]:
         row, column = place
-        x = column * self.pitch + (self.apart if column else 0.0)
-        return x, row * (self.ratio + self.caption)
+        x = column * _PITCH + (_APART if column else 0.0)
+        return x, row * (self.ratio + _CAPTION)
 
     def draw(
         self, axes: Axes, place: tuple[int, int], image: np.ndarray, *, caption: str, color: str
     ) -> None:
         x, y = self.corner(place)
         extent = (x, x + 1, y + self.ratio, y)
-        axes.imshow(image, extent=extent, interpolation="antialiased", aspect="equal")
+        axes.imshow(image, extent=extent)
         frame = Rectangle((x, y), 1, self.ratio, fill=False, edgecolor=color, linewidth=2.0)
         axes.add_patch(frame)
         below = y + self.ratio + 0.05
@@ -177,6 +170,13 @@ class _Sheet:
         x, y = self.corner(place)
         axes.add_patch(Rectangle((x, y), 0.27, 0.27, color=verdict.color, linewidth=0, zorder=3))
         axes.text(
-            x + 0.135, y + 0.145, verdict.mark, size=SMALL, color="white", weight="bold",
-            ha="center", va="center", zorder=4,
-        )  # fmt: skip
+            x + 0.135,
+            y + 0.145,
+            verdict.mark,
+            size=SMALL,
+            color="white",
+            weight="bold",
+            ha="center",
+            va="center",
+            zorder=4,
+        )

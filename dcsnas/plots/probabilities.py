@@ -5,7 +5,6 @@ Shapes: E records in time, O options of a decision, B blocks of a group.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from math import ceil
 from pathlib import Path
 
@@ -81,8 +80,15 @@ def blocks_of(history: History) -> list[BlockChoices]:
 
 
 def groups_of(blocks: Sequence[BlockChoices]) -> list[list[BlockChoices]]:
-    """Return ``blocks`` in runs of neighbours that choose from the same options."""
-    return [list(members) for _, members in groupby(blocks, key=lambda block: block.options)]
+    """Return ``blocks`` in runs of consecutive numbers that choose from the same options."""
+    groups: list[list[BlockChoices]] = []
+    for block in blocks:
+        last = groups[-1][-1] if groups else None
+        if last and (last.number + 1, last.options) == (block.number, block.options):
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    return groups
 
 
 def final_probabilities(history: History, group: Sequence[BlockChoices], kind: str) -> np.ndarray:
@@ -164,8 +170,8 @@ def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: fl
     chosen = history.chosen(decision.label)
     y = (-0.5, len(decision.options) - 0.5)
     image = _heat_map(axes, values.T, x=edges, y=y, vmax=vmax)
-    axes.plot([1.03], [chosen], "<", color=RED, markersize=4, clip_on=False, zorder=3,
-              transform=axes.get_yaxis_transform())  # fmt: skip
+    beside = axes.get_yaxis_transform()
+    axes.plot([1.03], [chosen], "<", color=RED, markersize=4, clip_on=False, transform=beside)
     _option_ticks(axes, decision.options)
     block = decision.label.split("_")[0]
     text = f"{block} → {decision.options[chosen]:g}  ({values[-1, chosen]:.0%})"

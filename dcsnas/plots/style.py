@@ -9,6 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -60,9 +61,10 @@ def clean(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
         axes.spines[side].set(linewidth=0.6, color=MUTED)
 
 
-def draw_line(axes: Axes, x: Sequence[float], y: Sequence[float], *, color: str) -> None:
-    """Draw a curve, with its points where they are few; the epoch axis has whole numbers."""
-    marker = "o" if len(x) <= 30 else ""
+def draw_line(axes: Axes, curve: pd.Series, *, color: str) -> None:
+    """Draw a curve over its whole-numbered index, with its points where they are few."""
+    marker = "o" if len(curve) <= 30 else ""
+    x, y = curve.index.to_numpy(), curve.to_numpy()
     axes.plot(x, y, color=color, linewidth=1.4, marker=marker, markersize=2.6, clip_on=False)
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(whole_numbers(5))
@@ -123,9 +125,14 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def si(value: float) -> str:
-    """Return a count in thousands, millions or billions with three digits: ``5.91 M``."""
+def digits(value: float) -> str:
+    """Return ``value`` to three digits, or all digits of a larger whole part."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:#.3g}".rstrip(".")
+
+
+def si(count: float) -> str:
+    """Return a count in thousands, millions or billions to three digits: ``5.91 M``."""
     for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= limit:
-            return f"{value / limit:#.3g}".rstrip(".") + unit
-    return f"{value:g}"
+        if count >= limit:
+            return digits(count / limit) + unit
+    return f"{count:g}"

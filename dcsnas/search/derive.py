@@ -53,5 +53,6 @@ def architecture_of(
         table=Path(table.source).name,
         table_digest=table.digest,
         predicted_latency_ms=predict_ms(table, network.layers, size),
+        latency_batch=table.file.conditions.batch,
     )
     return describe(network, size, provenance)

@@ -62,6 +62,8 @@ class Provenance(Strict):
     table: str | None = None
     table_digest: str | None = None
     predicted_latency_ms: NonNegativeFloat | None = None
+    """For one batch of ``latency_batch`` images, as the table was measured."""
+    latency_batch: PositiveInt = 1
 
 
 class ArchitectureFile(Strict):

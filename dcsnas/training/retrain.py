@@ -15,7 +15,6 @@ from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
     WeightsHeader,
     check_same_network,
-    load_weights,
     read_header,
     read_state,
     save_weights,
@@ -40,49 +39,38 @@ def retrain(
     architecture: ArchitectureFile,
     folder: RunFolder,
     *,
-    backbone: Path | None = None,
-    supernet: Path | None = None,
+    start: Path | None = None,
     progress: bool = True,
 ) -> RetrainResult:
     """Train ``architecture`` for re-identification; continues a run that was stopped.
 
-    ``backbone`` starts from pretrained weights of the same architecture, ``supernet`` from the
-    weights of the search; with neither the network starts fresh.
+    ``start`` gives the first weights: a pretrained backbone of the same architecture, or the
+    supernet of a search, of which slices are taken. Without it the network starts fresh.
     """
-    if backbone and supernet:
-        raise UserError("give either --backbone or --inherit, not both")
     data = read_reid(config.data.root)
     size = config.input or architecture.input
-    loader = pk_loader(
-        data.train,
-        size,
-        batch=config.batch,
-        workers=config.data.workers,
-        seed=config.run.seed,
-    )
+    loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
+    loader = pk_loader(data.train, size, **loading)
     pick_device(config.run.device)
-    _check_weights(backbone, supernet, architecture)
-    started_from = {"backbone": str(backbone or ""), "inherit": str(supernet or "")}
-    inputs = {"architecture": architecture.network.digest, **started_from}
+    if start:
+        _check_start(start, architecture)
+    inputs = {"architecture": architecture.network.digest, "start": str(start or "")}
     folder.start("retrain", config, inputs)
     save_architecture(folder.path / "architecture.yaml", architecture)
+
     seed_everything(config.run.seed)
-    core = build(architecture.network)
-    report = _initialise(core, architecture, backbone, supernet)
+    backbone = build(architecture.network)
+    report = _initialise(backbone, start) if start else None
     if report is not None:
         write_json(folder.path / "inherited.json", vars(report))
-    network = ReidNetwork(core, core.feature_dim, data.num_identities)
-    neck = network.neck.classifier
-    objective = ReidObjective(config.loss, neck.out_features, neck.in_features)
-    module = ReidModule(network, objective, config, size, [s.path.name for s in data.train])
-    trainer = make_trainer(
-        config.run,
-        folder,
-        epochs=config.epochs,
-        progress=progress,
-        gradient_clip_val=config.run.gradient_clip,
-    )
+    network = ReidNetwork(backbone, backbone.feature_dim, data.num_identities)
+    objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
+    names = [sample.path.name for sample in data.train]
+    module = ReidModule(network, objective, config, size, names)
+    clip = {"gradient_clip_val": config.run.gradient_clip}
+    trainer = make_trainer(config.run, folder, epochs=config.epochs, progress=progress, **clip)
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
+
     weights = folder.path / "model.safetensors"
     header = WeightsHeader(
         stage="retrain",
@@ -96,19 +84,21 @@ def retrain(
     return RetrainResult(weights, report)
 
 
-def _check_weights(
-    backbone: Path | None, supernet: Path | None, architecture: ArchitectureFile
-) -> None:
-    """Refuse unfitting weights before a run folder exists."""
-    if backbone:
-        check_same_network(backbone, read_header(backbone), architecture)
-    if supernet and read_header(supernet).architecture is not None:
-        raise UserError(f"{supernet}: holds one network, not a supernet; give it as --backbone")
+def _check_start(start: Path, architecture: ArchitectureFile) -> None:
+    """Refuse weights that do not fit before a run folder exists."""
+    header = read_header(start)
+    if header.stage == "retrain":
+        raise UserError(
+            f"{start}: holds a retrained network; give the backbone.safetensors of pretrain or "
+            "the supernet.safetensors of search"
+        )
+    if header.stage == "pretrain":
+        check_same_network(start, header, architecture)
 
 
-def _initialise(
-    core: Backbone, architecture: ArchitectureFile, backbone: Path | None, supernet: Path | None
-) -> InheritReport | None:
-    if backbone:
-        load_weights(backbone, core, architecture=architecture)
-    return inherit_weights(core, read_state(supernet)) if supernet else None
+def _initialise(backbone: Backbone, start: Path) -> InheritReport | None:
+    state = read_state(start)
+    if read_header(start).stage == "search":
+        return inherit_weights(backbone, state)
+    backbone.load_state_dict(state)
+    return None

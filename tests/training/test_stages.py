@@ -148,7 +148,7 @@ def test_retraining_starts_from_the_pretrained_backbone(folder: Path) -> None:
         config,
         architecture(),
         RunFolder(folder / "from_backbone"),
-        backbone=folder / "donor.safetensors",
+        start=folder / "donor.safetensors",
         progress=False,
     )
     state = read_state(result.weights)
@@ -164,7 +164,7 @@ def test_retraining_inherits_slices_of_a_supernet(folder: Path) -> None:
         retrain_config(folder, epochs=1, classifier_epochs=1),
         small,
         RunFolder(folder / "inherited"),
-        supernet=folder / "super.safetensors",
+        start=folder / "super.safetensors",
         progress=False,
     )
     assert result.inherited is not None
@@ -187,7 +187,7 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
             retrain_config(folder),
             architecture(),
             RunFolder(folder / "refused"),
-            backbone=weights,
+            start=weights,
             progress=False,
         )
     assert not (folder / "refused").exists()

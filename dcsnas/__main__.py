@@ -1,0 +1,5 @@
+"""``python -m dcsnas``."""
+
+from dcsnas.cli.main import run
+
+run()

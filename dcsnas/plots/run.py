@@ -1,0 +1,92 @@
+"""Every picture of a run folder, saved in its ``plots`` folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml
+from dcsnas.latency.table import load_table
+from dcsnas.plots.architecture import plot_architecture
+from dcsnas.plots.curves import plot_cmc, plot_search_curves, plot_training_curves
+from dcsnas.plots.probabilities import plot_probabilities
+from dcsnas.plots.records import read_lines
+from dcsnas.plots.style import save
+from dcsnas.spaces.architecture import load_architecture
+from dcsnas.spaces.space import SearchSpace
+
+Draw = Callable[[Path], Figure]
+
+
+def plot_run(run: Path) -> list[Path]:
+    """Draw every picture that the run folder ``run`` supports and return the files.
+
+    They lie under ``run/plots`` as PNG, curves and networks as SVG too. Raises UserError where
+    the folder is no run, supports no picture yet, or holds a broken file.
+    """
+    stage = _stage(run)
+    pictures = {name: draw for name, (file, draw) in PICTURES[stage].items() if _holds(run / file)}
+    if not pictures:
+        files = ", ".join(sorted({file for file, _ in PICTURES[stage].values()}))
+        raise UserError(
+            f"{run}: a {stage} run with nothing to draw yet; pictures need one of {files}: "
+            "plot again after its first epoch"
+        )
+    written = []
+    for name, draw in pictures.items():
+        figure = draw(run)
+        kinds = ["png"] if name == "probabilities" else ["png", "svg"]
+        written += [save(figure, run / "plots" / f"{name}.{kind}") for kind in kinds]
+    return written
+
+
+def draw_architecture(run: Path) -> Figure:
+    """Draw ``architecture.yaml`` with what the run knows of its space and its latencies."""
+    space, table = run / "space.yaml", run / "table.json"
+    return plot_architecture(
+        load_architecture(run / "architecture.yaml"),
+        table=load_table(table, expected=None) if table.exists() else None,
+        space=SearchSpace.load(space) if space.exists() else None,
+    )
+
+
+PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
+    "search": {
+        "curves": ("metrics.jsonl", plot_search_curves),
+        "probabilities": ("probabilities.jsonl", plot_probabilities),
+        "architecture": ("architecture.yaml", draw_architecture),
+    },
+    "pretrain": {
+        "curves": ("metrics.jsonl", plot_training_curves),
+    },
+    "retrain": {
+        "curves": ("metrics.jsonl", plot_training_curves),
+        "retrieval": ("metrics.json", plot_cmc),
+        "architecture": ("architecture.yaml", draw_architecture),
+    },
+}
+"""By stage and name: the file that a picture needs, and what draws it."""
+
+
+def _stage(run: Path) -> str:
+    config = run / "config.yaml"
+    if not config.is_file():
+        problem = "holds no config.yaml" if run.is_dir() else "no such folder"
+        raise UserError(
+            f"{run}: {problem}; give the run folder of a {', '.join(PICTURES)} stage, "
+            "such as runs/search-0000-search_tiny"
+        )
+    stage = read_yaml(config).get("stage")
+    if stage not in PICTURES:
+        raise UserError(
+            f"{config}: stage: {stage!r} has no pictures; stages that do: {', '.join(PICTURES)}"
+        )
+    return stage
+
+
+def _holds(path: Path) -> bool:
+    """Return whether there is something to draw: of a log, at least one complete line."""
+    if path.suffix == ".jsonl":
+        return path.is_file() and bool(read_lines(path))
+    return path.is_file()

@@ -1,0 +1,136 @@
+"""The real command line, from rendered people to a plotted, evaluated network."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from latency_fakes import micro_space
+
+from dcsnas.nn.weights import read_state
+from dcsnas.spaces.architecture import load_architecture
+
+DCSNAS = [sys.executable, "-m", "dcsnas"]
+COMMON = {
+    "data": {"root": "people", "workers": 0},
+    "epochs": 2,
+    "augment": {"pad": 1},
+    "run": {"threads": 1},
+}
+BATCH = {"batch": {"identities": 4, "images": 2}}
+
+
+def dcsnas(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [*DCSNAS, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def write(path: Path, content: dict) -> None:
+    path.write_text(yaml.safe_dump(content))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with data sets, a space, its measured table and configurations."""
+    folder = tmp_path_factory.mktemp("flow")
+    people = ["--train-identities", "8", "--test-identities", "4"]
+    size = ["--height", "32", "--width", "16"]
+    assert "rendered people" in dcsnas(folder, "data", "render", "people", *people, *size)
+    classes = ["--kind", "classes", "--images-per-class", "4"]
+    dcsnas(folder, "data", "render", "classes", *classes, *size)
+    space = micro_space(input={"height": 32, "width": 16})
+    write(folder / "micro.yaml", space.file.model_dump(mode="json"))
+    output = dcsnas(folder, "profile", "micro.yaml", "--rounds", "2", "--out", "table.json")
+    assert "entries in table.json" in output
+    write(folder / "search.yaml", {"space": "micro.yaml", "table": "table.json", **COMMON, **BATCH})
+    write(folder / "retrain.yaml", {**COMMON, **BATCH})
+    write(folder / "pretrain.yaml", {**COMMON, "batch_size": 16})
+    return folder
+
+
+def test_whole_flow(work: Path) -> None:
+    checked = dcsnas(work, "data", "check", "people")
+    assert "usable" in checked
+
+    assert "next: dcsnas derive runs/search-0000-search" in dcsnas(work, "search", "search.yaml")
+    run = "runs/search-0000-search"
+    dcsnas(work, "derive", run)
+    arch = f"{run}/architecture.yaml"
+    derived = load_architecture(work / arch)
+    assert derived.provenance.space == "micro"
+
+    output = dcsnas(work, "pretrain", "pretrain.yaml", "--arch", arch, "--data", "classes")
+    assert "% accuracy on" in output
+    backbone = "runs/pretrain-0000-pretrain/backbone.safetensors"
+    dcsnas(work, "retrain", "retrain.yaml", "--arch", arch, "--from", backbone)
+    inherited = dcsnas(
+        work, "retrain", "retrain.yaml", "--arch", arch, "--from", f"{run}/supernet.safetensors"
+    )
+    assert "inherited: " in inherited
+    assert " 0 left as initialised" in inherited
+
+    trained = "runs/retrain-0000-retrain"
+    printed = dcsnas(work, "evaluate", f"{trained}/model.safetensors", "--data", "people")
+    metrics = json.loads((work / trained / "metrics.json").read_text())
+    assert f"map {metrics['map']:6.2f} %" in printed
+    assert 0 <= metrics["map"] <= 100
+    assert metrics["rank1"] <= metrics["rank5"] <= metrics["rank10"]
+    assert metrics["protocol"]["ap_rule"] == "plain"
+    assert metrics["latency"]["measured_ms"] > 0
+
+    for folder in (run, trained):
+        pictures = dcsnas(work, "plot", folder).split()
+        assert pictures
+        assert all((work / picture).stat().st_size > 1000 for picture in pictures)
+
+
+def test_dry_run_prints_the_resolved_configuration(work: Path) -> None:
+    shown = dcsnas(work, "search", "search.yaml", "--dry-run", "--set", "loss.eta=0.5")
+    resolved = yaml.safe_load(shown)
+    assert resolved["loss"]["eta"] == 0.5
+    assert resolved["epochs"] == 2
+    counted = dcsnas(work, "profile", "micro.yaml", "--dry-run")
+    assert "micro at 32x16: " in counted
+
+
+def test_killed_search_continues_to_the_same_end(work: Path) -> None:
+    command = [*DCSNAS, "search", "search.yaml", "--set", "epochs=5", "--out"]
+    log = work / "killed" / "metrics.jsonl"
+    process = subprocess.Popen([*command, "killed"], cwd=work, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (log.exists() and len(log.read_text().splitlines()) >= 2):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (work / "killed" / "result.json").exists()
+    for name in ("killed", "whole"):
+        subprocess.run([*command, name], cwd=work, check=True, stdout=subprocess.DEVNULL)
+    for name in ("metrics.jsonl", "probabilities.jsonl", "result.json"):
+        assert (work / "killed" / name).read_text() == (work / "whole" / name).read_text()
+    killed, whole = (read_state(work / n / "supernet.safetensors") for n in ("killed", "whole"))
+    assert all(torch.equal(killed[name], whole[name]) for name in whole)
+
+
+def test_help_is_quick_to_import_and_shows_the_flow_in_order() -> None:
+    shown = dcsnas(Path.cwd(), "--help")
+    flow = ["demo", "spaces", "data", "profile", "search", "derive", "pretrain", "retrain",
+            "evaluate", "plot"]  # fmt: skip
+    places = [shown.index(f"│ {command} ") for command in flow]
+    assert places == sorted(places)
+    code = "import sys, dcsnas.cli.main; print(sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    for heavy in ("'torch'", "'nni'", "'pytorch_lightning'", "'matplotlib'", "'numpy'"):
+        assert heavy not in loaded
