@@ -24,9 +24,13 @@ def render(
     test_identities: Annotated[int, typer.Option(min=1)] = 100,
     cameras: Annotated[int, typer.Option(min=2, max=9)] = 4,
     images_per_camera: Annotated[int, typer.Option(min=2)] = 3,
-    images_per_class: Annotated[int, typer.Option(min=1, help="For --kind classes.")] = 100,
-    height: Annotated[int, typer.Option(min=16)] = 64,
-    width: Annotated[int, typer.Option(min=8)] = 32,
+    distractors: Annotated[int, typer.Option(min=0, help="Gallery images of nobody asked for.")] = (
+        240
+    ),
+    junk: Annotated[int, typer.Option(min=0, help="Badly cropped gallery images.")] = 80,
+    images_per_class: Annotated[int, typer.Option(min=1, help="For --kind classes.")] = 200,
+    height: Annotated[int, typer.Option(min=32)] = 64,
+    width: Annotated[int, typer.Option(min=16)] = 32,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Draw a person re-identification set, or a classification set of the same drawing.
@@ -42,6 +46,8 @@ def render(
                 train_identities=train_identities,
                 test_identities=test_identities,
                 images_per_camera=images_per_camera,
+                distractors=distractors,
+                junk=junk,
                 **common,
             )
             render_reid(directory, people, progress=report)

@@ -132,7 +132,8 @@ def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
     clean(axes, y="predicted\nlatency (ms)")
     dense = _dense(columns)
     times = [c.ms or 0.0 for c in columns]
-    axes.bar([c.x for c in columns], times, 0.7, color=[COLORS[c.kind] for c in columns])
+    colors = [COLORS[c.kind] for c in columns]
+    axes.bar([c.x for c in columns], times, 0.7, color=colors, label="latency")
     axes.set_ylim(0, max(times) * (1.3 if dense else 1.15))
     size = TINY if dense or len(columns) > 14 else SMALL
     for column in columns:

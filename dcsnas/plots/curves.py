@@ -106,9 +106,13 @@ def plot_cmc(run: Path) -> Figure:
         facts.append(f"{protocol['metric']} distance, {protocol['ap_rule']} AP")
         same = "removed" if protocol["camera_filter"] else "kept"
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not what dcsnas evaluate writes ({error!r}); evaluate again") from None
+        raise UserError(
+            f"{path}: not what dcsnas evaluate writes ({error!r}); evaluate again"
+        ) from None
     facts.append(f"gallery images of the query's identity and camera {same}")
-    figure = new_figure(5.5, 3.6, title=f"{run.resolve().name}: retrieval", subtitle=" · ".join(facts))
+    figure = new_figure(
+        5.5, 3.6, title=f"{run.resolve().name}: retrieval", subtitle=" · ".join(facts)
+    )
     axes = figure.subplots()
     clean(axes, x="rank k", y="queries with a match\namong the first k (%)")
     draw_line(axes, pd.Series(percent, index=range(1, len(percent) + 1)), color=BLUE)

@@ -223,7 +223,7 @@ def _draw_group_row(
         entropies.append(_heat_map(lower, entropy, x=x, y=y, vmax=100, cmap="Greys_r"))
         lower.yaxis.set_major_locator(whole_numbers(4))
         for axes in (upper, lower):
-            axes.xaxis.set_major_locator(whole_numbers(max(1, len(group) // 2)))
+            axes.set_xticks(numbers[:: ceil(len(numbers) / 9)])
     pairs[0][0].set_ylabel(KINDS[kind], size=TEXT, color=INK)
     lowers = [lower for _, lower in pairs]
     next(a for a in lowers if a.axison).set_ylabel("epochs trained", size=TEXT, color=INK)

@@ -117,8 +117,7 @@ def overlapping(figure: Figure) -> list[tuple[str, str]]:
         (first, second)
         for i, (first, a) in enumerate(boxes)
         for second, b in boxes[i + 1 :]
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > slack
-        and min(a.y1, b.y1) - max(a.y0, b.y0) > slack
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > slack and min(a.y1, b.y1) - max(a.y0, b.y0) > slack
     ]
 
 

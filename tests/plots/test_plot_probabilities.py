@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from latency_fakes import micro_space
+from matplotlib.axes import Axes
+from plot_fakes import moving, outside, overlapping, texts_of, write_search_run
+
+from dcsnas.config.errors import UserError
+from dcsnas.plots.probabilities import (
+    blocks_of,
+    final_probabilities,
+    group_entropies,
+    groups_of,
+    plot_probabilities,
+)
+from dcsnas.plots.records import read_history
+from dcsnas.spaces.space import SearchSpace
+
+
+def deep_space(repeat: int) -> SearchSpace:
+    """Return a space with two stages of ``repeat`` blocks and a fixed block between them."""
+    rows = [
+        {"op": "block", "expansion": 1, "width": [4, 8]},
+        {"op": "block", "expansion": [1.5, 3], "width": [4, 8], "repeat": repeat, "stride": 2},
+        {"op": "attention"},
+        {"op": "block", "expansion": 2, "width": 8},
+        {"op": "block", "expansion": [1.5, 3], "width": [4, 8], "repeat": repeat},
+    ]
+    return micro_space(rows=rows)
+
+
+def decisions_of(axes: Axes) -> np.ndarray:
+    """Return what a heat map shows."""
+    (image,) = axes.images
+    return np.asarray(image.get_array())
+
+
+def test_blocks_with_something_to_choose(tmp_path: Path):
+    blocks = blocks_of(read_history(write_search_run(tmp_path)))
+    assert [block.number for block in blocks] == [1, 2, 3]
+    assert [list(block.decisions) for block in blocks] == [
+        ["expansion", "width"],
+        ["expansion", "width"],
+        ["width"],
+    ]
+
+
+def test_groups_are_neighbours_with_the_same_options(tmp_path: Path):
+    history = read_history(write_search_run(tmp_path, deep_space(3)))
+    groups = groups_of(blocks_of(history))
+    assert [[block.number for block in group] for group in groups] == [[0], [1, 2, 3], [5, 6, 7]]
+    final = final_probabilities(history, groups[1], "width")
+    assert final == pytest.approx(np.array([[0.0] * 3, [1.0] * 3]))
+    entropies = group_entropies(history, groups[1], "expansion")
+    assert entropies.shape == (5, 3)
+    assert entropies[0] == pytest.approx([100.0] * 3)
+    assert entropies[-1] == pytest.approx([0.0] * 3)
+
+
+def test_one_heat_map_a_decision(tmp_path: Path):
+    figure = plot_probabilities(write_search_run(tmp_path))
+    entropy, *panels = figure.axes
+    drawn = {axes.get_title(loc="left"): axes for axes in panels if axes.images}
+    assert list(drawn) == [
+        "b01 \u2192 3  (100%)",
+        "b01 \u2192 8  (100%)",
+        "b02 \u2192 3  (100%)",
+        "b02 \u2192 12  (100%)",
+        "b03 \u2192 16  (100%)",
+    ]
+    width = drawn["b02 \u2192 12  (100%)"]
+    expected = np.array([moving(3, done / 4) for done in range(5)]).T
+    assert decisions_of(width) == pytest.approx(expected)
+    assert [label.get_text() for label in width.get_yticklabels()] == ["4", "8", "12"]
+    assert list(width.images[0].get_extent()) == [-0.5, 4.5, -0.5, 2.5]
+    (marker,) = width.lines
+    assert marker.get_ydata() == [2]
+    assert entropy.get_xlabel() == "epochs trained"
+    assert entropy.get_ylabel().startswith("entropy")
+    texts = [text.get_text() for text in texts_of(figure)]
+    assert texts.count("fixed") == 1
+    assert {"expansions 0%", "widths 0%", "micro: probabilities of 5 decisions"} <= set(texts)
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+def test_mean_entropy_is_drawn_over_the_epochs(tmp_path: Path):
+    run = write_search_run(tmp_path)
+    history = read_history(run)
+    widths = [d.label for d in history.decisions if d.label.endswith("width")]
+    mean = np.mean([history.entropy_percent(label) for label in widths], axis=0)
+    thick = [line for line in plot_probabilities(run).axes[0].lines if line.get_linewidth() > 1]
+    assert [list(map(int, np.asarray(line.get_xdata()))) for line in thick] == [[0, 1, 2, 3, 4]] * 2
+    assert np.asarray(thick[1].get_ydata()) == pytest.approx(mean)
+
+
+def test_a_large_space_has_one_heat_map_a_group(tmp_path: Path):
+    figure = plot_probabilities(write_search_run(tmp_path, deep_space(12)))
+    maps = [axes for axes in figure.axes if axes.images]
+    shapes = [decisions_of(axes).shape for axes in maps]
+    # expansions of two groups, then widths of three: final probabilities and entropies over time
+    assert shapes == [(2, 12), (5, 12)] * 2 + [(2, 1), (5, 1)] + [(2, 12), (5, 12)] * 2
+    assert maps[2].images[0].get_extent()[:2] == [13.5, 25.5]
+    assert [tick.get_text() for tick in maps[2].get_xticklabels()][:2] == ["14", "16"]
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert labels.count("final probability") == labels.count("entropy (% of max.)") == 2
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+def test_a_space_without_choices_is_refused(tmp_path: Path):
+    rows = [{"op": "block", "expansion": 1, "width": 4, "stride": 2}]
+    run = write_search_run(tmp_path, micro_space(rows=rows))
+    with pytest.raises(UserError, match=r"space\.yaml: leaves nothing to choose"):
+        plot_probabilities(run)
+
+
+def test_a_search_that_has_not_begun_an_epoch(tmp_path: Path):
+    run = write_search_run(tmp_path)
+    first = (run / "probabilities.jsonl").read_text().splitlines()[0]
+    (run / "probabilities.jsonl").write_text(first + "\n")
+    texts = [text.get_text() for text in texts_of(plot_probabilities(run))]
+    assert any(text.startswith("after 0 epochs the mean entropy is 100%") for text in texts)

@@ -1,0 +1,101 @@
+import re
+from pathlib import Path
+
+import pytest
+from plot_fakes import write_search_run
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_json
+from dcsnas.plots.report import REQUIRED, ReportPaths, write_report
+
+SUMMARY = {
+    "space_log10": 9.14,
+    "table_entries": 1234,
+    "profile_s": 20.4,
+    "predicted_ms": 0.5,
+    "measured_ms": 0.6,
+    "params_m": 0.1294,
+    "macs_g": 0.00406,
+    "map": 63.04,
+    "rank1": 81.0,
+    "random_map": 64.5,
+    "random_rank1": 79.0,
+    "histogram_rank1": 0.3,
+}
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> ReportPaths:
+    run = write_search_run(tmp_path)
+    environment = {"platform": "Linux", "processor_count": 2, "python": "3.11.7"}
+    write_json(run / "environment.json", {**environment, "dcsnas": "0.1.0", "commit": "c" * 40})
+    pictures = [run / "plots" / name for name in ("curves.png", "curves.svg", "my net.png")]
+    for picture in pictures:
+        picture.parent.mkdir(exist_ok=True)
+        picture.write_bytes(b"")
+    report = tmp_path / "out" / "report.md"
+    return ReportPaths(report, run / "table.json", run / "environment.json", tuple(pictures))
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of every table row."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_every_number_has_its_unit(paths: ReportPaths):
+    text = write_report(paths, SUMMARY).read_text()
+    table = rows(text)
+    assert ["parameters, without classifier", "0.129", "M"] in table
+    assert ["multiply-accumulates for one image", "0.00406", "G"] in table
+    assert ["latency, predicted from the table", "0.500", "ms"] in table
+    assert ["latency, measured on the whole network", "0.600", "ms"] in table
+    assert ["measured against predicted", "+20.0", "%"] in table
+    assert ["derived network", "63.0", "81.0", "0.500", "0.600"] in table
+    assert ["random network", "64.5", "79.0", "-", "-"] in table
+    assert ["colour histogram", "-", "0.3", "-", "-"] in table
+    assert "10^9.1 networks" in text
+    assert "1,234 operators" in text
+    assert "the derived one is 1.5 points of mAP worse" in text
+
+
+def test_conditions_come_from_the_table_and_the_environment(paths: ReportPaths):
+    table = rows(write_report(paths, SUMMARY).read_text())
+    assert ["device", "fake (cpu)"] in table
+    assert ["input", "batch of 1, images of 16x8 pixels (height x width)"] in table
+    assert ["time of an operator", "10th percentile of 4 samples"] in table
+    assert ["system", "Linux, 2 cores"] in table
+    assert ["dcsnas", "0.1.0, commit cccccccccccc"] in table
+
+
+def test_optional_and_other_numbers_are_shown(paths: ReportPaths):
+    more = {"histogram_map": 0.8, "random_measured_ms": 0.62, "export_ms": 3.0, "batches": 7}
+    table = rows(write_report(paths, {**SUMMARY, **more, "total_s": 301.7}).read_text())
+    assert ["colour histogram", "0.8", "0.3", "-", "-"] in table
+    assert ["random network", "64.5", "79.0", "-", "0.620"] in table
+    assert ["time of the demo's last start", "302", "s"] in table
+    assert ["export", "3.00", "ms"] in table
+    assert ["batches", "7.00", ""] in table
+
+
+def test_pictures_are_relative_links_that_resolve(paths: ReportPaths):
+    text = write_report(paths, SUMMARY).read_text()
+    links = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    run = "../search-0000-micro/plots"
+    assert links == [f"{run}/curves.png", f"{run}/my%20net.png"]
+    assert (paths.report.parent / links[0]).resolve() == paths.pictures[0].resolve()
+    assert "### curves of ../search-0000-micro" in text
+
+
+@pytest.mark.parametrize("key", REQUIRED)
+def test_a_missing_number_is_named(paths: ReportPaths, key: str):
+    summary = {name: value for name, value in SUMMARY.items() if name != key}
+    with pytest.raises(UserError, match=f"the summary lacks {key}$"):
+        write_report(paths, summary)
+    assert not paths.report.exists()
+
+
+def test_a_missing_picture_is_named(paths: ReportPaths):
+    paths.pictures[0].unlink()
+    with pytest.raises(UserError, match=r"no such picture: .*curves\.png; plot the runs first"):
+        write_report(paths, SUMMARY)
