@@ -30,6 +30,8 @@ from dcsnas.latency.network import measure_networks
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
 from dcsnas.nn.build import build
+from dcsnas.plots.report import ReportPaths, write_report
+from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
@@ -94,6 +96,7 @@ def run_demo(root: Path, *, seed: int, say: Say, progress: bool) -> Summary:
         total_s=time.monotonic() - started,
     )
     write_json(root / "summary.json", asdict(summary))
+    _report(demo, summary)
     return summary
 
 
@@ -181,3 +184,16 @@ def _histogram(demo: Demo) -> dict[str, float]:
         sides.append(Embeddings(features, identities, cameras))
     result = evaluate_retrieval(*sides)
     return {"map": 100 * result.map, "rank1": 100 * result.rank(1)}
+
+
+def _report(demo: Demo, summary: Summary) -> None:
+    demo.say("drawing pictures and writing the report")
+    runs = [demo.root / "search", demo.root / "derived" / "retrain"]
+    drawn = [path for run in runs for path in plot_run(run) if path.suffix == ".png"]
+    paths = ReportPaths(
+        report=demo.root / "report.md",
+        table=demo.root / "table.json",
+        environment=runs[0] / "environment.json",
+        pictures=tuple(drawn),
+    )
+    write_report(paths, asdict(summary))

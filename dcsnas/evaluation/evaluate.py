@@ -129,7 +129,7 @@ def save_evaluation(
 ) -> None:
     """Write ``path`` (metrics.json) and, for pictures of the ranking, neighbours.json beside it."""
     write_json(path, {**evaluation.record(), "latency": dict(latency)})
-    ranking = {"data": str(data_root), "neighbours": evaluation.neighbours}
+    ranking = {"data": str(data_root.resolve()), "neighbours": evaluation.neighbours}
     write_json(path.with_name("neighbours.json"), ranking)
 
 

@@ -53,7 +53,7 @@ def plot_architecture(
         panels.append((1.3, _draw_latencies))
     width = min(16.0, max(7.5, 1.2 + 0.36 * len(columns)))
     height = 1.2 + 1.25 * sum(size for size, _ in panels)
-    title = f"{architecture.provenance.space}: derived network, seed {architecture.provenance.seed}"
+    title = f"{architecture.provenance.space}: architecture, seed {architecture.provenance.seed}"
     figure = new_figure(width, height, title=title, subtitle=_facts(architecture, columns, table))
     ratios = [size for size, _ in panels]
     axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]

@@ -49,7 +49,7 @@ def plot_search_curves(run: Path) -> Figure:
     frame = read_metrics(run / "metrics.jsonl")
     initial_ms = initial_latency_ms(run)
     warmup = int(config.get("architecture", {}).get("warmup_epochs", 0))
-    held = f"shaded: {warmup} epochs that train weights only" if warmup else ""
+    held = "shaded: training weights only" if warmup else ""
     figure = _figure(run, config, frame, panels=(2, 3), note=held)
     axes = list(figure.subplots(2, 3).flat)
     for name, one in zip(LOSSES, axes, strict=False):
@@ -79,7 +79,7 @@ def plot_training_curves(run: Path) -> Figure:
         raise UserError(f"{run / 'metrics.jsonl'}: holds none of the metrics that a training logs")
     shape = (2, 2) if len(panels) > 2 else (1, len(panels))
     first = int(config.get("classifier_epochs", 0))
-    held = f"shaded: {first} epochs that train neck and classifier only" if first else ""
+    held = "shaded: training neck and classifier only" if first else ""
     figure = _figure(run, config, frame, panels=shape, note=held)
     axes = figure.subplots(*shape, squeeze=False).flat
     for one, (name, (title, unit)) in zip(axes, panels.items(), strict=False):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_text
 from dcsnas.latency.table import TableFile, load_table
-from dcsnas.plots.style import digits
+from dcsnas.plots.style import digits, si
 
 REQUIRED = (
     "space_log10",
@@ -28,7 +28,7 @@ REQUIRED = (
 )
 OPTIONAL = ("histogram_map", "random_predicted_ms", "random_measured_ms", "total_s")
 CAPTIONS = {
-    "architecture": "The derived network, layer by layer.",
+    "architecture": "The network, layer by layer.",
     "curves": "Means over every epoch.",
     "probabilities": "How probable every option was over the search.",
     "retrieval": "Share of queries with a match among the first k gallery images.",
@@ -102,7 +102,11 @@ def _conditions(table: TableFile, environment: Mapping[str, Any]) -> list[str]:
         ("dcsnas", f"{environment.get('dcsnas')}" + (f", commit {commit[:12]}" if commit else "")),
         ("started", f"{environment.get('started')}"),
     ]
-    text = "All latencies of this report were measured under these conditions."
+    text = (
+        "All latencies of this report were measured under these conditions. The drift compares one "
+        "fixed operator over the four quarters of the profiling: the further above 0 %, the more "
+        "other work disturbed the machine."
+    )
     return ["## Conditions", text, _table(("condition", "value"), rows)]
 
 
@@ -119,8 +123,8 @@ def _space(summary: Mapping[str, float], table: TableFile) -> list[str]:
 def _network(summary: Mapping[str, float], table: TableFile) -> list[str]:
     predicted, measured = summary["predicted_ms"], summary["measured_ms"]
     rows = [
-        ("parameters, without classifier", digits(summary["params_m"]), "M"),
-        ("multiply-accumulates for one image", digits(summary["macs_g"]), "G"),
+        ("parameters, without classifier", *si(1e6 * summary["params_m"]).split()),
+        ("multiply-accumulates for one image", *si(1e9 * summary["macs_g"]).split()),
         ("latency, predicted from the table", digits(predicted), "ms"),
         ("latency, measured on the whole network", digits(measured), "ms"),
         ("measured against predicted", f"{100 * (measured / predicted - 1):+.1f}", "%"),

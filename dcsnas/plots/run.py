@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_yaml
+from dcsnas.config.files import read_json, read_yaml
+from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.curves import plot_cmc, plot_search_curves, plot_training_curves
+from dcsnas.plots.gallery import plot_ranked_gallery
 from dcsnas.plots.probabilities import plot_probabilities
 from dcsnas.plots.records import read_lines
 from dcsnas.plots.style import save
@@ -22,7 +25,7 @@ Draw = Callable[[Path], Figure]
 def plot_run(run: Path) -> list[Path]:
     """Draw every picture that the run folder ``run`` supports and return the files.
 
-    They lie under ``run/plots`` as PNG, curves and networks as SVG too. Raises UserError where
+    They lie under ``run/plots`` as PNG, what is made of lines as SVG too. Raises UserError where
     the folder is no run, supports no picture yet, or holds a broken file.
     """
     stage = _stage(run)
@@ -36,7 +39,7 @@ def plot_run(run: Path) -> list[Path]:
     written = []
     for name, draw in pictures.items():
         figure = draw(run)
-        kinds = ["png"] if name == "probabilities" else ["png", "svg"]
+        kinds = ["png"] if name in BITMAPS else ["png", "svg"]
         written += [save(figure, run / "plots" / f"{name}.{kind}") for kind in kinds]
     return written
 
@@ -51,6 +54,15 @@ def draw_architecture(run: Path) -> Figure:
     )
 
 
+def draw_gallery(run: Path) -> Figure:
+    """Draw queries with their nearest gallery images, as ``evaluate`` ranked them."""
+    ranking = read_json(run / "neighbours.json")
+    data = read_reid(Path(ranking["data"]))
+    neighbours = torch.tensor(ranking["neighbours"])
+    return plot_ranked_gallery(data.query, data.gallery, neighbours=neighbours)
+
+
+BITMAPS = ("probabilities", "gallery")
 PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
     "search": {
         "curves": ("metrics.jsonl", plot_search_curves),
@@ -63,6 +75,7 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
     "retrain": {
         "curves": ("metrics.jsonl", plot_training_curves),
         "retrieval": ("metrics.json", plot_cmc),
+        "gallery": ("neighbours.json", draw_gallery),
         "architecture": ("architecture.yaml", draw_architecture),
     },
 }
@@ -78,7 +91,7 @@ def _stage(run: Path) -> str:
             "such as runs/search-0000-search_tiny"
         )
     stage = read_yaml(config).get("stage")
-    if stage not in PICTURES:
+    if not isinstance(stage, str) or stage not in PICTURES:
         raise UserError(
             f"{config}: stage: {stage!r} has no pictures; stages that do: {', '.join(PICTURES)}"
         )

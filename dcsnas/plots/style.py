@@ -36,7 +36,7 @@ def new_figure(width_in: float, height_in: float, *, title: str, subtitle: str) 
     """Return an empty figure of the given size in inches, its title above the subtitle."""
     figure = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=PAPER, layout="constrained")
     FigureCanvasAgg(figure)
-    lines = textwrap.wrap(subtitle, width=int(width_in * _POINTS / (0.53 * TEXT)))
+    lines = textwrap.wrap(subtitle, width=int(width_in * _POINTS / (0.6 * TEXT)))
     left, height = 0.1 / width_in, height_in * _POINTS
     figure.text(left, 1 - 8 / height, title, size=TITLE, weight="bold", color=INK, va="top")
     below = 1 - (8 + TITLE * _LINE) / height

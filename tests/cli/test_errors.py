@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from latency_fakes import fake_table, micro_space
-from reid_data import write_reid_set
 
 from dcsnas.cli.main import run
 from dcsnas.latency.table import save_table
@@ -16,6 +14,8 @@ from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from latency_fakes import fake_table, micro_space
+from reid_data import write_reid_set
 
 SPACE = micro_space()
 Fails = Callable[..., str]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from latency_fakes import micro_space
 
 from dcsnas.nn.weights import read_state
 from dcsnas.spaces.architecture import load_architecture
+from latency_fakes import micro_space
 
 DCSNAS = [sys.executable, "-m", "dcsnas"]
 COMMON = {

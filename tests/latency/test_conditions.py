@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from latency_fakes import CONDITIONS, SETTINGS
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
 from dcsnas.latency.conditions import cpu_name, current_conditions, differences
+from latency_fakes import CONDITIONS, SETTINGS
 
 
 def test_the_current_conditions_describe_this_process():

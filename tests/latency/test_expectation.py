@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from latency_fakes import fake_ms, fake_table, micro_space
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
@@ -17,6 +16,7 @@ from dcsnas.latency.predict import predict_ms
 from dcsnas.spaces.layers import units_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.space import SearchSpace
+from latency_fakes import fake_ms, fake_table, micro_space
 
 SIZE = (16, 8)
 

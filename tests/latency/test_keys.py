@@ -4,13 +4,13 @@ import random
 from itertools import product
 
 import pytest
-from latency_fakes import micro_space
 
 from dcsnas.latency.keys import space_units
 from dcsnas.spaces.layers import units_of
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace
+from latency_fakes import micro_space
 
 
 def every_architecture(space: SearchSpace):

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from latency_fakes import CONDITIONS, FakeStopwatch, micro_space, timings_ms
 from torch import nn
 
 from dcsnas.latency.network import measure_network_ms, measure_networks
 from dcsnas.latency.rounds import Settings
 from dcsnas.nn.build import build
 from dcsnas.spaces.sampling import smallest_choice
+from latency_fakes import CONDITIONS, FakeStopwatch, micro_space, timings_ms
 
 SETTINGS = Settings(rounds=4, tries=2, warmup_runs=1)
 

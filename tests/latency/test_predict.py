@@ -1,12 +1,12 @@
 """Predictions against sums over the fake device."""
 
 import pytest
-from latency_fakes import fake_ms, fake_table, micro_space
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.predict import per_layer_ms, predict_ms
 from dcsnas.spaces.layers import units_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from latency_fakes import fake_ms, fake_table, micro_space
 
 
 @pytest.mark.parametrize("choose", [smallest_choice, largest_choice])

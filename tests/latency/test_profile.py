@@ -5,14 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from latency_fakes import (
-    CONDITIONS,
-    SETTINGS,
-    FakeStopwatch,
-    fake_ms,
-    fake_workload,
-    micro_space,
-)
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import current_conditions
@@ -24,6 +16,14 @@ from dcsnas.latency.running import Workload
 from dcsnas.latency.table import LatencyTable, load_table
 from dcsnas.latency.timing import Sample
 from dcsnas.spaces.units import ConvUnit
+from latency_fakes import (
+    CONDITIONS,
+    SETTINGS,
+    FakeStopwatch,
+    fake_ms,
+    fake_workload,
+    micro_space,
+)
 
 UNITS = space_units(micro_space(), CONDITIONS.input)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.keys import space_units
 from dcsnas.latency.table import LatencyTable, load_table, save_table
 from dcsnas.spaces.units import ConvUnit
+from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
 SCHEMA = Path(__file__).parents[2] / "latency_tables" / "schema.json"
 

@@ -1,8 +1,8 @@
+"""The architecture's picture: its values, its bars, and that no texts overlap."""
+
 import pytest
-from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
-from plot_fakes import derived, outside, overlapping, texts_of
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.table import Entry, LatencyTable
@@ -13,6 +13,8 @@ from dcsnas.spaces.layers import units_of, walk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
+from plot_fakes import derived, outside, overlapping, texts_of
 
 
 def bars(axes: Axes, label: str) -> dict[int, float]:
@@ -109,7 +111,7 @@ def test_picture_of_a_small_network():
     texts = [text.get_text() for text in texts_of(figure)]
     assert {"8\u00d74", "4\u00d72", "DCS 8", "head, 8 features"} <= set(texts)
     assert sum(text.endswith("%") and text[0].isdigit() for text in texts) == 7
-    assert "micro: derived network, seed 7" in texts
+    assert "micro: architecture, seed 7" in texts
     facts = next(text for text in texts if "parameters" in text)
     assert "MACs at 16\u00d78" in facts
     assert "ms predicted on fake, 1 thread, batch 1, float32, eager" in facts.replace("\n", " ")

@@ -1,3 +1,5 @@
+"""The gallery sheet: which queries, which verdicts, which marks."""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +11,11 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
-from plot_fakes import outside, overlapping, texts_of
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
 from dcsnas.plots.gallery import Verdict, chosen_queries, judged, plot_ranked_gallery, read_image
+from plot_fakes import outside, overlapping, texts_of
 
 
 def write_samples(folder: Path, identities: Sequence[int], cameras: Sequence[int]) -> list[Sample]:

@@ -1,10 +1,10 @@
+"""The probabilities' picture: groups, heat maps and entropies."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
-from latency_fakes import micro_space
 from matplotlib.axes import Axes
-from plot_fakes import moving, outside, overlapping, texts_of, write_search_run
 
 from dcsnas.config.errors import UserError
 from dcsnas.plots.probabilities import (
@@ -16,6 +16,8 @@ from dcsnas.plots.probabilities import (
 )
 from dcsnas.plots.records import read_history
 from dcsnas.spaces.space import SearchSpace
+from latency_fakes import micro_space
+from plot_fakes import moving, outside, overlapping, texts_of, write_search_run
 
 
 def deep_space(repeat: int) -> SearchSpace:

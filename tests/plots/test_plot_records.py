@@ -1,3 +1,5 @@
+"""Reading what runs recorded: torn lines, entropies, misfits."""
+
 import json
 import math
 import random
@@ -5,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from latency_fakes import micro_space
-from plot_fakes import moving, write_lines, write_search_run
 
 from dcsnas.config.errors import UserError
 from dcsnas.plots.records import entropy_bits, read_history, read_lines, read_metrics
+from latency_fakes import micro_space
+from plot_fakes import moving, write_lines, write_search_run
 
 
 def test_a_torn_last_line_is_skipped(tmp_path: Path):
@@ -47,8 +49,8 @@ def test_an_epoch_without_a_metric_is_nan_there(tmp_path: Path):
     frame = read_metrics(tmp_path / "m.jsonl")
     assert list(frame.columns) == ["a", "b"]
     assert frame["a"].tolist() == [1.0, 2.0]
-    assert math.isnan(frame["b"][1])
-    assert frame["b"][2] == 0.5
+    assert frame["b"].isna().tolist() == [True, False]
+    assert frame["b"].tolist()[1] == 0.5
 
 
 def test_entropies_of_known_distributions():

@@ -1,12 +1,14 @@
+"""The demo's report: every number with its unit, links that resolve."""
+
 import re
 from pathlib import Path
 
 import pytest
-from plot_fakes import write_search_run
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.plots.report import REQUIRED, ReportPaths, write_report
+from plot_fakes import write_search_run
 
 SUMMARY = {
     "space_log10": 9.14,
@@ -46,8 +48,8 @@ def rows(text: str) -> list[list[str]]:
 def test_every_number_has_its_unit(paths: ReportPaths):
     text = write_report(paths, SUMMARY).read_text()
     table = rows(text)
-    assert ["parameters, without classifier", "0.129", "M"] in table
-    assert ["multiply-accumulates for one image", "0.00406", "G"] in table
+    assert ["parameters, without classifier", "129", "k"] in table
+    assert ["multiply-accumulates for one image", "4.06", "M"] in table
     assert ["latency, predicted from the table", "0.500", "ms"] in table
     assert ["latency, measured on the whole network", "0.600", "ms"] in table
     assert ["measured against predicted", "+20.0", "%"] in table

@@ -1,3 +1,5 @@
+"""All pictures of a run folder, and what is refused."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -5,12 +7,13 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from plot_fakes import write_retrain_run, write_search_run
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import write_yaml
+from dcsnas.config.files import write_json, write_yaml
 from dcsnas.plots.run import plot_run
 from dcsnas.plots.style import DPI
+from plot_fakes import write_retrain_run, write_search_run
+from reid_data import write_reid_set
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -42,6 +45,14 @@ def test_every_picture_of_a_retrain_run(tmp_path: Path):
         *("curves.png", "curves.svg", "retrieval.png", "retrieval.svg"),
         *("architecture.png", "architecture.svg"),
     ]
+
+
+def test_ranking_of_an_evaluated_run(tmp_path: Path):
+    run = write_retrain_run(tmp_path / "run")
+    data = write_reid_set(tmp_path / "people", identities=3)
+    ranking = {"data": str(data), "neighbours": [[0, 1, -1]] * 6}
+    write_json(run / "neighbours.json", ranking)
+    assert "gallery.png" in names(plot_run(run))
 
 
 def test_a_search_that_has_just_begun_shows_its_probabilities(tmp_path: Path):

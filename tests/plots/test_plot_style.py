@@ -1,3 +1,5 @@
+"""The look: labels kept apart, numbers as text, saving."""
+
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.artist import Artist
 from PIL import Image
-from plot_fakes import outside, overlapping
 
 from dcsnas.plots.style import (
     DPI,
@@ -21,6 +22,7 @@ from dcsnas.plots.style import (
     si,
     spread,
 )
+from plot_fakes import outside, overlapping
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(0.01, 0.3))

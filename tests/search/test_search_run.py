@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from latency_fakes import fake_table, micro_space
-from reid_data import SIZE, write_reid_set
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
@@ -20,6 +18,8 @@ from dcsnas.search.derive import derive, read_probabilities
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import load_architecture, save_architecture
+from latency_fakes import fake_table, micro_space
+from reid_data import SIZE, write_reid_set
 
 SPACE = micro_space()
 

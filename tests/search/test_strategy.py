@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from latency_fakes import fake_table, micro_space
 from torch import nn
 
 from dcsnas.config.stages import ArchitectureConfig, DataConfig, ObjectiveConfig, SearchConfig
@@ -13,6 +12,7 @@ from dcsnas.latency.predict import predict_ms
 from dcsnas.search.strategy import FBNetV2, FBNetV2Module, PhaseLoader, held
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.task import SearchTask
+from latency_fakes import fake_table, micro_space
 
 SPACE = micro_space()
 TABLE = fake_table(SPACE)

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from latency_fakes import micro_space
 from torch import Tensor, nn
 
 from dcsnas.nn.build import build
@@ -20,6 +19,7 @@ from dcsnas.search.supernet import MaskedOperation, Supernet, layer_weights
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Choice, SearchSpace
+from latency_fakes import micro_space
 
 
 class SharedGumbel(nni_strategies.GumbelDARTS):

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from latency_fakes import fake_table, micro_space
-from reid_data import SIZE, write_class_folder, write_reid_set
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
@@ -22,6 +20,8 @@ from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.training.fitting import EpochLog
 from dcsnas.training.pretrain import pretrain
 from dcsnas.training.retrain import RetrainResult, retrain
+from latency_fakes import fake_table, micro_space
+from reid_data import SIZE, write_class_folder, write_reid_set
 
 SPACE = micro_space()
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from latency_fakes import fake_table, micro_space
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -15,6 +14,7 @@ from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of, most_probable
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.spaces.space import SearchSpace
+from latency_fakes import fake_table, micro_space
 
 
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
