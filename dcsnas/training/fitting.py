@@ -75,8 +75,8 @@ def make_trainer(
     epochs: int,
     progress: bool,
     callbacks: Sequence[Callback] = (),
+    gradient_clip: float | None = None,
     factory: Callable[..., Any] = pl.Trainer,
-    **options: Any,
 ) -> Any:
     """Return a Lightning trainer that seeds, logs and checkpoints by epoch.
 
@@ -92,6 +92,7 @@ def make_trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         precision=run.precision,
+        gradient_clip_val=gradient_clip,
         callbacks=[*callbacks, *own, *bar],
         logger=False,
         enable_progress_bar=progress,
@@ -99,7 +100,6 @@ def make_trainer(
         enable_checkpointing=True,
         num_sanity_val_steps=0,
         default_root_dir=folder.path,
-        **options,
     )
 
 

@@ -51,7 +51,7 @@ def pretrain(
         folder,
         epochs=config.epochs,
         progress=progress,
-        gradient_clip_val=config.run.gradient_clip,
+        gradient_clip=config.run.gradient_clip,
     )
     trainer.fit(module, loader, val_loader, ckpt_path=resume_path(folder))
     (scores,) = trainer.validate(module, val_loader, verbose=False)

@@ -67,8 +67,13 @@ def retrain(
     objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
     names = [sample.path.name for sample in data.train]
     module = ReidModule(network, objective, config, size, names)
-    clip = {"gradient_clip_val": config.run.gradient_clip}
-    trainer = make_trainer(config.run, folder, epochs=config.epochs, progress=progress, **clip)
+    trainer = make_trainer(
+        config.run,
+        folder,
+        epochs=config.epochs,
+        progress=progress,
+        gradient_clip=config.run.gradient_clip,
+    )
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
 
     weights = folder.path / "model.safetensors"

@@ -39,6 +39,7 @@ def supernet_of(space: SearchSpace) -> Supernet:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.2)
             nn.init.normal_(module.bias, 0.0, 0.2)
+            assert module.running_mean is not None
             nn.init.normal_(module.running_mean, 0.0, 0.2)
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight)
