@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -10,21 +11,41 @@ from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
+from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.architecture import ArchitectureFile
+
+Stage = Literal["search", "pretrain", "retrain"]
 
 
 class WeightsHeader(Strict):
     """What a weights file says about itself."""
 
-    stage: str
-    """``pretrain``, ``retrain`` or ``search``."""
+    stage: Stage
     architecture: ArchitectureFile | None
     """None for a supernet, which is a whole space."""
     num_classes: int
     input: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+
+def header_of(
+    stage: Stage,
+    architecture: ArchitectureFile | None,
+    data: DataConfig,
+    size: tuple[int, int],
+    num_classes: int,
+) -> WeightsHeader:
+    """Return the header for weights trained on ``data`` at (height, width) ``size``."""
+    return WeightsHeader(
+        stage=stage,
+        architecture=architecture,
+        num_classes=num_classes,
+        input=size,
+        mean=data.mean,
+        std=data.std,
+    )
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], header: WeightsHeader) -> None:

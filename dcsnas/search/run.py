@@ -24,7 +24,7 @@ from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.device import pick_device
-from dcsnas.nn.weights import WeightsHeader, save_weights
+from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.strategy import FBNetV2, FBNetV2Module
@@ -130,14 +130,7 @@ def _finish(
     num_classes: int,
 ) -> SearchResult:
     weights = folder.path / "supernet.safetensors"
-    header = WeightsHeader(
-        stage="search",
-        architecture=None,
-        num_classes=num_classes,
-        input=config.input or space.size,
-        mean=config.data.mean,
-        std=config.data.std,
-    )
+    header = header_of("search", None, config.data, config.input or space.size, num_classes)
     save_weights(weights, layer_weights(module.model), header)
     before = read_probabilities(folder.path)[0]
     tensors = {d.label: torch.tensor(before[d.label]) for d in space.decisions}

@@ -10,7 +10,7 @@ from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
-from dcsnas.nn.weights import WeightsHeader, save_weights
+from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.training.classify import Classifier, ClassifyModule
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
@@ -56,14 +56,7 @@ def pretrain(
     trainer.fit(module, loader, val_loader, ckpt_path=resume_path(folder))
     (scores,) = trainer.validate(module, val_loader, verbose=False)
     weights = folder.path / "backbone.safetensors"
-    header = WeightsHeader(
-        stage="pretrain",
-        architecture=architecture,
-        num_classes=len(data.classes),
-        input=size,
-        mean=config.data.mean,
-        std=config.data.std,
-    )
+    header = header_of("pretrain", architecture, config.data, size, len(data.classes))
     save_weights(weights, network.backbone.state_dict(), header)
     result = PretrainResult(weights, scores["val_accuracy"], len(data.classes))
     summary = {"accuracy_percent": result.accuracy_percent, "classes": result.num_classes}

@@ -13,7 +13,6 @@ from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
-    WeightsHeader,
     check_same_network,
     read_header,
     read_state,
@@ -77,14 +76,7 @@ def retrain(
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
 
     weights = folder.path / "model.safetensors"
-    header = WeightsHeader(
-        stage="retrain",
-        architecture=architecture,
-        num_classes=data.num_identities,
-        input=size,
-        mean=config.data.mean,
-        std=config.data.std,
-    )
+    header = header_of("retrain", architecture, config.data, size, data.num_identities)
     save_weights(weights, network.state_dict(), header)
     return RetrainResult(weights, report)
 

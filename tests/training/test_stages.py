@@ -13,7 +13,7 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network
 from dcsnas.nn.build import build
-from dcsnas.nn.weights import WeightsHeader, read_state, save_weights
+from dcsnas.nn.weights import Stage, WeightsHeader, read_state, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
@@ -131,7 +131,7 @@ def test_classifier_epochs_leave_the_backbone_alone(folder: Path) -> None:
     assert state["neck.classifier.weight"].abs().mean() > 0.002, "the classifier was trained"
 
 
-def header(stage: str, file: ArchitectureFile | None) -> WeightsHeader:
+def header(stage: Stage, file: ArchitectureFile | None) -> WeightsHeader:
     unit = (1.0, 1.0, 1.0)
     return WeightsHeader(
         stage=stage, architecture=file, num_classes=2, input=SIZE, mean=unit, std=unit
