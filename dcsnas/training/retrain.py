@@ -14,6 +14,7 @@ from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
     check_same_network,
+    header_of,
     read_header,
     read_state,
     save_weights,
