@@ -49,7 +49,7 @@ def micro_space(**changes: object) -> SearchSpace:
         "activation": "hard_swish",
         "divisor": 4,
         "shortcut": "prefix",
-        "attention": {"kind": "dcs", "affinity": "dot", "scale": False, "tau": 1.0},
+        "attention": {"kind": "dcs", "affinity": "dot", "scale": "cosine", "tau": 1.0},
         "stem": {"width": 4, "kernel": 3, "stride": 2},
         "rows": rows,
         "head": {"op": "conv_head", "width": 8},

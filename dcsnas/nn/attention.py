@@ -47,6 +47,9 @@ def attend_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(query, key, value, scale=1.0)
 
 
+COSINE_FLOOR = 1e-3
+"""Added to squared lengths: a token without a selected channel has length and gradient near 0."""
+
 AFFINITIES = {"dot": attend_dot, "softmax": attend_softmax}
 
 
@@ -54,11 +57,15 @@ class DCSAttention(nn.Module):
     """Residual attention at the end of a convolution stage; the identity when it is new.
 
     ``kind`` is ``dcs``, or ``sa`` for the same block without the channel mask. The output path is
-    depthwise 3x3 and a zero-initialised BatchNorm. ``scale`` divides the affinity by the square
-    root of the channel count; ``tau`` is the temperature of the mask.
+    depthwise 3x3 and a zero-initialised BatchNorm. ``tau`` is the temperature of the mask.
+
+    ``scale`` is what the affinity is divided by: nothing (``none``, the papers' formula), the root
+    of the channel count (``sqrt``), or the lengths of query and key (``cosine``). Unscaled, ``dot``
+    is of third degree in its input, four modules in a row of degree 81, and one image with larger
+    activations than the training set's overflows; cosines are bounded.
     """
 
-    def __init__(self, channels: int, *, kind: str, affinity: str, scale: bool, tau: float) -> None:
+    def __init__(self, channels: int, *, kind: str, affinity: str, scale: str, tau: float) -> None:
         super().__init__()
         self.attend = AFFINITIES[affinity]
         self.scale = scale
@@ -72,12 +79,22 @@ class DCSAttention(nn.Module):
         """Return [B, C, H, W]; ``mask`` [C] holds a supernet's channel probabilities."""
         tokens = x.flatten(2).transpose(1, 2)
         selected = tokens if self.theta is None else tokens * self.select(tokens)
-        query = selected
-        if self.scale:
-            channels = x.new_tensor(x.shape[1]) if mask is None else mask.sum()
-            query = selected / channels.sqrt()
-        attended = self.attend(query, selected, tokens).transpose(1, 2).reshape(x.shape)
+        query, key = self.scaled(selected, mask)
+        attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
         return x + self.norm(self.depthwise(attended), mask)
+
+    def scaled(self, selected: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return queries and keys [B, N, C] of the selected tokens under ``scale``."""
+        match self.scale:
+            case "none":
+                return selected, selected
+            case "sqrt":
+                channels = selected.new_tensor(selected.shape[-1]) if mask is None else mask.sum()
+                return selected / channels.sqrt(), selected
+            case _:
+                squares = selected.square().sum(-1, keepdim=True)
+                unit = selected * torch.rsqrt(squares + COSINE_FLOOR)
+                return unit, unit
 
     def select(self, tokens: Tensor) -> Tensor:
         """Return the binary channel mask [B, N, C] of ``tokens`` [B, N, C].

@@ -15,6 +15,7 @@ from dcsnas.spaces.units import (
     Activation,
     AddUnit,
     Affinity,
+    AffinityScale,
     AttentionKind,
     AttentionUnit,
     ConvUnit,
@@ -116,7 +117,7 @@ class Attention(Strict):
     kind: AttentionKind
     channels: PositiveInt
     affinity: Affinity
-    scale: bool
+    scale: AffinityScale
     tau: PositiveFloat
 
     def units(self, size: Size) -> tuple[Unit, ...]:

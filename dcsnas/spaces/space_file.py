@@ -14,7 +14,7 @@ from pydantic import (
 
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.layers import Shortcut
-from dcsnas.spaces.units import Activation, Affinity
+from dcsnas.spaces.units import Activation, Affinity, AffinityScale
 
 
 def expand_options(value: Any) -> tuple[float, ...]:
@@ -120,7 +120,7 @@ class AttentionSettings(Strict):
 
     kind: Literal["dcs", "sa", "none"] = "dcs"
     affinity: Affinity = "dot"
-    scale: bool = False
+    scale: AffinityScale = "cosine"
     tau: PositiveFloat = 1.0
 
 

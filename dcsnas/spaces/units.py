@@ -14,6 +14,7 @@ from typing import Literal
 Activation = Literal["hard_swish", "relu", "identity"]
 AttentionKind = Literal["dcs", "sa"]
 Affinity = Literal["dot", "softmax"]
+AffinityScale = Literal["none", "sqrt", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class AttentionUnit:
 
     kind: AttentionKind
     affinity: Affinity
-    scale: bool
+    scale: AffinityScale
     channels: int
     height: int
     width: int
@@ -87,8 +88,8 @@ class AttentionUnit:
     @property
     def key(self) -> str:
         """Return the name of this unit in a latency table."""
-        scaled = " scaled" if self.scale else ""
-        return f"{self.kind} {self.affinity}{scaled} {self.channels} @{self.height}x{self.width}"
+        form = f"{self.kind} {self.affinity} {self.scale}"
+        return f"{form} {self.channels} @{self.height}x{self.width}"
 
     @property
     def params(self) -> int:

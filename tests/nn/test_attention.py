@@ -19,11 +19,11 @@ from dcsnas.nn.attention import (
     straight_through,
 )
 
-SETTINGS = list(product(("dcs", "sa"), ("dot", "softmax"), (True, False)))
+SETTINGS = list(product(("dcs", "sa"), ("dot", "softmax"), ("none", "sqrt", "cosine")))
 
 
 def attend_by_loop(
-    tokens: Tensor, mask: Tensor, *, affinity: str, scale: bool
+    tokens: Tensor, mask: Tensor, *, affinity: str, scale: str
 ) -> list[list[list[float]]]:
     """Return the attended tokens [B, N, C], one product at a time."""
     out: list[list[list[float]]] = []
@@ -33,8 +33,10 @@ def attend_by_loop(
         for i in range(count):
             weights = []
             for j in range(count):
-                dot = sum(x[i][c] * m[i][c] * x[j][c] * m[j][c] for c in range(channels))
-                weights.append(dot / math.sqrt(channels) if scale else dot)
+                query = [x[i][c] * m[i][c] for c in range(channels)]
+                key = [x[j][c] * m[j][c] for c in range(channels)]
+                dot = sum(q * k for q, k in zip(query, key, strict=True))
+                weights.append(dot / divisor(query, key, scale))
             if affinity == "softmax":
                 total = sum(math.exp(w) for w in weights)
                 weights = [math.exp(w) / total for w in weights]
@@ -45,7 +47,38 @@ def attend_by_loop(
     return out
 
 
-def transparent(channels: int, *, kind: str, affinity: str, scale: bool) -> DCSAttention:
+def divisor(query: list[float], key: list[float], scale: str) -> float:
+    """Return what the affinity of two tokens is divided by."""
+    if scale == "cosine":
+        lengths = (math.sqrt(sum(v * v for v in vector) + 1e-3) for vector in (query, key))
+        return math.prod(lengths)
+    return math.sqrt(len(query)) if scale == "sqrt" else 1.0
+
+
+def test_cosine_affinity_is_bounded_where_the_plain_one_is_not() -> None:
+    """Four plain dot modules in a row are of degree 81 in their input; cosines stay linear."""
+    growth = {}
+    for scale in ("none", "cosine"):
+        modules = [transparent(8, kind="sa", affinity="dot", scale=scale) for _ in range(4)]
+        x = torch.randn(1, 8, 4, 2, dtype=torch.float64)
+        small, large = x, 10 * x
+        for module in modules:
+            small, large = module(small), module(large)
+        growth[scale] = (large.abs().max() / small.abs().max()).item()
+    assert growth["none"] > 1e12
+    assert growth["cosine"] < 20
+
+
+def test_token_without_a_selected_channel_has_a_small_gradient() -> None:
+    module = transparent(4, kind="sa", affinity="dot", scale="cosine")
+    selected = torch.zeros(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    query, _ = module.scaled(selected, None)
+    query.sum().backward()
+    assert selected.grad is not None
+    assert selected.grad.abs().max() < 100
+
+
+def transparent(channels: int, *, kind: str, affinity: str, scale: str) -> DCSAttention:
     """Return a module in float64 whose output path changes nothing: out = x + attended."""
     module = DCSAttention(channels, kind=kind, affinity=affinity, scale=scale, tau=0.8).double()
     nn.init.zeros_(module.depthwise.weight)
@@ -59,7 +92,7 @@ def transparent(channels: int, *, kind: str, affinity: str, scale: bool) -> DCSA
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(2, 5, 3, 2), (1, 3, 4, 2), (2, 4, 1, 1), (2, 1, 3, 2)])
 def test_module_equals_a_loop(
-    kind: str, affinity: str, scale: bool, training: bool, shape: tuple[int, int, int, int]
+    kind: str, affinity: str, scale: str, training: bool, shape: tuple[int, int, int, int]
 ) -> None:
     module = transparent(shape[1], kind=kind, affinity=affinity, scale=scale)
     module.train(training).norm.eval()
@@ -82,7 +115,7 @@ def test_module_equals_a_loop(
 
 @pytest.mark.parametrize(("kind", "affinity", "scale"), SETTINGS)
 @pytest.mark.parametrize("training", [True, False])
-def test_new_module_is_the_identity(kind: str, affinity: str, scale: bool, training: bool) -> None:
+def test_new_module_is_the_identity(kind: str, affinity: str, scale: str, training: bool) -> None:
     module = DCSAttention(6, kind=kind, affinity=affinity, scale=scale, tau=1.0).train(training)
     x = torch.randn(2, 6, 4, 3)
     assert torch.equal(module(x), x)
@@ -117,7 +150,7 @@ def test_straight_through_is_hard_forward_and_soft_backward() -> None:
 def test_module_uses_its_temperature() -> None:
     tokens = torch.randn(2, 5, 4)
     for tau in (0.25, 4.0):
-        module = DCSAttention(4, kind="dcs", affinity="dot", scale=False, tau=tau).eval()
+        module = DCSAttention(4, kind="dcs", affinity="dot", scale="none", tau=tau).eval()
         assert module.theta is not None
         module.select(tokens).sum().backward()
         soft = torch.sigmoid(module.theta(tokens) / tau)
@@ -128,7 +161,7 @@ def test_module_uses_its_temperature() -> None:
 @pytest.mark.parametrize("tau", [0.01, 1.0, 5.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_masks_are_zero_or_one(tau: float, dtype: torch.dtype) -> None:
-    module = DCSAttention(8, kind="dcs", affinity="dot", scale=False, tau=tau).to(dtype)
+    module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=tau).to(dtype)
     tokens = torch.randn(3, 50, 8).to(dtype)
     assert module.select(tokens).unique().tolist() == [0, 1]
     module.eval()
@@ -136,14 +169,14 @@ def test_masks_are_zero_or_one(tau: float, dtype: torch.dtype) -> None:
 
 
 def test_evaluation_selects_where_theta_is_positive() -> None:
-    module = DCSAttention(8, kind="dcs", affinity="dot", scale=False, tau=3.0).double().eval()
+    module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=3.0).double().eval()
     tokens = torch.randn(3, 50, 8, dtype=torch.float64)
     assert module.theta is not None
     assert torch.equal(module.select(tokens), (module.theta(tokens) > 0).double())
 
 
 def test_training_draws_and_evaluation_does_not() -> None:
-    module = transparent(8, kind="dcs", affinity="dot", scale=False)
+    module = transparent(8, kind="dcs", affinity="dot", scale="none")
     x = torch.randn(2, 8, 4, 3, dtype=torch.float64)
     assert not torch.equal(module(x), module(x))
     module.eval()
@@ -202,7 +235,7 @@ def test_noise_is_the_difference_of_two_gumbel_draws() -> None:
 
 def test_mixed_precision_keeps_the_noise_centred() -> None:
     """Under bfloat16 autocast, the mask must not lean to one side."""
-    module = DCSAttention(16, kind="dcs", affinity="dot", scale=False, tau=1.0)
+    module = DCSAttention(16, kind="dcs", affinity="dot", scale="none", tau=1.0)
     assert module.theta is not None
     nn.init.zeros_(module.theta.weight)
     nn.init.zeros_(module.theta.bias)

@@ -23,6 +23,9 @@ TOLERANCE = 1e-12
 M = TypeVar("M", bound=nn.Module)
 
 
+SCALES = ("none", "sqrt", "cosine")
+
+
 def prefix(length: int, width: int) -> Tensor:
     return (torch.arange(width) < length).double()
 
@@ -168,11 +171,12 @@ def test_unmasked_shortcut_would_leak() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "affinity", "scale"), list(product(("dcs", "sa"), ("dot", "softmax"), (True, False)))
+    ("kind", "affinity", "scale"),
+    list(product(("dcs", "sa"), ("dot", "softmax"), SCALES)),
 )
 @pytest.mark.parametrize("size", [(3, 2), (5, 4)])
 def test_masked_attention_is_the_narrow_module(
-    kind: str, affinity: str, scale: bool, size: tuple[int, int]
+    kind: str, affinity: str, scale: str, size: tuple[int, int]
 ) -> None:
     def attention(channels: int) -> DCSAttention:
         return DCSAttention(channels, kind=kind, affinity=affinity, scale=scale, tau=0.7)
@@ -227,7 +231,7 @@ def test_masks_keep_nothing_more_for_backward(c_in: int, c_out: int, stride: int
 
 
 def test_attention_mask_keeps_nothing_more_for_backward() -> None:
-    module = DCSAttention(24, kind="dcs", affinity="dot", scale=True, tau=1.0)
+    module = DCSAttention(24, kind="dcs", affinity="dot", scale="sqrt", tau=1.0)
     x = torch.randn(4, 24, 64, 32, requires_grad=True)
     mask = torch.rand(24, requires_grad=True)
     assert saved_bytes(module, x, mask) <= 1.01 * saved_bytes(module, x)

@@ -67,7 +67,7 @@ def images(space: SearchSpace) -> Tensor:
 
 
 POOL_HEAD = {"head": {"op": "pool_head", "width": 8, "expansion": 6}}
-SOFTMAX = {"attention": {"kind": "dcs", "affinity": "softmax", "scale": True, "tau": 0.7}}
+SOFTMAX = {"attention": {"kind": "dcs", "affinity": "softmax", "scale": "sqrt", "tau": 0.7}}
 SPACES = {
     "plain": {},
     "equal": {"shortcut": "equal"},

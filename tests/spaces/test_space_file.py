@@ -193,7 +193,7 @@ def test_rows_become_slots_in_order() -> None:
     attention = space.slots[4]
     assert attention.decided["channels"] is blocks[2].decided["c_out"]
     assert dict(attention.constant) == {
-        "kind": "dcs", "affinity": "dot", "scale": False, "tau": 0.5,
+        "kind": "dcs", "affinity": "dot", "scale": "cosine", "tau": 0.5,
     }  # fmt: skip
 
 

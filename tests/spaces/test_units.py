@@ -104,7 +104,7 @@ def test_walk_carries_the_size() -> None:
     layers = [
         Conv(c_in=3, c_out=8, kernel=3, stride=2, activation="relu"),
         block(c_in=8, c_out=8, stride=2),
-        Attention(kind="sa", channels=8, affinity="dot", scale=False, tau=1.0),
+        Attention(kind="sa", channels=8, affinity="dot", scale="none", tau=1.0),
         ConvHead(c_in=8, c_out=10, activation="relu"),
     ]
     sizes = [(u.height, u.width) for u in units_of(layers, (33, 17)) if hasattr(u, "height")]  # type: ignore[union-attr]
@@ -122,11 +122,11 @@ def test_walk_carries_the_size() -> None:
         (PoolUnit(8, 7, 5), 0, 0),
         (LinearUnit(6, 5, "relu"), 35, 30),
         # N = 6 tokens, C = 4: channels are fewer, so Q (K^T V) with 2 N C^2, then depthwise 3x3
-        (AttentionUnit("sa", "dot", False, 4, 3, 2), 44, 2 * 6 * 16 + 9 * 24),
-        (AttentionUnit("sa", "softmax", False, 4, 3, 2), 44, 2 * 36 * 4 + 9 * 24),
+        (AttentionUnit("sa", "dot", "none", 4, 3, 2), 44, 2 * 6 * 16 + 9 * 24),
+        (AttentionUnit("sa", "softmax", "none", 4, 3, 2), 44, 2 * 36 * 4 + 9 * 24),
         # C = 8: tokens are fewer, so (Q K^T) V with 2 N^2 C; dcs adds the linear layer of theta
-        (AttentionUnit("sa", "dot", False, 8, 3, 2), 88, 2 * 36 * 8 + 9 * 48),
-        (AttentionUnit("dcs", "dot", False, 8, 3, 2), 88 + 72, 2 * 36 * 8 + 9 * 48 + 6 * 64),
+        (AttentionUnit("sa", "dot", "none", 8, 3, 2), 88, 2 * 36 * 8 + 9 * 48),
+        (AttentionUnit("dcs", "dot", "none", 8, 3, 2), 88 + 72, 2 * 36 * 8 + 9 * 48 + 6 * 64),
     ],
 )
 def test_costs_by_hand(unit: Unit, params: int, macs: int) -> None:
@@ -137,13 +137,13 @@ def test_costs_by_hand(unit: Unit, params: int, macs: int) -> None:
 UNITS: list[Unit] = [
     ConvUnit(16, 24, 3, 1, 1, "relu", 8, 4),
     AddUnit(16, 24, 8, 4),
-    AttentionUnit("dcs", "dot", False, 16, 8, 4),
+    AttentionUnit("dcs", "dot", "none", 16, 8, 4),
     PoolUnit(16, 8, 4),
     LinearUnit(16, 24, "relu"),
 ]
 CHANGES = {
     "c_in": 20, "c_out": 28, "kernel": 5, "stride": 2, "groups": 16, "activation": "identity",
-    "height": 9, "width": 5, "kind": "sa", "affinity": "softmax", "scale": True, "channels": 20,
+    "height": 9, "width": 5, "kind": "sa", "affinity": "softmax", "scale": "sqrt", "channels": 20,
 }  # fmt: skip
 
 
