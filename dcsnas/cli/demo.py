@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dcsnas.cli.options import console, show_progress
+from dcsnas.cli.progress import bar
 
 
 def demo(
@@ -28,7 +29,7 @@ def demo(
 
     root = out or next_run(Path("runs"), "demo", "tiny")
     console.print(f"demo in {root}")
-    summary = run_demo(root, seed=seed, say=console.print, progress=show_progress())
+    summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
     console.print()
     for line in summary.lines():
         console.print(line)

@@ -1,7 +1,6 @@
 """The ``dcsnas`` command: its subcommands in the order of the flow, and how errors end."""
 
 import sys
-import warnings
 
 import typer
 from typer.core import TyperGroup
@@ -19,6 +18,7 @@ from dcsnas.cli import (
     spaces,
 )
 from dcsnas.config.errors import UserError
+from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "data", "profile", "search", "derive", "pretrain", "retrain",
         "evaluate", "plot")  # fmt: skip
@@ -54,9 +54,7 @@ app.command("plot")(plot.plot)
 
 def run() -> None:
     """Run the command line; a user's mistake ends with one message and exit code 2."""
-    # advice to developers about NNI's torch version and Lightning's loaders, nothing for a user
-    for module in ("nni", "pytorch_lightning", "lightning_utilities", "torch.utils._pytree"):
-        warnings.filterwarnings("ignore", module=module.replace(".", r"\."))
+    quiet_libraries()
     try:
         app()
     except UserError as error:

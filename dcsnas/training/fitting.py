@@ -4,7 +4,6 @@ Every random draw of an epoch follows from (seed, epoch), and a checkpoint is wr
 each epoch; so a run that was killed continues to the result of an uninterrupted one.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,6 @@ from dcsnas.config.files import replacing
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
 from dcsnas.nn.device import pick_device
-
-# Lightning announces devices and advertises at this level
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 
 
 class EpochSeed(Callback):
