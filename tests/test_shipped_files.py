@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dcsnas.config.files import read_yaml
 from dcsnas.latency.keys import space_units
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.spaces.shipped import shipped_folder, shipped_spaces
+from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +28,6 @@ def test_space_file_loads_and_says_how_to_look_at_it(path: Path) -> None:
     assert space.num_blocks > 0
     assert space.decisions
     assert f"# Look at it: dcsnas spaces {path.stem}\n" in path.read_text(encoding="utf-8")
-
-
-def test_experiment_files_parse() -> None:
-    files = sorted(shipped_folder("experiments").rglob("*.y*ml"))
-    if not files:
-        pytest.skip("experiments/ holds no YAML file")
-    for path in files:
-        assert read_yaml(path), path
 
 
 def cells(line: str) -> list[str]:

@@ -68,6 +68,6 @@ def check(directory: Directory) -> None:
     with bar("checking") as report:
         result = check_reid(directory, progress=report)
     for line in result.lines():
-        console.print(line, markup=False)
+        console.print(line)
     if not result.usable:
         raise typer.Exit(2)

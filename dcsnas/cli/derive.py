@@ -16,11 +16,13 @@ def derive(
 
     Example: dcsnas derive runs/search-0000-search_tiny
     """
+    from dcsnas.config.files import require_file_path
     from dcsnas.search.derive import derive as derive_run
     from dcsnas.spaces.architecture import save_architecture
 
-    found = derive_run(run)
     path = out or run / "architecture.yaml"
+    require_file_path(path)
+    found = derive_run(run)
     save_architecture(path, found)
     console.print(
         f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "

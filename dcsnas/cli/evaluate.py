@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from dcsnas.cli.options import console
 from dcsnas.cli.progress import bar
+
+if TYPE_CHECKING:
+    from dcsnas.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -31,12 +34,16 @@ def evaluate(
 
     reexec_with_allocator(sys.orig_argv)
 
+    from dcsnas.config.files import require_file_path
     from dcsnas.evaluation.evaluate import evaluate as run_evaluate
     from dcsnas.evaluation.evaluate import save_evaluation
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.nn.weights import check_same_network, read_header
     from dcsnas.spaces.architecture import load_architecture
 
+    path = out or weights.with_name("metrics.json")
+    require_file_path(path)
+    read_header(weights)
     if arch:
         check_same_network(weights, read_header(weights), load_architecture(arch))
     with bar("evaluating") as report:
@@ -49,11 +56,16 @@ def evaluate(
             progress=report,
         )
     latency = measure_latency(weights, device=device)
-    path = out or weights.with_name("metrics.json")
     save_evaluation(path, result, data, latency)
+    _show(result, latency)
+    console.print(f"all in {path}")
+
+
+def _show(result: "Evaluation", latency: dict[str, Any]) -> None:
     for name, value in result.percentages().items():
         console.print(f"{name:>8} {value:6.2f} %")
     console.print(f" IB loss {result.information.ib_loss:8.5f} nats")
     console.print(f"     IBB {result.information.ibb:8.5f} nats")
-    batch = latency["conditions"]["batch"]
-    console.print(f" latency {latency['measured_ms']:.3f} ms at batch {batch}; all in {path}")
+    batch, predicted = latency["conditions"]["batch"], latency["predicted_ms"]
+    beside = f" (predicted {predicted:.3f})" if predicted is not None else ""
+    console.print(f" latency {latency['measured_ms']:.3f} ms{beside} at batch {batch}")

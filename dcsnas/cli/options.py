@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,12 @@ from rich.console import Console
 
 from dcsnas.config.runs import RunFolder, next_run
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
-Config = Annotated[Path, typer.Argument(help="Configuration file (YAML).", show_default=False)]
+Config = Annotated[
+    str,
+    typer.Argument(help="Configuration: a YAML file, or a shipped one's name.", show_default=False),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the configuration."),
@@ -32,18 +36,23 @@ Arch = Annotated[Path, typer.Option("--arch", help="An architecture.yaml.", show
 
 def with_data(overrides: list[str] | None, data: Path | None) -> list[str]:
     """Return the overrides, with ``--data`` as one of them."""
-    return [*(overrides or []), *([f"data.root={data}"] if data else [])]
+    return [*(overrides or []), *path_override("data.root", data)]
+
+
+def path_override(key: str, path: Path | None) -> list[str]:
+    """Return ``--set key=path`` with the path quoted, so that YAML takes it as it is."""
+    return [f"{key}={json.dumps(str(path))}"] if path else []
 
 
 def show(config: BaseModel) -> None:
     """Print a resolved configuration as YAML."""
     dumped: Any = config.model_dump(mode="json")
-    console.print(yaml.safe_dump(dumped, sort_keys=False), end="", markup=False)
+    console.print(yaml.safe_dump(dumped, sort_keys=False), end="")
 
 
-def run_folder(out: Path | None, stage: str, config: Path) -> RunFolder:
+def run_folder(out: Path | None, stage: str, config: str) -> RunFolder:
     """Return the folder given, or the next free one under ``runs/``."""
-    return RunFolder(out or next_run(Path("runs"), stage, config.stem))
+    return RunFolder(out or next_run(Path("runs"), stage, Path(config).stem))
 
 
 def show_progress() -> bool:

@@ -30,8 +30,9 @@ def pretrain(
     from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import PretrainConfig
     from dcsnas.spaces.architecture import load_architecture
+    from dcsnas.spaces.shipped import find_experiment
 
-    resolved = load_with_overrides(PretrainConfig, config, with_data(set_, data))
+    resolved = load_with_overrides(PretrainConfig, find_experiment(config), with_data(set_, data))
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)

@@ -43,8 +43,9 @@ def retrain(
     from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import RetrainConfig
     from dcsnas.spaces.architecture import load_architecture
+    from dcsnas.spaces.shipped import find_experiment
 
-    resolved = load_with_overrides(RetrainConfig, config, with_data(set_, data))
+    resolved = load_with_overrides(RetrainConfig, find_experiment(config), with_data(set_, data))
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)

@@ -12,6 +12,7 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
+    path_override,
     run_folder,
     show,
     show_progress,
@@ -36,9 +37,10 @@ def search(
     """
     from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import SearchConfig
+    from dcsnas.spaces.shipped import find_experiment
 
-    overrides = [*with_data(set_, data), *([f"table={table}"] if table else [])]
-    resolved = load_with_overrides(SearchConfig, config, overrides)
+    overrides = [*with_data(set_, data), *path_override("table", table)]
+    resolved = load_with_overrides(SearchConfig, find_experiment(config), overrides)
     if dry_run:
         return show(resolved)
 

@@ -68,4 +68,4 @@ def _show_slots(space: "SearchSpace") -> None:
         decided = {name: list(d.options) for name, d in slot.decided.items() if name != "c_in"}
         fixed = {k: v for k, v in slot.constant.items() if k in ("stride", "c_out", "expansion")}
         stated = ", ".join(f"{name} {value}" for name, value in {**decided, **fixed}.items())
-        console.print(f"  {slot.layer.__name__:<10} {stated}", markup=False)
+        console.print(f"  {slot.layer.__name__:<10} {stated}")

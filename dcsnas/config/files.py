@@ -40,9 +40,10 @@ def read_text(path: Path) -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raises UserError with the line where it does not parse."""
+    text = read_text(path)
     try:
-        data = yaml.load(read_text(path), _Loader)
-    except yaml.YAMLError as error:
+        data = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
         kind = type(data).__name__
@@ -88,6 +89,18 @@ def write_yaml(path: Path, data: object, *, header: str = "") -> None:
     """Write ``data`` to ``path`` atomically as YAML, in the given key order, under a comment."""
     comment = "".join(f"# {line}\n" for line in header.splitlines())
     write_text(path, comment + yaml.safe_dump(data, sort_keys=False, width=100))
+
+
+def file_digest(path: Path) -> str:
+    """Return 16 hexadecimal digits that identify the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def require_file_path(path: Path) -> None:
+    """Raise UserError where ``path``, which is to be written, is a folder."""
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; give the path of a file")
 
 
 def digest(data: object) -> str:

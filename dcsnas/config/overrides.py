@@ -29,7 +29,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             raise UserError(f"--set {override}: expected key.path=value, such as training.seed=1")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # a date that does not exist is a ValueError
             raise UserError(f"--set {override}: '{text}' is not a YAML value") from None
         node = result
         for parent in parents:
@@ -43,4 +43,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
 
 def load_with_overrides(model: type[M], path: Path, overrides: Iterable[str]) -> M:
     """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
-    return validate(model, apply_overrides(read_yaml(path), overrides), path)
+    data = read_yaml(path)
+    for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration
+        data.pop(added, None)
+    return validate(model, apply_overrides(data, overrides), path)

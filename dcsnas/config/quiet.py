@@ -1,6 +1,5 @@
 """Libraries' advice to developers, which a user of dcsnas can do nothing about."""
 
-import logging
 import warnings
 
 _SOURCES = ("nni", "pytorch_lightning", "lightning_utilities", r"torch\.utils\._pytree")
@@ -10,4 +9,3 @@ def quiet_libraries() -> None:
     """Silence warnings about NNI's torch version and Lightning's loaders in this process."""
     for source in _SOURCES:
         warnings.filterwarnings("ignore", module=source)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -4,8 +4,6 @@
 what the stage adds. A folder that exists is continued, but only under the same configuration.
 """
 
-import json
-import math
 import os
 import platform
 import subprocess
@@ -51,6 +49,8 @@ class RunFolder:
         ``inputs`` maps what else decides the result (space, table, architecture) to digests.
         Raises UserError that names every difference to the run already there.
         """
+        if self.path.is_file():
+            raise UserError(f"{self.path}: is a file; a run needs a folder, give another --out")
         record = {"stage": stage, "inputs": dict(inputs), **config.model_dump(mode="json")}
         if self.config.exists():
             changed = _differences(read_yaml(self.config), record)
@@ -60,33 +60,13 @@ class RunFolder:
                     f"{self.path}: holds a run with another configuration:\n{lines}\n"
                     "give another --out, or the same configuration to continue"
                 )
+            for abandoned in self.path.glob("*.partial"):
+                abandoned.unlink()  # left by a process that was killed while writing
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
-        write_json(self.path / "environment.json", _environment())
         write_yaml(self.config, record)
-
-    def log(self, values: Mapping[str, float | int | str]) -> None:
-        """Append one line to ``metrics.jsonl``; raises ValueError for a value not finite."""
-        for name, value in values.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"metric {name} is {value}")
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
-
-    def drop_metrics_from(self, epoch: int) -> None:
-        """Remove lines of ``epoch`` and later, which a resumed run will write again."""
-        truncate_jsonl(self.metrics, epoch)
-
-
-def truncate_jsonl(path: Path, epoch: int) -> None:
-    """Keep the lines of ``path`` whose ``epoch`` is below ``epoch``; a torn last line goes too."""
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text().splitlines() if _epoch_of(line) < epoch]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(line + "\n" for line in kept))
-    os.replace(partial, path)
+        write_json(self.path / "environment.json", _environment())
 
 
 def next_run(root: Path, stage: str, slug: str) -> Path:
@@ -94,13 +74,6 @@ def next_run(root: Path, stage: str, slug: str) -> Path:
     taken = [p.name.split("-")[1] for p in root.glob(f"{stage}-*-*")]
     number = max((int(text) for text in taken if text.isdigit()), default=-1) + 1
     return root / f"{stage}-{number:04d}-{slug}"
-
-
-def _epoch_of(line: str) -> float:
-    try:
-        return json.loads(line)["epoch"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -131,9 +104,13 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
+    """Return the commit of the checkout that runs, ``-dirty`` with changes; None elsewhere."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
         return None
-    return done.stdout.strip() or None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

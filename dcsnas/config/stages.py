@@ -8,7 +8,14 @@ has the same schedule as a long one.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from dcsnas.config.strict import Strict
 
@@ -35,6 +42,11 @@ class AugmentConfig(Strict):
     """Pixels added on each side before a random crop back to the input size."""
     flip: Share = 0.5
     erase: Share = 0.5
+
+
+class MixingConfig(AugmentConfig):
+    """Random changes where images may also be mixed."""
+
     mixup: NonNegativeFloat = 0.0
     """Beta parameter of mixup; 0 is off."""
 
@@ -76,12 +88,13 @@ class OptimizerConfig(Strict):
 class RunConfig(Strict):
     """How a stage runs: seed, device, precision."""
 
-    seed: NonNegativeInt = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
     """CPU threads within an operator; torch's default, all cores, unless given."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     gradient_clip: PositiveFloat | None = None
+    """Largest norm of the weights' gradient."""
 
 
 class ObjectiveConfig(Strict):
@@ -127,6 +140,15 @@ class SearchConfig(Strict):
     architecture: ArchitectureConfig = ArchitectureConfig()
     run: RunConfig = RunConfig()
 
+    @model_validator(mode="after")
+    def _architecture_is_trained(self) -> "SearchConfig":
+        if self.architecture.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
+                "epochs, so the architecture would never be trained; lower it"
+            )
+        return self
+
 
 class PretrainConfig(Strict):
     """``dcsnas pretrain``: classification on an image folder such as ImageNet."""
@@ -137,7 +159,7 @@ class PretrainConfig(Strict):
     epochs: PositiveInt = 350
     batch_size: Annotated[int, Field(ge=2)] = 128
     label_smoothing: Share = 0.1
-    augment: AugmentConfig = AugmentConfig(pad=4, erase=0.0)
+    augment: MixingConfig = MixingConfig(pad=4, erase=0.0)
     optimizer: OptimizerConfig = OptimizerConfig(
         lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
     )
@@ -151,10 +173,19 @@ class RetrainConfig(Strict):
     input: Size | None = None
     """(height, width); the architecture file's unless given."""
     epochs: PositiveInt = 400
-    classifier_epochs: NonNegativeInt = 10
-    """First epochs that train neck and classifier alone."""
+    classifier_epochs: NonNegativeInt = 0
+    """First epochs that train neck and classifier alone; for a pretrained backbone."""
     batch: BatchConfig = BatchConfig()
-    augment: AugmentConfig = AugmentConfig()
+    augment: MixingConfig = MixingConfig()
     loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4)
+    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4, milestones=(0.5, 0.75))
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _backbone_is_trained(self) -> "RetrainConfig":
+        if self.classifier_epochs >= self.epochs:
+            raise ValueError(
+                f"classifier_epochs is {self.classifier_epochs} of {self.epochs} epochs, so the "
+                "backbone would never be trained; lower it"
+            )
+        return self

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import digest
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN, QUERY, GALLERY)
@@ -80,6 +81,11 @@ def read_reid(root: Path) -> ReidData:
         gallery=tuple(gallery),
         train_identities=tuple(identities),
     )
+
+
+def samples_digest(samples: Sequence[Sample]) -> str:
+    """Return 16 hexadecimal digits that identify the files, identities and cameras of a set."""
+    return digest([[s.path.name, s.identity, s.camera] for s in samples])
 
 
 def split_train(

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 
-from dcsnas.config.files import read_json, write_json
+from dcsnas import __version__
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import file_digest, read_json, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import SearchConfig
 from dcsnas.data.reid import read_reid
@@ -33,11 +35,13 @@ from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
-from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.shipped import find_space, shipped_folder
 from dcsnas.spaces.space import SearchSpace
 
 BATCH = 8
 """Images at a time for latency: the people in one frame, and enough work to tell networks apart."""
+
+STAGES = ("search", "pretrain", "retrain")
 
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
@@ -70,6 +74,7 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
     ``say`` prints a line, ``bar(title)`` opens a progress bar, ``live`` shows the search's bars.
     """
     demo = Demo(root, seed, say, bar, live)
+    _same_demo(demo)
     space = SearchSpace.load(find_space("tiny"))
     started = time.monotonic()
     _render(demo)
@@ -101,6 +106,24 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
     write_json(root / "summary.json", asdict(summary))
     _report(demo, summary)
     return summary
+
+
+def _same_demo(demo: Demo) -> None:
+    """Refuse to continue a demo of another seed, version or recipe: results would be mixed."""
+    recipes = [shipped_folder("experiments") / f"{name}_tiny.yaml" for name in STAGES]
+    record = {
+        "version": __version__,
+        "seed": demo.seed,
+        "space": SearchSpace.load(find_space("tiny")).digest,
+        "recipes": [file_digest(path) for path in recipes],
+    }
+    path = demo.root / "demo.json"
+    if not path.exists():
+        write_json(path, record)
+    elif read_json(path) != record:
+        raise UserError(
+            f"{demo.root}: holds a demo of another seed, version or recipe; give another --out"
+        )
 
 
 def _render(demo: Demo) -> None:
@@ -142,7 +165,9 @@ def _random_rival(
 ) -> ArchitectureFile:
     target = derived.provenance.predicted_latency_ms
     assert target is not None
-    choice = random_choice_at(space, table, target, random.Random(demo.seed))
+    choice = random_choice_at(
+        space, table, target, random.Random(demo.seed), exclude=derived.provenance.choice
+    )
     rival = architecture_of(space, choice, table=table, seed=demo.seed)
     save_architecture(demo.root / "random" / "architecture.yaml", rival)
     return rival

@@ -1,5 +1,6 @@
 """Training several networks by one recipe, side by side: a process and a core each."""
 
+import json
 import multiprocessing
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -38,7 +39,7 @@ class Recipe:
     def config(self, model: Any, name: str, data: str) -> Any:
         """Return the shipped configuration ``name`` on one of the data sets."""
         path = shipped_folder("experiments") / f"{name}.yaml"
-        overrides = [f"data.root={self.root / data}", f"run.seed={self.seed}"]
+        overrides = [f"data.root={json.dumps(str(self.root / data))}", f"run.seed={self.seed}"]
         return load_with_overrides(model, path, overrides)
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dcsnas.config.errors import UserError
+from dcsnas.data.loading import decode_rgb
 
 STRIPES = 6
 
@@ -39,11 +40,7 @@ def histogram_features(paths: Sequence[Path], *, bins: int = 4) -> np.ndarray:
 
 
 def _picture(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error})") from None
+    picture = decode_rgb(path)
     if picture.height < STRIPES:
         raise UserError(f"{path}: {picture.height} rows of pixels; at least {STRIPES} are needed")
     return picture

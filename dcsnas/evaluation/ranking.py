@@ -292,5 +292,5 @@ def _valid_queries(query: Embeddings, gallery: Embeddings, *, index: _Index) -> 
     raise UserError(
         f"{head}: {known} of them have their identity in the gallery, but only from their own "
         f"camera (cameras: {', '.join(map(str, cameras[:10]))}), and such images are removed; "
-        "check the camera labels, or pass camera_filter=False to turn this rule off"
+        "check the camera labels, or turn this rule off (--no-camera-filter, camera_filter=False)"
     )

@@ -13,6 +13,7 @@ from dcsnas.nn.weights import read_header
 def measure_latency(weights: Path, *, device: str = "auto", threads: int = 1) -> dict[str, Any]:
     """Return the embedding network's latency, the predicted one, and the conditions.
 
+    The prediction is null where it was made for another input size or device.
     The batch is that of the table which the prediction came from.
     The backbone is measured, without the neck and the classifier, as the table predicts it.
     """
@@ -26,9 +27,11 @@ def measure_latency(weights: Path, *, device: str = "auto", threads: int = 1) ->
         device="cuda" if kind == "cuda" else "cpu",
         threads=threads,
     )
+    same_input = header.input == header.architecture.input
+    comparable = same_input and conditions.device_name == origin.latency_device
     measured = measure_network_ms(build(header.architecture.network), conditions)
     return {
         "measured_ms": measured,
-        "predicted_ms": origin.predicted_latency_ms,
+        "predicted_ms": origin.predicted_latency_ms if comparable else None,
         "conditions": conditions.model_dump(mode="json"),
     }

@@ -1,6 +1,7 @@
 """Random architectures at a given latency: what a searched one has to beat."""
 
 import random
+from collections.abc import Mapping
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.predict import predict_ms
@@ -15,6 +16,7 @@ def random_choice_at(
     target_ms: float,
     rng: random.Random,
     *,
+    exclude: Mapping[str, float] | None = None,
     tolerance: float = 0.01,
     max_steps: int = 20_000,
 ) -> dict[str, float]:
@@ -22,7 +24,7 @@ def random_choice_at(
 
     A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
     if it does not lead away. Uniform samples alone rarely come near the ends of the range.
-    Raises UserError where no choice is found.
+    ``exclude`` is a choice that is not returned. Raises UserError where none is found.
     """
     size = table.file.conditions.input
 
@@ -33,11 +35,11 @@ def random_choice_at(
     choice = sample_choice(space, rng)
     nearest = distance(choice)
     for _ in range(max_steps):
-        if nearest <= tolerance:
+        if nearest <= tolerance and choice != exclude:
             return choice
         decision = rng.choice(space.decisions)
         changed = {**choice, decision.label: rng.choice(decision.options)}
-        if (found := distance(changed)) <= nearest:
+        if (found := distance(changed)) <= max(nearest, tolerance):
             choice, nearest = changed, found
     raise UserError(
         f"no architecture of {space.name} found within {tolerance:.0%} of {target_ms:.4g} ms; "

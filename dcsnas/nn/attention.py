@@ -48,7 +48,8 @@ def attend_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 COSINE_FLOOR = 1e-3
-"""Added to squared lengths: a token without a selected channel has length and gradient near 0."""
+"""Added to squared lengths, far below those of real tokens (about C), so that a token without a
+selected channel divides by 0.03 and not by 0."""
 
 AFFINITIES = {"dot": attend_dot, "softmax": attend_softmax}
 
@@ -91,10 +92,12 @@ class DCSAttention(nn.Module):
             case "sqrt":
                 channels = selected.new_tensor(selected.shape[-1]) if mask is None else mask.sum()
                 return selected / channels.sqrt(), selected
-            case _:
+            case "cosine":
                 squares = selected.square().sum(-1, keepdim=True)
                 unit = selected * torch.rsqrt(squares + COSINE_FLOOR)
                 return unit, unit
+            case unknown:
+                raise ValueError(f"scale '{unknown}' is none of none, sqrt, cosine")
 
     def select(self, tokens: Tensor) -> Tensor:
         """Return the binary channel mask [B, N, C] of ``tokens`` [B, N, C].

@@ -14,6 +14,7 @@ from dcsnas.config.files import replacing
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.space import SearchSpace
 
 Stage = Literal["search", "pretrain", "retrain"]
 
@@ -24,6 +25,8 @@ class WeightsHeader(Strict):
     stage: Stage
     architecture: ArchitectureFile | None
     """None for a supernet, which is a whole space."""
+    space_digest: str
+    """The search space that the weights are of."""
     num_classes: int
     input: tuple[int, int]
     mean: tuple[float, float, float]
@@ -32,15 +35,17 @@ class WeightsHeader(Strict):
 
 def header_of(
     stage: Stage,
-    architecture: ArchitectureFile | None,
+    network: ArchitectureFile | SearchSpace,
     data: DataConfig,
     size: tuple[int, int],
     num_classes: int,
 ) -> WeightsHeader:
-    """Return the header for weights trained on ``data`` at (height, width) ``size``."""
+    """Return the header for weights of a network or a supernet, trained at ``size``."""
+    derived = isinstance(network, ArchitectureFile)
     return WeightsHeader(
         stage=stage,
-        architecture=architecture,
+        architecture=network if derived else None,
+        space_digest=network.provenance.space_digest if derived else network.digest,
         num_classes=num_classes,
         input=size,
         mean=data.mean,
@@ -66,7 +71,10 @@ def read_header(path: Path) -> WeightsHeader:
         raise UserError(f"{path}: not a safetensors file, or truncated ({error})") from None
     if "dcsnas" not in metadata:
         raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
-    return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
+    try:
+        return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: its dcsnas header is broken ({error})") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -6,16 +6,14 @@ Shapes: Q queries, k neighbours.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from torch import Tensor
 
-from dcsnas.config.errors import UserError
+from dcsnas.data.loading import decode_rgb
 from dcsnas.data.reid import Sample
 from dcsnas.plots.style import GREEN, INK, MUTED, RED, SMALL, TINY, new_figure
 
@@ -80,7 +78,7 @@ def plot_ranked_gallery(
         )
     rows = chosen_queries(len(query), n_queries)
     k = neighbours.shape[1]
-    images = [read_image(query[row].path) for row in rows]
+    images = [np.asarray(decode_rgb(query[row].path)) for row in rows]
     ratio = float(np.median([image.shape[0] / image.shape[1] for image in images]))
     sheet = _Sheet(k, len(rows), ratio)
     figure = new_figure(
@@ -97,19 +95,10 @@ def plot_ranked_gallery(
         for found in judged(shown, gallery, positions=neighbours[row].tolist()):
             caption = f"{found.rank} · cam {found.sample.camera}"
             place, verdict = (index, found.rank), found.verdict
-            pixels = read_image(found.sample.path)
+            pixels = np.asarray(decode_rgb(found.sample.path))
             sheet.draw(axes, place, pixels, caption=caption, color=verdict.color)
             sheet.mark(axes, place, verdict)
     return figure
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Return an image file as uint8 values [height, width, 3]; raises UserError."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
 
 
 def _verdict(query: Sample, found: Sample) -> Verdict:

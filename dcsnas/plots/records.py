@@ -3,7 +3,6 @@
 Shapes: E records in time, O options of a decision.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,31 +11,8 @@ import numpy as np
 import pandas as pd
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text
+from dcsnas.config.jsonl import read_records
 from dcsnas.spaces.space import Decision, SearchSpace
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a ``.jsonl`` file that have an epoch, in order.
-
-    A torn last line, which a killed run leaves, is skipped. Raises UserError where the file is
-    missing or another line is broken.
-    """
-    lines = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
-    records = []
-    for number, line in lines:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == lines[-1][0]:
-                break
-            raise UserError(
-                f"{path}: line {number}: not valid JSON ({error}); remove the line"
-            ) from None
-        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-            raise UserError(f"{path}: line {number}: expected an object with a whole 'epoch'")
-        records.append(record)
-    return records
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -45,7 +21,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     A metric that an epoch lacks (the architecture's during its warm-up) is NaN there. Raises
     UserError where no epoch is complete.
     """
-    records = read_lines(path)
+    records = read_records(path)
     if not records:
         raise UserError(f"{path}: holds no complete epoch yet; plot again after the first")
     numbers = [{k: v for k, v in r.items() if isinstance(v, int | float)} for r in records]
@@ -94,7 +70,7 @@ def read_history(run: Path) -> History:
     """
     path = run / "probabilities.jsonl"
     space = SearchSpace.load(run / "space.yaml")
-    records = read_lines(path)
+    records = read_records(path)
     if not records:
         raise UserError(f"{path}: holds no complete line yet; plot again after the first epoch")
     values = {}

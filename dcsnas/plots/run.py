@@ -8,13 +8,13 @@ from matplotlib.figure import Figure
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
+from dcsnas.config.jsonl import read_records
 from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.curves import plot_cmc, plot_search_curves, plot_training_curves
 from dcsnas.plots.gallery import plot_ranked_gallery
 from dcsnas.plots.probabilities import plot_probabilities
-from dcsnas.plots.records import read_lines
 from dcsnas.plots.style import save
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.space import SearchSpace
@@ -56,10 +56,16 @@ def draw_architecture(run: Path) -> Figure:
 
 def draw_gallery(run: Path) -> Figure:
     """Draw queries with their nearest gallery images, as ``evaluate`` ranked them."""
-    ranking = read_json(run / "neighbours.json")
-    data = read_reid(Path(ranking["data"]))
-    neighbours = torch.tensor(ranking["neighbours"])
-    return plot_ranked_gallery(data.query, data.gallery, neighbours=neighbours)
+    path = run / "neighbours.json"
+    ranking = read_json(path)
+    data = read_reid(Path(ranking.get("data", "")))
+    try:
+        neighbours = torch.tensor(ranking["neighbours"])
+        return plot_ranked_gallery(data.query, data.gallery, neighbours=neighbours)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: does not fit {data.root} ({error}); evaluate again") from None
 
 
 BITMAPS = ("probabilities", "gallery")
@@ -101,5 +107,5 @@ def _stage(run: Path) -> str:
 def _holds(path: Path) -> bool:
     """Return whether there is something to draw: of a log, at least one complete line."""
     if path.suffix == ".jsonl":
-        return path.is_file() and bool(read_lines(path))
+        return path.is_file() and bool(read_records(path))
     return path.is_file()

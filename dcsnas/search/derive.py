@@ -1,10 +1,11 @@
 """The derive stage: a search's run folder in, architecture.yaml out."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
+from dcsnas.config.jsonl import read_records
 from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.table import LatencyTable, load_table
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
@@ -15,10 +16,10 @@ Probabilities = dict[str, list[float]]
 
 def read_probabilities(run: Path) -> list[dict]:
     """Return the lines of a search's ``probabilities.jsonl``, the initial state first."""
-    path = run / "probabilities.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the run folder of dcsnas search")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = read_records(run / "probabilities.jsonl")
+    if not records:
+        raise UserError(f"{run}: no probabilities yet; derive after the search's first epoch")
+    return records
 
 
 def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, float]:
@@ -32,11 +33,21 @@ def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str,
 
 def derive(run: Path) -> ArchitectureFile:
     """Return the most probable architecture of a finished or running search."""
+    config = _search_config(run)
     space = SearchSpace.load(run / "space.yaml")
     table = load_table(run / "table.json", expected=None)
-    config = read_yaml(run / "config.yaml")
+    named = LatencyTable(table.file, config["table"])
     choice = most_probable(space, read_probabilities(run)[-1])
-    return architecture_of(space, choice, table=table, seed=config["run"]["seed"])
+    return architecture_of(space, choice, table=named, seed=config["run"]["seed"])
+
+
+def _search_config(run: Path) -> dict[str, Any]:
+    path = run / "config.yaml"
+    stage = read_yaml(path).get("stage") if path.exists() else None
+    if stage != "search":
+        found = f"holds a {stage} run" if stage else "is no run folder"
+        raise UserError(f"{run}: {found}; give the run folder of dcsnas search")
+    return read_yaml(path)
 
 
 def architecture_of(
@@ -54,5 +65,6 @@ def architecture_of(
         table_digest=table.digest,
         predicted_latency_ms=predict_ms(table, network.layers, size),
         latency_batch=table.file.conditions.batch,
+        latency_device=table.file.conditions.device_name,
     )
     return describe(network, size, provenance)

@@ -1,12 +1,11 @@
 """What a search writes every epoch besides its metrics: the probabilities."""
 
-import json
 from pathlib import Path
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from dcsnas.config.runs import truncate_jsonl
+from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.search.strategy import FBNetV2Module
 
 
@@ -24,7 +23,7 @@ class ProbabilityLog(Callback):
         if trainer.current_epoch == 0:
             self.path.unlink(missing_ok=True)
             self._append(-1, pl_module)
-        truncate_jsonl(self.path, trainer.current_epoch)
+        keep_records_before(self.path, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's probabilities, in the order of the space's options."""
@@ -33,5 +32,4 @@ class ProbabilityLog(Callback):
     def _append(self, epoch: int, module: pl.LightningModule) -> None:
         assert isinstance(module, FBNetV2Module)
         found = {k: v.detach().tolist() for k, v in module.probabilities().items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **found}) + "\n")
+        append_record(self.path, {"epoch": epoch, **found})

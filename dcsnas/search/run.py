@@ -19,7 +19,7 @@ from dcsnas.config.files import write_json, write_yaml
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import SearchConfig
 from dcsnas.data.loading import Loader
-from dcsnas.data.reid import read_reid, split_train
+from dcsnas.data.reid import read_reid, samples_digest, split_train
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
@@ -79,7 +79,8 @@ def search(
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
     loaders = [pk_loader(part, size, **loading) for part in parts]
     pick_device(config.run.device)
-    folder.start("search", config, {"space": space.digest, "table": table.digest})
+    inputs = {"space": space.digest, "table": table.digest, "data": samples_digest(data.train)}
+    folder.start("search", config, inputs)
     _copy_inputs(folder, space, table)
 
     seed_everything(config.run.seed)
@@ -130,7 +131,7 @@ def _finish(
     num_classes: int,
 ) -> SearchResult:
     weights = folder.path / "supernet.safetensors"
-    header = header_of("search", None, config.data, config.input or space.size, num_classes)
+    header = header_of("search", space, config.data, config.input or space.size, num_classes)
     save_weights(weights, layer_weights(module.model), header)
     before = read_probabilities(folder.path)[0]
     tensors = {d.label: torch.tensor(before[d.label]) for d in space.decisions}

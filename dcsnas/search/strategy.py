@@ -134,7 +134,7 @@ class FBNetV2Module(DartsLightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
         """Run one step of the phase that ``batch`` belongs to."""
-        progress = progress_of(self.trainer, batch_idx)
+        progress = self._architecture_progress(progress_of(self.trainer, batch_idx))
         temperature = self._anneal(progress)
         loss = None
         if "train" in batch:
@@ -163,6 +163,12 @@ class FBNetV2Module(DartsLightningModule):
         for name, value in (("expected_latency_ms", latency_ms), ("latency_term", term)):
             self.log(name, value.detach(), on_step=False, on_epoch=True, batch_size=1)
         return loss + term
+
+    def _architecture_progress(self, progress: float) -> float:
+        """Return the share of the epochs after the warm-up that is over."""
+        assert self.trainer.max_epochs
+        warmup = self.warmup_epochs / self.trainer.max_epochs
+        return max(0.0, (progress - warmup) / (1 - warmup))
 
     def _anneal(self, progress: float) -> float:
         start, end = self.config.temperature, self.config.final_temperature

@@ -64,6 +64,7 @@ class Provenance(Strict):
     predicted_latency_ms: NonNegativeFloat | None = None
     """For one batch of ``latency_batch`` images, as the table was measured."""
     latency_batch: PositiveInt = 1
+    latency_device: str | None = None
 
 
 class ArchitectureFile(Strict):

@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parents[1]
 
 def shipped_folder(kind: str) -> Path:
     """Return the folder of shipped ``search_spaces`` or ``experiments``."""
-    in_checkout = PACKAGE.parent / kind
-    return in_checkout if in_checkout.is_dir() else PACKAGE / "shipped" / kind
+    in_wheel = PACKAGE / "shipped" / kind
+    return in_wheel if in_wheel.is_dir() else PACKAGE.parent / kind
 
 
 def shipped_spaces() -> list[Path]:
@@ -20,13 +20,22 @@ def shipped_spaces() -> list[Path]:
 
 def find_space(name: str) -> Path:
     """Return the file of a space given by path or shipped name; raises UserError."""
+    return _find(name, shipped_folder("search_spaces"), "search space")
+
+
+def find_experiment(name: str) -> Path:
+    """Return the file of a configuration given by path or shipped name; raises UserError."""
+    return _find(name, shipped_folder("experiments"), "configuration")
+
+
+def _find(name: str, folder: Path, kind: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return path
-    known = {shipped.stem: shipped for shipped in shipped_spaces()}
+    known = {shipped.stem: shipped for shipped in folder.glob("*.yaml")}
     if name not in known:
         raise UserError(
-            f"no search space called '{name}'; shipped: {', '.join(sorted(known))}; "
+            f"no {kind} called '{name}'; shipped: {', '.join(sorted(known))}; "
             "or give the path of a .yaml file"
         )
     return known[name]

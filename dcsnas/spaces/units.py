@@ -9,7 +9,7 @@ modules only miss), and neither normalisation nor activations.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import ClassVar, Literal
 
 Activation = Literal["hard_swish", "relu", "identity"]
 AttentionKind = Literal["dcs", "sa"]
@@ -65,8 +65,8 @@ class AddUnit:
     height: int
     width: int
 
-    params: int = 0
-    macs: int = 0
+    params: ClassVar[int] = 0
+    macs: ClassVar[int] = 0
 
     @property
     def key(self) -> str:
@@ -115,8 +115,8 @@ class PoolUnit:
     height: int
     width: int
 
-    params: int = 0
-    macs: int = 0
+    params: ClassVar[int] = 0
+    macs: ClassVar[int] = 0
 
     @property
     def key(self) -> str:

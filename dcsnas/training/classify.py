@@ -9,7 +9,7 @@ from dcsnas.config.stages import PretrainConfig
 from dcsnas.data.augment import Normalize, mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.build import Backbone
-from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.fitting import require_finite
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.optimizers import optimization
 
@@ -47,7 +47,6 @@ class ClassifyModule(pl.LightningModule):
         step = self.trainer.global_step
         require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
-        self.log("progress", progress_of(self.trainer, batch_idx), prog_bar=True, logger=False)
         return loss
 
     def _mixed_loss(self, images: Tensor, labels: Tensor) -> Tensor:

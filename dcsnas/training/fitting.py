@@ -4,6 +4,8 @@ Every random draw of an epoch follows from (seed, epoch), and a checkpoint is wr
 each epoch; so a run that was killed continues to the result of an uninterrupted one.
 """
 
+import logging
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
+from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
 from dcsnas.nn.device import pick_device
@@ -39,12 +42,12 @@ class EpochLog(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop lines that belong to epochs which are about to run again."""
-        self.folder.drop_metrics_from(trainer.current_epoch)
+        keep_records_before(self.folder.metrics, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's line."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.folder.log({"epoch": trainer.current_epoch, **values})
+        append_record(self.folder.metrics, {"epoch": trainer.current_epoch, **values})
 
 
 class LastCheckpoint(Checkpoint):
@@ -79,6 +82,8 @@ def make_trainer(
     ``factory`` is NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
     """
     device = pick_device(run.device)
+    # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if run.threads:
         torch.set_num_threads(run.threads)
     bar = [TQDMProgressBar(refresh_rate=10)] if progress else []
@@ -100,8 +105,13 @@ def make_trainer(
 
 
 def resume_path(folder: RunFolder) -> str | None:
-    """Return the checkpoint to continue from, if there is one."""
-    return str(folder.checkpoint) if folder.checkpoint.exists() else None
+    """Return the checkpoint to continue from, if there is one; raises UserError if broken."""
+    path = folder.checkpoint
+    if not path.exists():
+        return None
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: truncated or not a checkpoint; delete it to start this run over")
+    return str(path)
 
 
 def progress_of(trainer: pl.Trainer, batch_index: int) -> float:

@@ -8,6 +8,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.data.reid import samples_digest
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import header_of, save_weights
@@ -36,7 +37,8 @@ def pretrain(
     data = read_image_folder(config.data.root)
     size = config.input or architecture.input
     pick_device(config.run.device)
-    folder.start("pretrain", config, {"architecture": architecture.network.digest})
+    inputs = {"architecture": architecture.network.digest, "data": samples_digest(data.train)}
+    folder.start("pretrain", config, inputs)
     seed_everything(config.run.seed)
     network = Classifier(build(architecture.network), len(data.classes))
     workers, seed = config.data.workers, config.run.seed

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import write_json
+from dcsnas.config.files import file_digest, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.data.reid import read_reid
+from dcsnas.data.reid import read_reid, samples_digest
 from dcsnas.nn.build import Backbone, build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import InheritReport, inherit_weights
@@ -54,7 +54,11 @@ def retrain(
     pick_device(config.run.device)
     if start:
         _check_start(start, architecture)
-    inputs = {"architecture": architecture.network.digest, "start": str(start or "")}
+    inputs = {
+        "architecture": architecture.network.digest,
+        "data": samples_digest(data.train),
+        "start": file_digest(start) if start else "",
+    }
     folder.start("retrain", config, inputs)
     save_architecture(folder.path / "architecture.yaml", architecture)
 
@@ -92,6 +96,11 @@ def _check_start(start: Path, architecture: ArchitectureFile) -> None:
         )
     if header.stage == "pretrain":
         check_same_network(start, header, architecture)
+    elif header.space_digest != architecture.provenance.space_digest:
+        raise UserError(
+            f"{start}: the supernet of another search space than the architecture's "
+            f"({architecture.provenance.space}); give the one of the search that it came from"
+        )
 
 
 def _initialise(backbone: Backbone, start: Path) -> InheritReport | None:

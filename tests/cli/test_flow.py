@@ -103,7 +103,7 @@ def test_dry_run_prints_the_resolved_configuration(work: Path) -> None:
 
 
 def test_killed_search_continues_to_the_same_end(work: Path) -> None:
-    command = [*DCSNAS, "search", "search.yaml", "--set", "epochs=5", "--out"]
+    command = [*DCSNAS, "search", "search.yaml", "--set", "epochs=12", "--out"]
     log = work / "killed" / "metrics.jsonl"
     process = subprocess.Popen([*command, "killed"], cwd=work, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -111,8 +111,13 @@ def test_killed_search_continues_to_the_same_end(work: Path) -> None:
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    # stopped first, so that it cannot end between the look at its files and the kill
+    os.kill(process.pid, signal.SIGSTOP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status), "ended before it could be killed"
+    assert len(log.read_text().splitlines()) < 12
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
     assert not (work / "killed" / "result.json").exists()
     for name in ("killed", "whole"):
         subprocess.run([*command, name], cwd=work, check=True, stdout=subprocess.DEVNULL)

@@ -1,7 +1,5 @@
 """Run folders: started once, continued only as the same run, metrics without torn lines."""
 
-import json
-import math
 from pathlib import Path
 
 import pytest
@@ -71,36 +69,6 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not empty and no run of dcsnas; give another --out"):
         start(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
-
-
-def test_metrics_are_lines_and_a_resumed_run_drops_what_it_repeats(tmp_path: Path) -> None:
-    run = start(tmp_path)
-    for epoch in range(4):
-        run.log({"epoch": epoch, "loss": 0.5 / (epoch + 1)})
-    with run.metrics.open("a") as file:
-        file.write('{"epoch": 1, "lo')  # the run was killed while it wrote
-    run.drop_metrics_from(2)
-    run.log({"epoch": 2, "loss": 7.0})
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    assert lines == [
-        {"epoch": 0, "loss": 0.5},
-        {"epoch": 1, "loss": 0.25},
-        {"epoch": 2, "loss": 7.0},
-    ]
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_metric_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
-    run = start(tmp_path)
-    with pytest.raises(ValueError, match=f"metric loss is {value}"):
-        run.log({"epoch": 0, "loss": value})
-    assert not run.metrics.exists()
-
-
-def test_dropping_from_metrics_that_are_not_there(tmp_path: Path) -> None:
-    run = start(tmp_path)
-    run.drop_metrics_from(0)
-    assert not run.metrics.exists()
 
 
 def test_next_run_counts_per_stage(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_too_many_identities_or_processes_say_what_to_set():
     with pytest.raises(UserError) as caught:
         pk(labels, 16, 4)
     assert str(caught.value) == (
-        "identities_per_batch is 16, but the training images show 3 identities; set it to at most 3"
+        "batch.identities is 16, but the training images show 3 identities; set it to at most 3"
     )
     with pytest.raises(UserError, match="1 batches of 3 identities, too few for 4 processes"):
         pk(labels, 3, 2, world_size=4)

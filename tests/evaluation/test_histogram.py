@@ -59,7 +59,7 @@ def test_light_of_the_camera_does_not_matter_and_the_picture_does(tmp_path: Path
 def test_mistakes_are_named(tmp_path: Path) -> None:
     text = tmp_path / "notes.jpg"
     text.write_text("not a picture")
-    with pytest.raises(UserError, match=r"notes\.jpg: cannot be read as a picture"):
+    with pytest.raises(UserError, match=r"notes\.jpg: cannot be decoded as an image"):
         histogram_features([text])
     flat = save(tmp_path / "flat.png", np.zeros((5, 9, 3)))
     with pytest.raises(UserError, match=r"flat\.png: 5 rows of pixels; at least 6"):

@@ -12,9 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
-from dcsnas.plots.gallery import Verdict, chosen_queries, judged, plot_ranked_gallery, read_image
+from dcsnas.plots.gallery import Verdict, chosen_queries, judged, plot_ranked_gallery
 from plot_fakes import outside, overlapping, texts_of
 
 
@@ -88,15 +87,6 @@ def test_the_sheet_shows_the_chosen_queries_with_their_neighbours(tmp_path: Path
     assert "queries evenly spaced over all 4, not selected by result" in texts
     assert overlapping(figure) == []
     assert outside(figure) == []
-
-
-def test_an_image_that_cannot_be_read_is_named(tmp_path: Path):
-    path = tmp_path / "0001_c1.jpg"
-    path.write_bytes(b"\xff\xd8torn")
-    with pytest.raises(UserError, match=r"0001_c1\.jpg: cannot be read as an image"):
-        read_image(path)
-    with pytest.raises(UserError, match=r"0002_c1\.jpg: cannot be read as an image"):
-        read_image(tmp_path / "0002_c1.jpg")
 
 
 def test_neighbours_of_other_queries_are_refused(tmp_path: Path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.plots.records import entropy_bits, read_history, read_lines, read_metrics
+from dcsnas.plots.records import entropy_bits, read_history, read_metrics, read_records
 from latency_fakes import micro_space
 from plot_fakes import moving, write_lines, write_search_run
 
@@ -17,7 +17,7 @@ from plot_fakes import moving, write_lines, write_search_run
 def test_a_torn_last_line_is_skipped(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"epoch": 0, "loss": 2.0}\n{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo')
-    assert [line["epoch"] for line in read_lines(path)] == [0, 1]
+    assert [line["epoch"] for line in read_records(path)] == [0, 1]
     assert read_metrics(path)["loss"].to_dict() == {1: 2.0, 2: 1.0}
 
 
@@ -26,7 +26,7 @@ def test_another_broken_line_is_named(tmp_path: Path, broken: str):
     path = tmp_path / "metrics.jsonl"
     path.write_text(f'{{"epoch": 0}}\n{broken}\n{{"epoch": 2}}\n')
     with pytest.raises(UserError, match=r"metrics\.jsonl: line 2: ") as caught:
-        read_lines(path)
+        read_records(path)
     assert "\n" not in str(caught.value)
 
 

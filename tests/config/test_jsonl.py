@@ -1,0 +1,48 @@
+"""Logs by epoch: what is read, appended and dropped."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.jsonl import append_record, keep_records_before, read_records
+
+
+def test_a_resumed_run_drops_what_it_repeats(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    for epoch in range(4):
+        append_record(log, {"epoch": epoch, "loss": 0.5 / (epoch + 1)})
+    with log.open("a") as file:
+        file.write('{"epoch": 1, "lo')  # the run was killed while it wrote
+    keep_records_before(log, 2)
+    append_record(log, {"epoch": 2, "loss": 7.0})
+    assert read_records(log) == [
+        {"epoch": 0, "loss": 0.5},
+        {"epoch": 1, "loss": 0.25},
+        {"epoch": 2, "loss": 7.0},
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
+    log = tmp_path / "metrics.jsonl"
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append_record(log, {"epoch": 0, "loss": value})
+    assert not log.exists()
+
+
+def test_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"epoch": 0}\n{"epoch"\n{"epoch": 2}\n')
+    with pytest.raises(UserError, match="line 2: not valid JSON"):
+        read_records(log)
+    log.write_text('{"loss": 0}\n')
+    with pytest.raises(UserError, match="line 1: expected an object with a whole 'epoch'"):
+        read_records(log)
+
+
+def test_nothing_to_drop(tmp_path: Path) -> None:
+    keep_records_before(tmp_path / "metrics.jsonl", 0)
+    assert not list(tmp_path.iterdir())

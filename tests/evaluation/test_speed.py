@@ -1,0 +1,82 @@
+"""The measured latency of a small saved network, on this machine's real clock."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.stages import DataConfig
+from dcsnas.evaluation.speed import measure_latency
+from dcsnas.latency.conditions import Conditions, cpu_name, current_conditions
+from dcsnas.nn.build import build
+from dcsnas.nn.weights import header_of, read_state, save_weights
+from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.sampling import largest_choice
+from latency_fakes import fake_table, micro_space
+
+SPACE = micro_space()
+BATCH = 3
+
+
+def save(path: Path, *, size: Size = SPACE.size, device_name: str | None = None) -> Path:
+    """Write a network trained at ``size``, its prediction made for batches of three."""
+    file = architecture_of(SPACE, largest_choice(SPACE), table=fake_table(SPACE), seed=0)
+    update = {"latency_batch": BATCH, "latency_device": device_name or cpu_name()}
+    file = file.model_copy(update={"provenance": file.provenance.model_copy(update=update)})
+    header = header_of("retrain", file, DataConfig(root=Path()), size, 5)
+    save_weights(path, build(file.network).state_dict(), header)
+    return path
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[nn.Module, Conditions]]:
+    """Return a list of what is measured, in place of the measurement."""
+    seen = []
+
+    def watched(network: nn.Module, conditions: Conditions) -> float:
+        seen.append((network, conditions))
+        return 1.5
+
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_network_ms", watched)
+    return seen
+
+
+def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> None:
+    found = measure_latency(save(tmp_path / "model.safetensors"), device="cpu")
+    assert set(found) == {"measured_ms", "predicted_ms", "conditions"}
+    assert 0 < found["measured_ms"] < 1000
+    assert found["predicted_ms"] == pytest.approx(0.4275644)
+    conditions = found["conditions"]
+    assert conditions == current_conditions(SPACE.size, BATCH).model_dump(mode="json")
+    assert (conditions["device"], conditions["threads"]) == ("cpu", 1)
+    assert conditions["torch"] == torch.__version__
+
+
+def test_backbone_alone_is_measured_under_the_recorded_conditions(
+    tmp_path: Path, measured: list[tuple[nn.Module, Conditions]]
+) -> None:
+    weights = save(tmp_path / "model.safetensors")
+    found = measure_latency(weights, device="cpu", threads=2)
+    ((network, conditions),) = measured
+    assert found["measured_ms"] == 1.5
+    assert found["conditions"] == conditions.model_dump(mode="json")
+    assert (conditions.threads, conditions.batch, conditions.input) == (2, BATCH, SPACE.size)
+    # no neck and no classifier
+    assert network.state_dict().keys() == read_state(weights).keys()
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.parametrize("changes", [{"size": (24, 12)}, {"device_name": "another machine"}])
+def test_prediction_for_something_else_is_left_out(tmp_path: Path, changes: Any) -> None:
+    found = measure_latency(save(tmp_path / "model.safetensors", **changes), device="cpu")
+    assert found["predicted_ms"] is None
+    assert found["conditions"]["input"] == list(changes.get("size", SPACE.size))
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone\.safetensors: no such file"):
+        measure_latency(tmp_path / "gone.safetensors")

@@ -1,0 +1,207 @@
+"""Which parameters each step of a real search moves, and NNI's own strategies on our task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nni.nas.strategy as nni_strategies
+import pytest
+import torch
+import yaml
+from nni.nas.evaluator.pytorch.lightning import Lightning, Trainer
+from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.space import RawFormatModelSpace
+from torch import Tensor
+
+from dcsnas.config.runs import RunFolder
+from dcsnas.config.stages import SearchConfig
+from dcsnas.config.strict import validate
+from dcsnas.data.reid import read_reid, split_train
+from dcsnas.latency.table import save_table
+from dcsnas.search.run import Split, search
+from dcsnas.search.strategy import FBNetV2Module
+from dcsnas.search.supernet import Supernet
+from dcsnas.search.task import SearchTask
+from dcsnas.training.inputs import pk_loader
+from latency_fakes import fake_table, micro_space
+from reid_data import write_reid_set
+
+SPACE = micro_space()
+LR = 0.02
+WEIGHTS = {"lr": LR, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a space, its table and a data set."""
+    root = tmp_path_factory.mktemp("phases")
+    write_reid_set(root / "data")
+    save_table(root / "table.json", fake_table(SPACE).file)
+    (root / "space.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
+    return root
+
+
+def config(folder: Path, **changes: Any) -> SearchConfig:
+    content = {
+        "space": str(folder / "space.yaml"),
+        "table": str(folder / "table.json"),
+        "data": {"root": str(folder / "data"), "workers": 0},
+        "epochs": 3,
+        "batch": {"identities": 4, "images": 2},
+        "augment": {"pad": 1},
+        "loss": {"ib_size": [4, 2]},
+        "weights": WEIGHTS,
+        "architecture": {"lr": 0.1, "warmup_epochs": 1},
+        **changes,
+    }
+    return validate(SearchConfig, content, "test")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step: its epoch, its phase, and how far each parameter moved by name."""
+
+    epoch: int
+    phase: str
+    moves: dict[str, Tensor]
+
+    @property
+    def moved(self) -> set[str]:
+        """The names of the parameters that are not what they were."""
+        return {name for name, move in self.moves.items() if move.any()}
+
+    @property
+    def length(self) -> float:
+        """The Euclidean length of the whole step."""
+        return float(sum(move.double().square().sum() for move in self.moves.values())) ** 0.5
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> list[Step]:
+    """Return every training step that ``run`` takes."""
+    steps = []
+    step = FBNetV2Module.training_step
+
+    def watched(self: FBNetV2Module, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
+        before = {name: p.detach().clone() for name, p in self.named_parameters()}
+        loss = step(self, batch, batch_idx)
+        moves = {name: p.detach() - before[name] for name, p in self.named_parameters()}
+        (phase,) = batch
+        steps.append(Step(self.trainer.current_epoch, phase, moves))
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FBNetV2Module, "training_step", watched)
+        run()
+    return steps
+
+
+def search_steps(
+    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any
+) -> list[Step]:
+    run_folder = RunFolder(folder / name)
+    start = partial(
+        search, config(folder, **changes), run_folder, allow_foreign=True, progress=False
+    )
+    return steps_of(monkeypatch, start)
+
+
+@pytest.fixture(scope="module")
+def steps(folder: Path) -> list[Step]:
+    """Return the steps of a search whose first epoch is warm-up."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return search_steps(folder, "watched", monkeypatch)
+
+
+def is_architecture(name: str) -> bool:
+    """Tell choices and attention masks from weights by their names."""
+    return "_arch_alpha" in name or ".theta." in name
+
+
+def architecture_names(steps: list[Step]) -> set[str]:
+    return {name for name in steps[0].moves if is_architecture(name)}
+
+
+def test_weight_steps_move_weights_and_neck_alone(steps: list[Step]) -> None:
+    weight_steps = [step for step in steps if step.phase == "train"]
+    assert {step.epoch for step in weight_steps} == {0, 1, 2}
+    for step in weight_steps:
+        assert not step.moved & architecture_names(steps)
+        assert any(name.endswith("neck.classifier.weight") for name in step.moved)
+    trained = set().union(*(step.moved for step in weight_steps))
+    held = set(steps[0].moves) - trained - architecture_names(steps)
+    # BNNeck has no trained shift; everything else moves at some step
+    assert [name for name in held if not name.endswith("neck.norm.bias")] == []
+
+
+def test_architecture_steps_move_every_choice_and_mask_and_no_weight(steps: list[Step]) -> None:
+    trained = [step for step in steps if step.phase == "val" and step.epoch > 0]
+    assert {step.epoch for step in trained} == {1, 2}
+    expected = architecture_names(steps)
+    assert any(".theta." in name for name in expected)
+    choices = {name for name in expected if "_arch_alpha" in name}
+    assert {name.rsplit(".", 1)[-1] for name in choices} == {d.label for d in SPACE.decisions}
+    for step in trained:
+        assert step.moved == expected
+
+
+def test_warmup_epoch_moves_neither_choices_nor_masks(steps: list[Step]) -> None:
+    warmup = [step for step in steps if step.epoch == 0]
+    assert {step.phase for step in warmup} == {"train", "val"}
+    for step in warmup:
+        assert not step.moved & architecture_names(steps)
+        assert bool(step.moved) == (step.phase == "train")
+
+
+def test_gradient_clip_bounds_the_step_of_the_weights(
+    folder: Path, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = 0.01
+    clipped = search_steps(folder, "clipped", monkeypatch, run={"gradient_clip": clip}, epochs=2)
+    weight_steps = [step for step in clipped if step.phase == "train"]
+    # plain gradient descent: a step is as long as the learning rate times the gradient
+    for step in weight_steps:
+        assert step.length == pytest.approx(LR * clip, rel=1e-2)
+    assert all(step.length > 10 * LR * clip for step in steps if step.phase == "train")
+    assert all(step.length > 0.01 for step in clipped if step.phase == "val" and step.epoch > 0)
+
+
+@pytest.mark.parametrize("name", ["DARTS", "GumbelDARTS"])
+def test_stock_strategies_search_our_space_with_our_task(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
+    chosen = config(folder)
+    data = read_reid(chosen.data.root)
+    parts = split_train(data.train, fraction=0.5, seed=0)
+    loaders = [pk_loader(part, SPACE.size, batch=chosen.batch, workers=0, seed=0) for part in parts]
+    names = [[sample.path.name for sample in part] for part in parts]
+    task = SearchTask(
+        chosen,
+        size=SPACE.size,
+        feature_dim=SPACE.file.head.width,
+        num_classes=data.num_identities,
+        names={"weights": names[0], "architecture": names[1]},
+    )
+    trainer = Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+    )
+    evaluator = Lightning(task, trainer, datamodule=Split(loaders[0], loaders[1]))
+    supernet: Any = Supernet(SPACE)
+    strategy = getattr(nni_strategies, name)(arc_learning_rate=0.1)
+    before = {key: p.detach().clone() for key, p in task.neck.named_parameters()}
+    strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
+    assert trainer.current_epoch == 1
+    module: Any = strategy.oneshot_module
+    # they start at a thousandth of a normal draw
+    assert all(alpha.abs().max() > 0.02 for alpha in module.arch_parameters())
+    assert not torch.equal(task.neck.classifier.weight, before["classifier.weight"])
+    (found,) = strategy.list_models(limit=1)
+    architecture = SPACE.architecture(found.sample)
+    assert len(architecture.layers) == len(SPACE.slots)
