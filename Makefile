@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target that needs it creates.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test slow check format clean
 
@@ -14,26 +15,30 @@ help:
 demo: .venv/installed
 	$(BIN)/dcsnas demo
 
-test: .venv/installed
+test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
-slow: .venv/installed
+slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
 
-check: .venv/installed
+check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-format: .venv/installed
+format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e .
 	@# NNI writes a file into itself when it first meets a torch version; do it before parallel use
 	$(BIN)/python -W ignore -c "import nni.nas.nn.pytorch"
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 clean:

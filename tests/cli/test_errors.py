@@ -147,8 +147,8 @@ def test_checkpoint_of_another_architecture(fails: Fails) -> None:
     table = fake_table(SPACE)
     file = architecture_of(SPACE, smallest_choice(SPACE), table=table, seed=0)
     header = WeightsHeader(
-        stage="retrain", architecture=file, space_digest=SPACE.digest, num_classes=2, input=(16, 8), mean=(0, 0, 0),
-        std=(1, 1, 1),
+        stage="retrain", architecture=file, space_digest=SPACE.digest, num_classes=2,
+        input=(16, 8), mean=(0, 0, 0), std=(1, 1, 1),
     )  # fmt: skip
     save_weights(Path("small.safetensors"), build(file.network).state_dict(), header)
     message = fails("evaluate", "small.safetensors", "--data", "people", "--arch", "large.yaml")

@@ -27,8 +27,8 @@ def described(seed: int) -> ArchitectureFile:
 
 def header(architecture: ArchitectureFile | None) -> WeightsHeader:
     return WeightsHeader(
-        stage="pretrain", architecture=architecture, space_digest="0" * 16, num_classes=7, input=(64, 32),
-        mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
+        stage="pretrain", architecture=architecture, space_digest="0" * 16, num_classes=7,
+        input=(64, 32), mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
     )  # fmt: skip
 
 
