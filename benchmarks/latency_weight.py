@@ -1,4 +1,4 @@
-"""What the latency weight does: searches on ``tiny`` at several weights, networks measured together.
+"""What the latency weight does: several searches on ``tiny``, networks measured together.
 
 Command: .venv/bin/python benchmarks/latency_weight.py --out benchmarks/results/latency_weight.json
 
