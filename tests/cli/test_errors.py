@@ -8,12 +8,16 @@ import torch
 import yaml
 
 from dcsnas.cli.main import run
+from dcsnas.config.overrides import load_with_overrides
+from dcsnas.config.runs import RunFolder
+from dcsnas.config.stages import RetrainConfig
 from dcsnas.latency.table import save_table
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of
-from dcsnas.spaces.architecture import save_architecture
+from dcsnas.spaces.architecture import load_architecture, save_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.training.retrain import retrain
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -198,3 +202,102 @@ def test_truncated_image(
     names = {path.name for path in (work / "run").iterdir()}
     assert "model.safetensors" not in names
     assert not [name for name in names if name.endswith(".partial")]
+
+
+def test_run_that_would_train_nothing(fails: Fails) -> None:
+    message = fails("search", "search.yaml", "--set", "architecture.warmup_epochs=1")
+    assert "architecture.warmup_epochs is 1 of 1 epochs, so the architecture would never" in message
+    message = fails(
+        "retrain", "retrain.yaml", "--arch", "small.yaml", "--set", "classifier_epochs=1"
+    )
+    assert "classifier_epochs is 1 of 1 epochs, so the backbone would never be trained" in message
+
+
+def test_mixup_is_no_part_of_a_search(fails: Fails) -> None:
+    message = fails("search", "search.yaml", "--set", "augment.mixup=0.5")
+    assert "augment.mixup: unknown key" in message
+
+
+def test_supernet_of_another_space(fails: Fails) -> None:
+    other = micro_space(divisor=8)
+    header = WeightsHeader(
+        stage="search", architecture=None, space_digest=other.digest, num_classes=2,
+        input=(16, 8), mean=(0, 0, 0), std=(1, 1, 1),
+    )  # fmt: skip
+    network = build(other.architecture(largest_choice(other)))
+    save_weights(Path("super.safetensors"), network.state_dict(), header)
+    message = fails(
+        "retrain", "retrain.yaml", "--arch", "small.yaml", "--from", "super.safetensors"
+    )
+    assert "super.safetensors: the supernet of another search space" in message
+
+
+def test_run_folder_that_is_a_file(fails: Fails) -> None:
+    message = fails("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "space.yaml")
+    assert "space.yaml: is a file; a run needs a folder" in message
+
+
+def test_file_that_is_a_folder(fails: Fails) -> None:
+    assert "people: is a folder; give the path of a file" in fails(
+        "derive", "people", "--out", "people"
+    )
+
+
+def test_derive_needs_a_search(fails: Fails, work: Path) -> None:
+    (work / "retrained").mkdir()
+    (work / "retrained" / "config.yaml").write_text("stage: retrain\n")
+    assert "retrained: holds a retrain run; give the run folder of dcsnas search" in fails(
+        "derive", "retrained"
+    )
+    assert "people: is no run folder" in fails("derive", "people")
+
+
+def test_value_that_is_no_date(fails: Fails) -> None:
+    message = fails("search", "search.yaml", "--set", "run.seed=2020-13-45")
+    assert "'2020-13-45' is not a YAML value" in message
+
+
+def test_unknown_shipped_configuration(fails: Fails) -> None:
+    message = fails("search", "search_huge")
+    assert "no configuration called 'search_huge'; shipped: " in message
+    assert "search_fbnetv2" in message
+
+
+@pytest.fixture
+def stopped(work: Path) -> Path:
+    """Return the folder of a retraining that a user might continue."""
+    config = load_with_overrides(RetrainConfig, work / "retrain.yaml", [])
+    architecture = load_architecture(work / "small.yaml")
+    retrain(config, architecture, RunFolder(work / "stopped"), progress=False)
+    return work / "stopped"
+
+
+def test_run_is_not_continued_on_other_data(stopped: Path, fails: Fails, work: Path) -> None:
+    first = sorted((work / "people" / "bounding_box_train").iterdir())[0]
+    first.unlink()
+    message = fails("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "stopped")
+    assert "stopped: holds a run with another configuration" in message
+    assert "inputs.data: there" in message
+
+
+def test_truncated_checkpoint(stopped: Path, fails: Fails) -> None:
+    checkpoint = stopped / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    message = fails("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "stopped")
+    assert "last.ckpt: truncated or not a checkpoint; delete it to start this run over" in message
+
+
+def test_a_runs_own_configuration_can_be_used_again(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["retrain", str(stopped / "config.yaml"), "--arch", "small.yaml", "--dry-run"]
+    monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 0
+    assert "classifier_epochs: 0" in capsys.readouterr().out
+
+
+def test_path_with_a_hash_is_taken_as_it_is(fails: Fails) -> None:
+    message = fails("search", "search.yaml", "--allow-foreign", "--data", "people #2")
+    assert "people #2" in message
