@@ -213,10 +213,12 @@ def _histogram(demo: Demo) -> dict[str, float]:
 def _report(demo: Demo, summary: Summary) -> None:
     runs = [demo.root / "search", demo.root / "derived" / "retrain"]
     drawn = [path for run in runs for path in plot_run(run) if path.suffix == ".png"]
+    # the search's picture of the network is the one with latencies
+    again = runs[1] / "plots" / "architecture.png"
     paths = ReportPaths(
         report=demo.root / "report.md",
         table=demo.root / "table.json",
         environment=runs[0] / "environment.json",
-        pictures=tuple(drawn),
+        pictures=tuple(path for path in drawn if path != again),
     )
     write_report(paths, asdict(summary))
