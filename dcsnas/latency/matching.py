@@ -1,5 +1,6 @@
 """Random architectures at a given latency: what a searched one has to beat."""
 
+import math
 import random
 from collections.abc import Mapping
 
@@ -8,6 +9,8 @@ from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import SearchSpace
+
+STEPS_PER_START = 200
 
 
 def random_choice_at(
@@ -23,7 +26,8 @@ def random_choice_at(
     """Return a random choice whose predicted latency is within ``tolerance`` of ``target_ms``.
 
     A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
-    if it does not lead away. Uniform samples alone rarely come near the ends of the range.
+    if it does not lead away; where that ends in a dead end, another sample starts. Uniform samples
+    alone rarely come near the ends of the range.
     ``exclude`` is a choice that is not returned. Raises UserError where none is found.
     """
     size = table.file.conditions.input
@@ -32,16 +36,19 @@ def random_choice_at(
         layers = space.architecture(choice).layers
         return abs(predict_ms(table, layers, size) - target_ms) / target_ms
 
-    choice = sample_choice(space, rng)
-    nearest = distance(choice)
-    for _ in range(max_steps):
-        if nearest <= tolerance and choice != exclude:
-            return choice
-        decision = rng.choice(space.decisions)
-        changed = {**choice, decision.label: rng.choice(decision.options)}
-        if (found := distance(changed)) <= max(nearest, tolerance):
-            choice, nearest = changed, found
+    nearest = math.inf
+    for _ in range(max_steps // STEPS_PER_START):
+        choice = sample_choice(space, rng)
+        away = distance(choice)
+        for _ in range(STEPS_PER_START):
+            if away <= tolerance and choice != exclude:
+                return choice
+            decision = rng.choice(space.decisions)
+            changed = {**choice, decision.label: rng.choice(decision.options)}
+            if (found := distance(changed)) <= max(away, tolerance):
+                choice, away = changed, found
+        nearest = min(nearest, away)
     raise UserError(
-        f"no architecture of {space.name} found within {tolerance:.0%} of {target_ms:.4g} ms; "
-        f"the nearest is {nearest:.1%} away"
+        f"no architecture of {space.name} found within {100 * tolerance:.3g}% of {target_ms:.4g} "
+        f"ms; the nearest is {100 * nearest:.3g}% away"
     )
