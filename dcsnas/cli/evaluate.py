@@ -21,6 +21,9 @@ def evaluate(
     ] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads for the features; all cores without.")
+    ] = None,
     camera_filter: Annotated[
         bool, typer.Option(help="Leave out matches from the query's own camera.")
     ] = True,
@@ -52,6 +55,7 @@ def evaluate(
             data,
             device=device,
             workers=workers,
+            threads=threads,
             camera_filter=camera_filter,
             progress=report,
         )

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
@@ -92,6 +93,7 @@ def evaluate(
     *,
     device: str = "auto",
     workers: int = 2,
+    threads: int | None = None,
     ib_size: tuple[int, int] = (16, 8),
     camera_filter: bool = True,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -99,6 +101,8 @@ def evaluate(
     """Evaluate the network in ``weights`` on query and gallery, and its information on train."""
     network, header, _ = load_reid_network(weights)
     data = read_reid(data_root)
+    if threads:
+        torch.set_num_threads(threads)
     extractor = Extractor(
         network,
         size=header.input,
