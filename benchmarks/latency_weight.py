@@ -3,8 +3,8 @@
 Command: .venv/bin/python benchmarks/latency_weight.py --out benchmarks/results/latency_weight.json
 
 Draws its data, profiles this machine at batch 8, searches once per weight with the shipped
-configuration, derives, and measures all derived networks interleaved in one run. The last line is
-one JSON object.
+configuration on batches of 16 x 4, derives, and measures all derived networks interleaved in one
+run. The last line is one JSON object.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def search_at(root: Path, weight: float, epochs: int) -> ArchitectureFile:
         f"table={root / 'table.json'}",
         f"objective.latency_weight={weight}",
         f"epochs={epochs}",
+        "batch.images=4",
     ]
     config = load_with_overrides(SearchConfig, find_experiment("search_tiny"), overrides)
     folder = RunFolder(root / f"search-{weight}")
