@@ -15,6 +15,9 @@ from dcsnas.config.errors import UserError
 def profile(
     space: Annotated[str, typer.Argument(help="Search space, by name or path.")],
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device to measure.")] = "cpu",
+    backend: Annotated[
+        Literal["eager"], typer.Option(help="How an operator is run: eager is a plain call.")
+    ] = "eager",
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="HxW", help="Input size; the space's own.")
     ] = None,
@@ -45,7 +48,7 @@ def profile(
     console.print(f"{chosen.name} at {size[0]}x{size[1]}: {len(units):,} operators")
     if dry_run:
         return
-    conditions = current_conditions(size, batch, device=device, threads=threads)
+    conditions = current_conditions(size, batch, device=device, backend=backend, threads=threads)
     slug = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
     name = f"{chosen.name}-{slug}-{conditions.backend}-{size[0]}x{size[1]}-b{batch}.json"
     path = out or Path("latency_tables") / name
