@@ -51,6 +51,11 @@ def test_pages_show_commands() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_hold_no_placeholders(page: Path) -> None:
+    assert not re.findall(r"\b(TODO|TBD|FIXME|RESULTS\d*)\b", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for example in blocks(page, "python"):
