@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.strategy import GumbelDARTS
 from torch import nn
 
 from dcsnas.config.stages import ArchitectureConfig, DataConfig, ObjectiveConfig, SearchConfig
@@ -112,3 +115,23 @@ def test_temperature_falls_exponentially_and_reaches_every_draw() -> None:
     assert module._anneal(1.0) == pytest.approx(config.final_temperature)
     # FBNet: 5.0 * 0.956 per epoch over 90 epochs
     assert config.final_temperature == pytest.approx(5.0 * 0.956**90, rel=0.01)
+
+
+def test_what_nnis_own_penalty_sees_has_no_gradient() -> None:
+    """NNI's DARTS hands ``export_probs()`` to its penalty: plain floats, cut from the graph."""
+    supernet: Any = Supernet(SPACE)
+    GumbelDARTS().mutate_model(supernet)
+    exported = DartsLightningModule.export_probs(_Holding(supernet))  # type: ignore[arg-type]
+    assert set(exported) == {decision.label for decision in SPACE.decisions}
+    for probabilities in exported.values():
+        assert all(type(p) is float for p in probabilities.values())
+
+
+class _Holding:
+    """Just what ``export_probs`` asks of a one-shot module."""
+
+    def __init__(self, supernet: nn.Module) -> None:
+        self.supernet = supernet
+
+    def supernet_modules(self) -> list[Any]:
+        return [m for m in self.supernet.modules() if isinstance(m, BaseSuperNetModule)]
