@@ -2,14 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 import yaml
 from pydantic import BaseModel
 from rich.console import Console
 
+from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.runs import RunFolder, next_run
+from dcsnas.spaces.shipped import find_experiment
+
+M = TypeVar("M", bound=BaseModel)
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -42,6 +46,11 @@ def with_data(overrides: list[str] | None, data: Path | None) -> list[str]:
 def path_override(key: str, path: Path | None) -> list[str]:
     """Return ``--set key=path`` with the path quoted, so that YAML takes it as it is."""
     return [f"{key}={json.dumps(str(path))}"] if path else []
+
+
+def resolve(model: type[M], config: str, overrides: list[str]) -> M:
+    """Return the configuration that a command runs under; raises UserError."""
+    return load_with_overrides(model, find_experiment(config), overrides)
 
 
 def show(config: BaseModel) -> None:

@@ -8,6 +8,7 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
+    resolve,
     run_folder,
     show,
     show_progress,
@@ -27,12 +28,10 @@ def pretrain(
 
     Example: dcsnas pretrain experiments/pretrain_tiny.yaml --arch architecture.yaml --data DIR
     """
-    from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import PretrainConfig
     from dcsnas.spaces.architecture import load_architecture
-    from dcsnas.spaces.shipped import find_experiment
 
-    resolved = load_with_overrides(PretrainConfig, find_experiment(config), with_data(set_, data))
+    resolved = resolve(PretrainConfig, config, with_data(set_, data))
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)

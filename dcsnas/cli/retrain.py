@@ -13,6 +13,7 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
+    resolve,
     run_folder,
     show,
     show_progress,
@@ -40,12 +41,10 @@ def retrain(
 
     Example: dcsnas retrain experiments/retrain_tiny.yaml --arch architecture.yaml --data DIR
     """
-    from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import RetrainConfig
     from dcsnas.spaces.architecture import load_architecture
-    from dcsnas.spaces.shipped import find_experiment
 
-    resolved = load_with_overrides(RetrainConfig, find_experiment(config), with_data(set_, data))
+    resolved = resolve(RetrainConfig, config, with_data(set_, data))
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)

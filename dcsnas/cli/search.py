@@ -13,6 +13,7 @@ from dcsnas.cli.options import (
     Set,
     console,
     path_override,
+    resolve,
     run_folder,
     show,
     show_progress,
@@ -35,12 +36,10 @@ def search(
 
     Example: dcsnas search experiments/search_tiny.yaml --data DIR --set objective.latency_weight=1
     """
-    from dcsnas.config.overrides import load_with_overrides
     from dcsnas.config.stages import SearchConfig
-    from dcsnas.spaces.shipped import find_experiment
 
     overrides = [*with_data(set_, data), *path_override("table", table)]
-    resolved = load_with_overrides(SearchConfig, find_experiment(config), overrides)
+    resolved = resolve(SearchConfig, config, overrides)
     if dry_run:
         return show(resolved)
 

@@ -35,7 +35,7 @@ from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
-from dcsnas.spaces.shipped import find_space, shipped_folder
+from dcsnas.spaces.shipped import find_experiment, find_space
 from dcsnas.spaces.space import SearchSpace
 
 BATCH = 8
@@ -113,7 +113,7 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
 
 def _same_demo(demo: Demo) -> None:
     """Refuse to continue a demo of another seed, version or recipe: results would be mixed."""
-    recipes = [shipped_folder("experiments") / f"{name}_tiny.yaml" for name in STAGES]
+    recipes = [find_experiment(f"{stage}_tiny") for stage in STAGES]
     record = {
         "version": __version__,
         "seed": demo.seed,

@@ -15,7 +15,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.evaluation.evaluate import evaluate, save_evaluation
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.shipped import shipped_folder
+from dcsnas.spaces.shipped import find_experiment
 from dcsnas.training.pretrain import pretrain
 from dcsnas.training.retrain import retrain
 
@@ -38,9 +38,8 @@ class Recipe:
 
     def config(self, model: Any, name: str, data: str) -> Any:
         """Return the shipped configuration ``name`` on one of the data sets."""
-        path = shipped_folder("experiments") / f"{name}.yaml"
         overrides = [f"data.root={json.dumps(str(self.root / data))}", f"run.seed={self.seed}"]
-        return load_with_overrides(model, path, overrides)
+        return load_with_overrides(model, find_experiment(name), overrides)
 
     @property
     def pretrain(self) -> PretrainConfig:

@@ -43,11 +43,12 @@ def derive(run: Path) -> ArchitectureFile:
 
 def _search_config(run: Path) -> dict[str, Any]:
     path = run / "config.yaml"
-    stage = read_yaml(path).get("stage") if path.exists() else None
+    config = read_yaml(path) if path.exists() else {}
+    stage = config.get("stage")
     if stage != "search":
         found = f"holds a {stage} run" if stage else "is no run folder"
         raise UserError(f"{run}: {found}; give the run folder of dcsnas search")
-    return read_yaml(path)
+    return config
 
 
 def architecture_of(

@@ -9,7 +9,6 @@ from typing import Any
 import nni.nas.strategy as nni_strategies
 import pytest
 import torch
-import yaml
 from nni.nas.evaluator.pytorch.lightning import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
@@ -17,16 +16,14 @@ from torch import Tensor
 
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import SearchConfig
-from dcsnas.config.strict import validate
 from dcsnas.data.reid import read_reid, split_train
-from dcsnas.latency.table import save_table
 from dcsnas.search.run import Split, search
 from dcsnas.search.strategy import FBNetV2Module
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.task import SearchTask
 from dcsnas.training.inputs import pk_loader
-from latency_fakes import fake_table, micro_space
-from reid_data import write_reid_set
+from latency_fakes import micro_space
+from search_setup import small_search, write_search_inputs
 
 SPACE = micro_space()
 LR = 0.02
@@ -36,27 +33,11 @@ WEIGHTS = {"lr": LR, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a space, its table and a data set."""
-    root = tmp_path_factory.mktemp("phases")
-    write_reid_set(root / "data")
-    save_table(root / "table.json", fake_table(SPACE).file)
-    (root / "space.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
-    return root
+    return write_search_inputs(tmp_path_factory.mktemp("phases"))
 
 
 def config(folder: Path, **changes: Any) -> SearchConfig:
-    content = {
-        "space": str(folder / "space.yaml"),
-        "table": str(folder / "table.json"),
-        "data": {"root": str(folder / "data"), "workers": 0},
-        "epochs": 3,
-        "batch": {"identities": 4, "images": 2},
-        "augment": {"pad": 1},
-        "loss": {"ib_size": [4, 2]},
-        "weights": WEIGHTS,
-        "architecture": {"lr": 0.1, "warmup_epochs": 1},
-        **changes,
-    }
-    return validate(SearchConfig, content, "test")
+    return small_search(folder, **{"epochs": 3, "weights": WEIGHTS, **changes})
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,17 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import SearchConfig
-from dcsnas.config.strict import validate
-from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import derive, read_probabilities
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import load_architecture, save_architecture
-from latency_fakes import fake_table, micro_space
-from reid_data import SIZE, write_reid_set
+from latency_fakes import micro_space
+from reid_data import SIZE
+from search_setup import small_search, write_search_inputs
 
 SPACE = micro_space()
 
@@ -27,32 +24,12 @@ SPACE = micro_space()
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a space, its table and a data set."""
-    root = tmp_path_factory.mktemp("search")
-    write_reid_set(root / "data")
-    save_table(root / "table.json", fake_table(SPACE).file)
-    (root / "space.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
-    return root
-
-
-def config(folder: Path, **changes: Any) -> SearchConfig:
-    content = {
-        "space": str(folder / "space.yaml"),
-        "table": str(folder / "table.json"),
-        "data": {"root": str(folder / "data"), "workers": 0},
-        "epochs": 4,
-        "batch": {"identities": 4, "images": 2},
-        "augment": {"pad": 1},
-        "loss": {"ib_size": [4, 2]},
-        "architecture": {"lr": 0.1, "warmup_epochs": 1},
-        "weights": {"lr": 0.02},
-        **changes,
-    }
-    return validate(SearchConfig, content, "test")
+    return write_search_inputs(tmp_path_factory.mktemp("search"))
 
 
 def run(folder: Path, name: str, **changes: Any) -> RunFolder:
     run_folder = RunFolder(folder / name)
-    search(config(folder, **changes), run_folder, allow_foreign=True, progress=False)
+    search(small_search(folder, **changes), run_folder, allow_foreign=True, progress=False)
     return run_folder
 
 
@@ -152,7 +129,7 @@ def test_table_for_another_input_is_refused(folder: Path) -> None:
 
 def test_table_of_another_machine_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"device_name: 'fake' in the file"):
-        search(config(folder), RunFolder(folder / "foreign"), progress=False)
+        search(small_search(folder), RunFolder(folder / "foreign"), progress=False)
     assert not (folder / "foreign").exists()
 
 

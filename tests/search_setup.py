@@ -1,0 +1,38 @@
+"""What the tests of whole searches share: their inputs on disk, and a small configuration."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcsnas.config.stages import SearchConfig
+from dcsnas.config.strict import validate
+from dcsnas.latency.table import save_table
+from latency_fakes import fake_table, micro_space
+from reid_data import write_reid_set
+
+
+def write_search_inputs(root: Path) -> Path:
+    """Write a data set, the micro space and its table to ``root`` and return it."""
+    space = micro_space()
+    write_reid_set(root / "data")
+    save_table(root / "table.json", fake_table(space).file)
+    (root / "space.yaml").write_text(yaml.safe_dump(space.file.model_dump(mode="json")))
+    return root
+
+
+def small_search(folder: Path, **changes: Any) -> SearchConfig:
+    """Return a search on the inputs in ``folder`` that ends in a second."""
+    content = {
+        "space": str(folder / "space.yaml"),
+        "table": str(folder / "table.json"),
+        "data": {"root": str(folder / "data"), "workers": 0},
+        "epochs": 4,
+        "batch": {"identities": 4, "images": 2},
+        "augment": {"pad": 1},
+        "loss": {"ib_size": [4, 2]},
+        "architecture": {"lr": 0.1, "warmup_epochs": 1},
+        "weights": {"lr": 0.02},
+        **changes,
+    }
+    return validate(SearchConfig, content, "test")
