@@ -4,14 +4,14 @@ from typing import Any
 
 from dcsnas.config.strict import validate
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.keys import space_units
+from dcsnas.latency.keys import space_operators
 from dcsnas.latency.rounds import Settings, Timing
 from dcsnas.latency.running import Workload
 from dcsnas.latency.table import Entry, LatencyTable, Reference, SpaceId, TableFile
 from dcsnas.latency.timing import Run, Sample
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import SpaceFile
-from dcsnas.spaces.units import Unit
+from dcsnas.spaces.operators import Operator
 
 CONDITIONS = Conditions(
     device="cpu",
@@ -57,9 +57,10 @@ def micro_space(**changes: object) -> SearchSpace:
     return SearchSpace(validate(SpaceFile, {**content, **changes}, "micro"))
 
 
-def fake_ms(unit: Unit) -> float:
-    """Return the time of ``unit`` on the fake device: never the same for two units of a space."""
-    return 0.01 + 1e-5 * unit.macs + 1e-6 * unit.params + 1e-7 * sum(map(ord, unit.key))
+def fake_ms(operator: Operator) -> float:
+    """Return the time of ``operator`` on the fake device: no two of a space have the same."""
+    cost = operator.cost
+    return 0.01 + 1e-5 * cost.macs + 1e-6 * cost.params + 1e-7 * sum(map(ord, operator.key))
 
 
 def fake_timing(ms: float) -> dict[str, Any]:
@@ -69,22 +70,24 @@ def fake_timing(ms: float) -> dict[str, Any]:
 
 def fake_table(space: SearchSpace) -> LatencyTable:
     """Return the table of the fake device for ``space``."""
-    units = space_units(space, CONDITIONS.input)
+    operators = space_operators(space, CONDITIONS.input)
     file = TableFile(
         date="2025-01-01T00:00:00+00:00",
         space=SpaceId.of(space),
         conditions=CONDITIONS,
         settings=SETTINGS,
         reference=Reference(**fake_timing(1.0), key="reference", drift_percent=0.0),
-        entries={key: Entry(**fake_timing(fake_ms(unit))) for key, unit in units.items()},
+        entries={
+            key: Entry(**fake_timing(fake_ms(operator))) for key, operator in operators.items()
+        },
         failed={},
     )
     return LatencyTable(file, "fake.json")
 
 
-def fake_workload(unit: Unit, conditions: Conditions) -> Workload:
+def fake_workload(operator: Operator, conditions: Conditions) -> Workload:
     """Return a workload whose run answers its own time, for ``FakeStopwatch``."""
-    return Workload(lambda: fake_ms(unit), num_bytes=2**20)
+    return Workload(lambda: fake_ms(operator), num_bytes=2**20)
 
 
 class FakeStopwatch:

@@ -36,7 +36,7 @@ def profile(
     reexec_with_allocator(sys.orig_argv)
 
     from dcsnas.latency.conditions import current_conditions
-    from dcsnas.latency.keys import space_units
+    from dcsnas.latency.keys import space_operators
     from dcsnas.latency.profile import profile_space
     from dcsnas.latency.rounds import Settings
     from dcsnas.spaces.shipped import find_space
@@ -44,8 +44,8 @@ def profile(
 
     chosen = SearchSpace.load(find_space(space))
     size = parse_size(input_size) if input_size else chosen.size
-    units = space_units(chosen, size)
-    console.print(f"{chosen.name} at {size[0]}x{size[1]}: {len(units):,} operators")
+    operators = space_operators(chosen, size)
+    console.print(f"{chosen.name} at {size[0]}x{size[1]}: {len(operators):,} operators")
     if dry_run:
         return
     conditions = current_conditions(size, batch, device=device, backend=backend, threads=threads)

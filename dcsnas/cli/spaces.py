@@ -54,9 +54,9 @@ def _ranges(space: "SearchSpace") -> tuple[str, str]:
 
 
 def _keys(space: "SearchSpace") -> str:
-    from dcsnas.latency.keys import space_units
+    from dcsnas.latency.keys import space_operators
 
-    return f"{len(space_units(space, space.size)):,}"
+    return f"{len(space_operators(space, space.size)):,}"
 
 
 def _show_slots(space: "SearchSpace") -> None:

@@ -2,7 +2,7 @@
 
 By default glibc maps and returns to the kernel every block of 128 KiB and more, so a network pays
 hundreds of page faults each time it runs. How many depends on the layout of the heap: the faults
-of units do not add up to the faults of a network, which was the largest error of latency tables
+of operators do not add up to the faults of a network, which was the largest error of latency tables
 on a CPU. The setting here keeps the memory. Deploy with it, or with jemalloc or tcmalloc, or the
 table describes another machine.
 """

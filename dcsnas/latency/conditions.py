@@ -43,7 +43,7 @@ class Conditions(Recorded):
     cuda: str | None
     """Versions of CUDA and cuDNN that torch was built for; null on a CPU."""
     backend: Backend
-    """How a unit is run: eager = a plain call of the torch module."""
+    """How an operator is run: eager = a plain call of the torch module."""
     threads: PositiveInt
     """Threads within an operator."""
     allocator: str

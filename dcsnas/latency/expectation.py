@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from dcsnas.latency.keys import walk_slots
 from dcsnas.spaces.layers import Size
+from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import Decision, SearchSpace
-from dcsnas.spaces.units import Unit
 
 
 class ExpectedCost(nn.Module):
     """Sum over the slots of ``sum_{i,e,o} p_in[i] p_exp[e] p_out[o] cost[i,e,o]``.
 
-    ``cost`` gives the cost of a unit: ``table.latency_ms`` (it raises UserError where the table
-    lacks a unit), or its ``macs`` or ``params``. The costs of all slots lie in one float64 array
+    ``cost`` gives the cost of an operator: ``table.latency_ms`` (it raises UserError where the
+    table lacks one), or its MACs or parameters. The costs of all slots lie in one float64 array
     that is padded to the slots with the most options, so a call is A small matrix products; it
     moves with the module and is not part of its state.
     """
@@ -31,12 +31,12 @@ class ExpectedCost(nn.Module):
     costs: Tensor
     constant: Tensor
 
-    def __init__(self, space: SearchSpace, size: Size, cost: Callable[[Unit], float]) -> None:
+    def __init__(self, space: SearchSpace, size: Size, cost: Callable[[Operator], float]) -> None:
         super().__init__()
         self.decisions = space.decisions
         constant, tables = 0.0, []
         for slot, variants in walk_slots(space, size):
-            values = [sum(map(cost, units)) for _, units in variants]
+            values = [cost(operator) for _, operator in variants]
             decided = list(slot.decided.values())
             if decided:
                 shape = [len(decision.options) for decision in decided]

@@ -1,29 +1,28 @@
-"""The complete list of units that a search space can run as, without building or timing any."""
+"""The complete list of operators that a search space can run, without building or timing any."""
 
 from collections.abc import Iterator
 
 from dcsnas.spaces.layers import Size
+from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import SearchSpace, Slot
-from dcsnas.spaces.units import Unit
 
-Variant = tuple[tuple[int, ...], tuple[Unit, ...]]
-"""Option indices, one per decided argument in order, and the units they run as."""
+Variant = tuple[tuple[int, ...], Operator]
+"""Option indices, one per decided argument in order, and the operator that they give."""
 
 
 def walk_slots(space: SearchSpace, size: Size) -> Iterator[tuple[Slot, list[Variant]]]:
-    """Yield each slot with all its variants' units, for an input of (height, width) ``size``."""
+    """Yield each slot with all its variants, for an input of (height, width) ``size``."""
     for slot in space.slots:
-        layers = list(slot.variants())
-        yield slot, [(indices, layer.units(size)) for indices, layer in layers]
-        _, any_variant = layers[0]
-        size = any_variant.out_size(size)
+        variants = [(indices, Operator(layer, size)) for indices, layer in slot.variants()]
+        yield slot, variants
+        _, any_operator = variants[0]
+        size = any_operator.layer.out_size(size)
 
 
-def space_units(space: SearchSpace, size: Size) -> dict[str, Unit]:
-    """Return every unit of ``space`` at (height, width) ``size`` by key, slot by slot."""
+def space_operators(space: SearchSpace, size: Size) -> dict[str, Operator]:
+    """Return every operator of ``space`` at (height, width) ``size`` by key, slot by slot."""
     return {
-        unit.key: unit
+        operator.key: operator
         for _, variants in walk_slots(space, size)
-        for _, units in variants
-        for unit in units
+        for _, operator in variants
     }

@@ -1,4 +1,4 @@
-"""Measuring whole networks as the table measures their units: same clock, filter and statistic."""
+"""Measuring whole networks as tables measure operators: same clock, filter and statistic."""
 
 import copy
 from collections.abc import Callable, Sequence

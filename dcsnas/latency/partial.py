@@ -40,7 +40,7 @@ class PartialFile(Strict):
 
 @dataclass
 class Progress:
-    """The state of a profiling run: finished units, failed units and the samples of the others."""
+    """The state of a profiling run: finished and failed operators, samples of the others."""
 
     rounds_done: int = 0
     reference: Samples | None = None
@@ -49,7 +49,7 @@ class Progress:
     samples: dict[str, Samples] = field(default_factory=dict)
 
     def settled(self, key: str) -> bool:
-        """Return whether the unit called ``key`` needs no further sample."""
+        """Return whether the operator called ``key`` needs no further sample."""
         return key in self.entries or key in self.failed
 
 

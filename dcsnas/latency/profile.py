@@ -1,6 +1,6 @@
 """Profiling: from a search space to its latency table, interruptible at any time.
 
-Blocks of units are sampled in interleaved, shuffled rounds. After every round the samples are
+Groups of operators are sampled in interleaved, shuffled rounds. After every round the samples are
 written beside the table, so that a killed run continues where it stopped and the table itself
 appears only when it is complete.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.keys import space_units
+from dcsnas.latency.keys import space_operators
 from dcsnas.latency.partial import Header, Progress, load_progress, partial_path, save_progress
 from dcsnas.latency.rounds import (
     DEFAULT_SETTINGS,
@@ -23,7 +23,7 @@ from dcsnas.latency.rounds import (
     samples_done,
     summarise,
 )
-from dcsnas.latency.running import Workload, is_out_of_memory, measuring, unit_workload
+from dcsnas.latency.running import Workload, is_out_of_memory, measuring, operator_workload
 from dcsnas.latency.table import (
     Entry,
     LatencyTable,
@@ -34,13 +34,16 @@ from dcsnas.latency.table import (
     save_table,
 )
 from dcsnas.latency.timing import Stopwatch, calibrate_repeats, stopwatch_for
+from dcsnas.spaces.layers import Conv
+from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.spaces.units import ConvUnit, Unit
 
-REFERENCE = ConvUnit(64, 64, 1, 1, 1, "hard_swish", 16, 8)
+REFERENCE = Operator(
+    Conv(c_in=64, c_out=64, kernel=1, stride=1, activation="hard_swish"), size=(16, 8)
+)
 """Timed in every round, one image at a time; the table tells how much it drifted."""
 
-Prepare = Callable[[Unit, Conditions], Workload]
+Prepare = Callable[[Operator, Conditions], Workload]
 Report = Callable[[int, int], None]
 
 
@@ -50,35 +53,35 @@ def profile_space(
     *,
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
-    prepare: Prepare = unit_workload,
+    prepare: Prepare = operator_workload,
     stopwatch: Stopwatch | None = None,
     progress: Report = lambda done, total: None,
 ) -> LatencyTable:
-    """Measure all units of ``space`` at the input and batch of ``conditions`` into ``path``.
+    """Measure all operators of ``space`` at the input and batch of ``conditions`` into ``path``.
 
     Continues an interrupted run, and returns a finished table as it is. ``progress`` receives the
-    samples taken and wanted. A unit that runs out of memory is recorded as failed.
+    samples taken and wanted. An operator that runs out of memory is recorded as failed.
     Raises UserError where ``path`` holds a table of another space, of other conditions or
-    settings, and where no unit at all fits into memory.
+    settings, and where no operator at all fits into memory.
     """
     header = Header(space=SpaceId.of(space), conditions=conditions, settings=settings)
     if path.exists():
         return _finished(path, header)
-    units = space_units(space, conditions.input)
+    operators = space_operators(space, conditions.input)
     profiler = _Profiler(header, path, prepare, stopwatch or stopwatch_for(conditions))
     state = profiler.state
     with measuring(conditions):
-        while waiting := {key: unit for key, unit in units.items() if not state.settled(key)}:
+        while waiting := {key: o for key, o in operators.items() if not state.settled(key)}:
             for _ in profiler.measure_block(waiting):
                 done = samples_done(state.samples.values(), settings)
-                done += sum(state.settled(key) for key in units) * settings.rounds
-                progress(done, len(units) * settings.rounds)
+                done += sum(state.settled(key) for key in operators) * settings.rounds
+                progress(done, len(operators) * settings.rounds)
     if not state.entries:
         raise UserError(
-            f"{path}: every unit of {space.name} ran out of memory at batch {conditions.batch} "
+            f"{path}: every operator of {space.name} ran out of memory at batch {conditions.batch} "
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
-    table = save_table(path, _table_file(header, state, units))
+    table = save_table(path, _table_file(header, state, operators))
     partial_path(path).unlink()
     return table
 
@@ -95,8 +98,8 @@ class _Profiler:
         self.stopwatch = stopwatch
         self.state = load_progress(path, header)
 
-    def measure_block(self, waiting: dict[str, Unit]) -> Iterable[None]:
-        """Complete as many of the ``waiting`` units as fit into a block; yield every round."""
+    def measure_block(self, waiting: dict[str, Operator]) -> Iterable[None]:
+        """Complete as many of the ``waiting`` operators as fit into a block; yield every round."""
         state = self.state
         reference = self.prepare(REFERENCE, self.conditions.model_copy(update={"batch": 1}))
         warm = self._calibrated(reference)
@@ -119,13 +122,13 @@ class _Profiler:
         self._save()
         yield
 
-    def _load_block(self, waiting: dict[str, Unit]) -> dict[str, Workload]:
-        """Return workloads of the first ``waiting`` units, as many as the memory setting allows."""
+    def _load_block(self, waiting: dict[str, Operator]) -> dict[str, Workload]:
+        """Return workloads of the first ``waiting`` operators, as many as memory allows."""
         block: dict[str, Workload] = {}
         num_bytes = 0
-        for key, unit in waiting.items():
+        for key, operator in waiting.items():
             try:
-                workload = self.prepare(unit, self.conditions)
+                workload = self.prepare(operator, self.conditions)
                 warm = self._calibrated(workload)
             except (RuntimeError, MemoryError) as error:
                 if block and is_out_of_memory(error):
@@ -169,7 +172,7 @@ def _finished(path: Path, header: Header) -> LatencyTable:
     return table
 
 
-def _table_file(header: Header, state: Progress, units: dict[str, Unit]) -> TableFile:
+def _table_file(header: Header, state: Progress, operators: dict[str, Operator]) -> TableFile:
     assert state.reference is not None
     return TableFile(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,7 +180,7 @@ def _table_file(header: Header, state: Progress, units: dict[str, Unit]) -> Tabl
         conditions=header.conditions,
         settings=header.settings,
         reference=_reference(state.reference),
-        entries={key: state.entries[key] for key in units if key in state.entries},
+        entries={key: state.entries[key] for key in operators if key in state.entries},
         failed=state.failed,
     )
 

@@ -19,7 +19,7 @@ class Settings(Recorded):
     """How long to measure."""
 
     rounds: PositiveInt = 20
-    """Kept samples of each unit."""
+    """Kept samples of each operator."""
     tries: PositiveInt = 3
     """Samples taken at most, as a multiple of rounds, where some are rejected as preempted."""
     min_sample_ms: PositiveFloat = 0.5
@@ -27,7 +27,7 @@ class Settings(Recorded):
     warmup_runs: PositiveInt = 5
     """Runs before the first sample."""
     block_mib: PositiveInt = 1024
-    """Weights and inputs held at a time; the units of one block are interleaved."""
+    """Weights and inputs held at a time; the operators of one group are interleaved."""
     seed: NonNegativeInt = 0
     """Seed of the order within the rounds."""
 

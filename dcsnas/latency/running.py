@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.timing import Run
-from dcsnas.nn.build import build_unit, unit_inputs
-from dcsnas.spaces.units import Unit
+from dcsnas.nn.build import build_layer, layer_input
+from dcsnas.spaces.operators import Operator
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ def eager_workload(
     return Workload(lambda: module(*placed), sum(t.numel() * t.element_size() for t in held))
 
 
-def unit_workload(unit: Unit, conditions: Conditions) -> Workload:
-    """Return ``unit`` alone, with random weights and inputs, ready to run."""
+def operator_workload(operator: Operator, conditions: Conditions) -> Workload:
+    """Return ``operator`` alone, with random weights and inputs, ready to run."""
     generator = torch.Generator().manual_seed(0)
-    inputs = unit_inputs(unit, conditions.batch, generator)
-    return eager_workload(build_unit(unit), inputs, conditions)
+    images = layer_input(operator.layer, operator.size, conditions.batch, generator)
+    return eager_workload(build_layer(operator.layer), (images,), conditions)
 
 
 @contextmanager

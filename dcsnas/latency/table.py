@@ -1,6 +1,5 @@
-"""The latency table: measured times of the units of one space, with everything they depend on."""
+"""The latency table: measured times of one space's operators, and everything they depend on."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,21 +11,21 @@ from dcsnas.config.files import digest, read_json, write_json
 from dcsnas.config.strict import validate
 from dcsnas.latency.conditions import Conditions, Recorded, refuse_differences
 from dcsnas.latency.rounds import Settings, Timing
+from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.spaces.units import Unit
 
 _MAX_ERRORS = 5
 
 
 class Entry(Timing):
-    """The time of one unit, in milliseconds."""
+    """The time of one operator, in milliseconds."""
 
     source: Literal["measured"] = "measured"
     """How the time was obtained."""
 
 
 class SpaceId(Recorded):
-    """The search space whose units a table holds."""
+    """The search space whose operators a table holds."""
 
     name: str
     """Name in the space file."""
@@ -40,16 +39,16 @@ class SpaceId(Recorded):
 
 
 class Reference(Timing):
-    """One fixed unit, timed at batch 1 in every round, to see whether the machine changed."""
+    """One fixed operator, timed at batch 1 in every round, to see whether the machine changed."""
 
     key: str
-    """The unit."""
+    """The operator."""
     drift_percent: NonNegativeFloat
     """How far apart its medians over the four quarters of the run are: 100 (max / min - 1)."""
 
 
 class TableFile(Recorded):
-    """A latency table: the times of all units of a search space on one device."""
+    """A latency table: the times of all operators of a search space on one device."""
 
     schema_version: Literal[1] = 1
     """Version of this layout."""
@@ -58,17 +57,17 @@ class TableFile(Recorded):
     date: str
     """When the table was finished, UTC, ISO 8601."""
     space: SpaceId
-    """The search space whose units these are."""
+    """The search space whose operators these are."""
     conditions: Conditions
     """Where and how the times were measured."""
     settings: Settings
     """How long was measured."""
     reference: Reference
-    """A fixed unit that was timed through the run."""
+    """A fixed operator that was timed through the run."""
     entries: dict[str, Entry]
-    """The time of each unit, by the unit's key."""
+    """The time of each operator, by its key."""
     failed: dict[str, str]
-    """Units that could not be measured, with the reason."""
+    """Operators that could not be measured, with the reason."""
 
     @computed_field
     @property
@@ -89,16 +88,12 @@ class LatencyTable:
         """Return 16 hexadecimal digits that identify the table."""
         return self.file.digest
 
-    def latency_ms(self, unit: Unit) -> float:
-        """Return the time of ``unit`` in milliseconds; raises UserError where it is not known."""
-        entry = self.file.entries.get(unit.key)
+    def latency_ms(self, operator: Operator) -> float:
+        """Return the time of ``operator`` in milliseconds; raises UserError where it is unknown."""
+        entry = self.file.entries.get(operator.key)
         if entry is None:
-            raise UserError(self._explain_missing(unit.key))
+            raise UserError(self._explain_missing(operator.key))
         return entry.value_ms(self.file.conditions.statistic)
-
-    def missing(self, units: Iterable[Unit]) -> list[str]:
-        """Return the keys of those ``units`` that the table has no time for."""
-        return [unit.key for unit in units if unit.key not in self.file.entries]
 
     def _explain_missing(self, key: str) -> str:
         reason = self.file.failed.get(key)

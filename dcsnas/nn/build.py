@@ -1,22 +1,14 @@
-"""Building modules from their plain descriptions: a network, a layer, a unit."""
+"""Building modules from their plain descriptions: a network, a layer."""
 
 import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.nn.block import InvertedResidual
-from dcsnas.nn.convolution import ConvNormAct, Shortcut, init_weights
-from dcsnas.nn.heads import ConvHead, GlobalPool, LinearAct, PoolHead
+from dcsnas.nn.convolution import ConvNormAct, init_weights
+from dcsnas.nn.heads import ConvHead, PoolHead
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Layer
-from dcsnas.spaces.units import (
-    AddUnit,
-    AttentionUnit,
-    ConvUnit,
-    LinearUnit,
-    PoolUnit,
-    Unit,
-)
+from dcsnas.spaces.layers import Layer, Size
 
 MODULES: dict[str, type[nn.Module]] = {
     "conv": ConvNormAct,
@@ -55,43 +47,6 @@ def build(architecture: Architecture, generator: torch.Generator | None = None) 
     return backbone
 
 
-def build_unit(unit: Unit) -> nn.Module:
-    """Return the module that runs ``unit`` alone, as the network runs it."""
-    match unit:
-        case ConvUnit():
-            return ConvNormAct(
-                unit.c_in,
-                unit.c_out,
-                kernel=unit.kernel,
-                stride=unit.stride,
-                groups=unit.groups,
-                activation=unit.activation,
-            )
-        case AddUnit():
-            return Shortcut()
-        case AttentionUnit():
-            return DCSAttention(
-                unit.channels, kind=unit.kind, affinity=unit.affinity, scale=unit.scale, tau=1.0
-            )
-        case PoolUnit():
-            return GlobalPool()
-        case LinearUnit():
-            return LinearAct(unit.c_in, unit.c_out, activation=unit.activation)
-
-
-def unit_inputs(unit: Unit, batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Return random inputs for ``build_unit(unit)`` with ``batch`` images."""
-
-    def maps(channels: int, height: int, width: int) -> Tensor:
-        return torch.randn(batch, channels, height, width, generator=generator)
-
-    match unit:
-        case ConvUnit():
-            return (maps(unit.c_in, unit.height, unit.width),)
-        case AddUnit():
-            out = maps(unit.c_out, unit.height, unit.width)
-            return maps(unit.c_in, unit.height, unit.width), out
-        case AttentionUnit() | PoolUnit():
-            return (maps(unit.channels, unit.height, unit.width),)
-        case LinearUnit():
-            return (torch.randn(batch, unit.c_in, generator=generator),)
+def layer_input(layer: Layer, size: Size, batch: int, generator: torch.Generator) -> Tensor:
+    """Return a random input [batch, C_in, H, W] for ``layer`` at (height, width) ``size``."""
+    return torch.randn(batch, layer.widths[0], *size, generator=generator)

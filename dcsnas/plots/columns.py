@@ -43,7 +43,7 @@ def columns_of(
 ) -> list[Column]:
     """Return the layers of ``architecture`` in order.
 
-    Raises UserError where ``table`` lacks one of its units or ``space`` is not the one that the
+    Raises UserError where ``table`` lacks one of its operators or ``space`` is not the one that the
     architecture was derived from.
     """
     layers = architecture.network.layers

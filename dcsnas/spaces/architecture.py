@@ -11,8 +11,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model
 
 from dcsnas.config.files import digest, write_yaml
 from dcsnas.config.strict import Strict, load
-from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size, units_of
-from dcsnas.spaces.units import Cost, total_cost
+from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size
+from dcsnas.spaces.operators import walk
+from dcsnas.spaces.units import Cost
 
 
 class Architecture(Strict):
@@ -48,8 +49,8 @@ class Architecture(Strict):
         return digest(self.model_dump(mode="json"))
 
     def cost(self, size: Size) -> Cost:
-        """Return parameters and MACs, without classifier, for an input of (height, width)."""
-        return total_cost(units_of(self.layers, size))
+        """Return the cost, without classifier, for an input of (height, width) ``size``."""
+        return sum((operator.cost for operator in walk(self.layers, size)), Cost())
 
 
 class Provenance(Strict):
@@ -74,16 +75,18 @@ class ArchitectureFile(Strict):
     input: tuple[PositiveInt, PositiveInt]
     params: NonNegativeInt
     macs: NonNegativeInt
+    activations: NonNegativeInt
     provenance: Provenance
     network: Architecture
 
     @model_validator(mode="after")
     def _cost_agrees(self) -> "ArchitectureFile":
         cost = self.network.cost(self.input)
-        if (cost.params, cost.macs) != (self.params, self.macs):
+        stated = Cost(self.params, self.macs, self.activations)
+        if cost != stated:
             raise ValueError(
-                f"params and macs say {self.params} and {self.macs}, the layers give "
-                f"{cost.params} and {cost.macs}; the file was edited, derive it again"
+                f"the file says {stated}, the layers give {cost}; the file was edited, derive it "
+                "again"
             )
         return self
 
@@ -91,9 +94,7 @@ class ArchitectureFile(Strict):
 def describe(network: Architecture, size: Size, provenance: Provenance) -> ArchitectureFile:
     """Return ``network`` with its costs at input (height, width) ``size`` as a file's content."""
     cost = network.cost(size)
-    return ArchitectureFile(
-        input=size, params=cost.params, macs=cost.macs, provenance=provenance, network=network
-    )
+    return ArchitectureFile(input=size, **vars(cost), provenance=provenance, network=network)
 
 
 def save_architecture(path: Path, content: ArchitectureFile) -> None:

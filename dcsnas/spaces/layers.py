@@ -1,11 +1,11 @@
 """Layers: the plain description of one network position, and the units that it runs as.
 
-Every layer lists its units at a resolution; nothing else in the package walks inside a layer, so
-parameters, MACs and latency keys cannot disagree. A layer's fields are the constructor arguments
-of the module that implements it in ``dcsnas.nn``.
+Every layer lists its units at a resolution, and what a latency table calls it (``form`` and
+``widths``: every property that changes its time); nothing else in the package looks inside a
+layer, so parameters, MACs and latency keys cannot disagree. A layer's fields are the constructor
+arguments of the module that implements it in ``dcsnas.nn``.
 """
 
-from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -48,8 +48,18 @@ class Conv(Strict):
     stride: PositiveInt
     activation: Activation
 
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"conv {self.kernel}x{self.kernel} s{self.stride} {self.activation}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return self.c_in, self.c_out
+
     def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return the units that run at input (height, width) ``size``."""
+        """Return what runs at input (height, width) ``size``."""
         unit = ConvUnit(self.c_in, self.c_out, self.kernel, self.stride, 1, self.activation, *size)
         return (unit,)
 
@@ -91,8 +101,20 @@ class Block(Strict):
         """Return whether input channels are added to the output."""
         return self.stride == 1 and (self.shortcut == "prefix" or self.c_in == self.c_out)
 
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        kind = "block" if self.expands else "separable"
+        residual = " residual" if self.has_shortcut else ""
+        return f"{kind} {self.kernel}x{self.kernel} s{self.stride} {self.activation}{residual}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return (self.c_in, self.mid, self.c_out) if self.expands else (self.c_in, self.c_out)
+
     def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return the units that run at input (height, width) ``size``."""
+        """Return what runs at input (height, width) ``size``."""
         mid = self.mid if self.expands else self.c_in
         out = self.out_size(size)
         act = self.activation
@@ -120,8 +142,18 @@ class Attention(Strict):
     scale: AffinityScale
     tau: PositiveFloat
 
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"{self.kind} {self.affinity} {self.scale}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return (self.channels,)
+
     def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return the units that run at input (height, width) ``size``."""
+        """Return what runs at input (height, width) ``size``."""
         return (AttentionUnit(self.kind, self.affinity, self.scale, self.channels, *size),)
 
     def out_size(self, size: Size) -> Size:
@@ -137,8 +169,18 @@ class ConvHead(Strict):
     c_out: PositiveInt
     activation: Activation
 
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"conv_head {self.activation}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return self.c_in, self.c_out
+
     def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return the units that run at input (height, width) ``size``."""
+        """Return what runs at input (height, width) ``size``."""
         conv = ConvUnit(self.c_in, self.c_out, 1, 1, 1, self.activation, *size)
         return conv, PoolUnit(self.c_out, *size)
 
@@ -162,8 +204,18 @@ class PoolHead(Strict):
         """Return the expanded width, ``expansion * c_in`` rounded to ``divisor``."""
         return round_channels(self.expansion * self.c_in, self.divisor)
 
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"pool_head {self.activation}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return self.c_in, self.mid, self.c_out
+
     def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return the units that run at input (height, width) ``size``."""
+        """Return what runs at input (height, width) ``size``."""
         return (
             ConvUnit(self.c_in, self.mid, 1, 1, 1, self.activation, *size),
             PoolUnit(self.mid, *size),
@@ -179,22 +231,6 @@ Layer = Annotated[
     Conv | Block | Attention | ConvHead | PoolHead,
     Field(discriminator="op"),
 ]
-
-
-def walk(layers: Iterable[Layer], size: Size) -> Iterator[tuple[Layer, tuple[Unit, ...]]]:
-    """Yield each layer with the units it runs as, for an input of (height, width) ``size``.
-
-    The only walk over a network: parameters, MACs and latency all come from here.
-    """
-    for layer in layers:
-        yield layer, layer.units(size)
-        size = layer.out_size(size)
-
-
-def units_of(layers: Iterable[Layer], size: Size) -> Iterator[Unit]:
-    """Yield every unit of a network for an input of (height, width) ``size``, in order."""
-    for _, units in walk(layers, size):
-        yield from units
 
 
 def _strided(size: Size, stride: int) -> Size:

@@ -1,9 +1,9 @@
-"""Units: fused operators as a device runs them, each with its cost beside its description.
+"""Units: the parts that layers run as, each with its cost beside its description.
 
-A unit is what a latency table is keyed by. It holds every property that changes its time, at one
-resolution; costs are exact counts, checked against the built modules in the tests. MACs count
+Costs are exact counts at one resolution, checked against the built modules in the tests. MACs count
 convolutions, linear layers and the matrix products of attention (which counters that look at
-modules only miss), and neither normalisation nor activations.
+modules only miss), and neither normalisation nor activation functions. Activations count the
+output elements of the same operations, as in Designing Network Design Spaces (2020), Section 4.
 """
 
 from collections.abc import Iterable
@@ -31,15 +31,6 @@ class ConvUnit:
     width: int
 
     @property
-    def key(self) -> str:
-        """Return the name of this unit in a latency table."""
-        kind = "conv" if self.groups == 1 else "depthwise"
-        return (
-            f"{kind} {self.kernel}x{self.kernel} s{self.stride} {self.c_in}-{self.c_out} "
-            f"{self.activation} @{self.height}x{self.width}"
-        )
-
-    @property
     def out_size(self) -> tuple[int, int]:
         """Return (height, width) of the output."""
         return ceil(self.height / self.stride), ceil(self.width / self.stride)
@@ -55,6 +46,12 @@ class ConvUnit:
         height, width = self.out_size
         return self.kernel**2 * self.c_in * self.c_out // self.groups * height * width
 
+    @property
+    def activations(self) -> int:
+        """Return the number of output elements for one image."""
+        height, width = self.out_size
+        return self.c_out * height * width
+
 
 @dataclass(frozen=True)
 class AddUnit:
@@ -67,11 +64,7 @@ class AddUnit:
 
     params: ClassVar[int] = 0
     macs: ClassVar[int] = 0
-
-    @property
-    def key(self) -> str:
-        """Return the name of this unit in a latency table."""
-        return f"add {self.c_in}-{self.c_out} @{self.height}x{self.width}"
+    activations: ClassVar[int] = 0
 
 
 @dataclass(frozen=True)
@@ -86,12 +79,6 @@ class AttentionUnit:
     width: int
 
     @property
-    def key(self) -> str:
-        """Return the name of this unit in a latency table."""
-        form = f"{self.kind} {self.affinity} {self.scale}"
-        return f"{form} {self.channels} @{self.height}x{self.width}"
-
-    @property
     def params(self) -> int:
         """Return the number of weights: the mask's linear layer, depthwise 3x3, BatchNorm."""
         mask = self.channels * (self.channels + 1) if self.kind == "dcs" else 0
@@ -101,10 +88,25 @@ class AttentionUnit:
     def macs(self) -> int:
         """Return the multiply-accumulates for one image, the two matrix products included."""
         tokens, channels = self.height * self.width, self.channels
-        token_pairs, channel_pairs = 2 * tokens**2 * channels, 2 * tokens * channels**2
-        products = min(token_pairs, channel_pairs) if self.affinity == "dot" else token_pairs
         mask = tokens * channels**2 if self.kind == "dcs" else 0
-        return mask + products + 9 * tokens * channels
+        return mask + 2 * tokens * channels * self._affinity_side + 9 * tokens * channels
+
+    @property
+    def activations(self) -> int:
+        """Return the output elements for one image: mask, two matrix products, depthwise 3x3."""
+        tokens, channels = self.height * self.width, self.channels
+        mask = tokens * channels if self.kind == "dcs" else 0
+        first_product = self._affinity_side * (tokens if self._pairs_tokens else channels)
+        return mask + first_product + 2 * tokens * channels
+
+    @property
+    def _pairs_tokens(self) -> bool:
+        """Whether (Q K^T) V is computed; without softmax, Q (K^T V) where channels are fewer."""
+        return self.affinity == "softmax" or self.height * self.width < self.channels
+
+    @property
+    def _affinity_side(self) -> int:
+        return self.height * self.width if self._pairs_tokens else self.channels
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,7 @@ class PoolUnit:
 
     params: ClassVar[int] = 0
     macs: ClassVar[int] = 0
-
-    @property
-    def key(self) -> str:
-        """Return the name of this unit in a latency table."""
-        return f"pool {self.channels} @{self.height}x{self.width}"
+    activations: ClassVar[int] = 0
 
 
 @dataclass(frozen=True)
@@ -133,11 +131,6 @@ class LinearUnit:
     activation: Activation
 
     @property
-    def key(self) -> str:
-        """Return the name of this unit in a latency table."""
-        return f"linear {self.c_in}-{self.c_out} {self.activation}"
-
-    @property
     def params(self) -> int:
         """Return the number of weights, bias included."""
         return (self.c_in + 1) * self.c_out
@@ -147,22 +140,32 @@ class LinearUnit:
         """Return the multiply-accumulates for one image."""
         return self.c_in * self.c_out
 
+    @property
+    def activations(self) -> int:
+        """Return the number of output elements for one image."""
+        return self.c_out
+
 
 Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Size and work of a network: parameters and multiply-accumulates for one image."""
+    """Size and work: parameters, and multiply-accumulates and activations for one image."""
 
-    params: int
-    macs: int
+    params: int = 0
+    macs: int = 0
+    activations: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the cost of both."""
+        return Cost(
+            self.params + other.params,
+            self.macs + other.macs,
+            self.activations + other.activations,
+        )
 
 
 def total_cost(units: Iterable[Unit]) -> Cost:
-    """Return the summed parameters and MACs of ``units``."""
-    params = macs = 0
-    for unit in units:
-        params += unit.params
-        macs += unit.macs
-    return Cost(params, macs)
+    """Return the summed cost of ``units``."""
+    return sum((Cost(unit.params, unit.macs, unit.activations) for unit in units), Cost())

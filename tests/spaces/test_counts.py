@@ -146,7 +146,7 @@ def block_variants(space: SearchSpace) -> tuple[int, int]:
             mid = layer.mid if layer.expands else 0
             blocks.add((layer.c_in, mid, layer.c_out, layer.stride, size))
             units = layer.units(size)
-            convolutions |= {unit.key for unit in units if isinstance(unit, ConvUnit)}
+            convolutions |= {unit for unit in units if isinstance(unit, ConvUnit)}
         size = layers[0].out_size(size)
     return len(blocks), len(convolutions)
 
