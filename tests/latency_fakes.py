@@ -3,15 +3,16 @@
 from typing import Any
 
 from dcsnas.config.strict import validate
+from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.keys import space_operators
 from dcsnas.latency.rounds import Settings, Timing
 from dcsnas.latency.running import Workload
-from dcsnas.latency.table import Entry, LatencyTable, Reference, SpaceId, TableFile
+from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample
+from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import SpaceFile
-from dcsnas.spaces.operators import Operator
 
 CONDITIONS = Conditions(
     device="cpu",
@@ -20,6 +21,7 @@ CONDITIONS = Conditions(
     torch="2.0",
     cuda=None,
     backend="eager",
+    backend_version=None,
     threads=1,
     allocator="glibc default",
     dtype="float32",
@@ -28,7 +30,7 @@ CONDITIONS = Conditions(
     input=(16, 8),
     statistic="p10",
 )
-SETTINGS = Settings(rounds=4, tries=2)
+SETTINGS = Settings(rounds=4, tries=2, calibration_networks=0)
 
 
 def micro_space(**changes: object) -> SearchSpace:
@@ -73,15 +75,24 @@ def fake_table(space: SearchSpace) -> LatencyTable:
     operators = space_operators(space, CONDITIONS.input)
     file = TableFile(
         date="2025-01-01T00:00:00+00:00",
-        space=SpaceId.of(space),
+        space=space.file,
         conditions=CONDITIONS,
         settings=SETTINGS,
         reference=Reference(**fake_timing(1.0), key="reference", drift_percent=0.0),
+        affinity=None,
+        calibration=None,
         entries={
             key: Entry(**fake_timing(fake_ms(operator))) for key, operator in operators.items()
         },
         failed={},
     )
+    return LatencyTable(file, "fake.json")
+
+
+def calibrated_table(space: SearchSpace, *, scale: float, offset_ms: float) -> LatencyTable:
+    """Return ``fake_table`` with a calibration."""
+    calibration = Calibration(scale=scale, offset_ms=offset_ms, networks=(), loo_mape_percent=0.0)
+    file = fake_table(space).file.model_copy(update={"calibration": calibration})
     return LatencyTable(file, "fake.json")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsnas.latency.keys import space_units
+from dcsnas.latency.keys import space_operators
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace
@@ -63,7 +63,7 @@ def test_page_counts_like_the_code(path: Path) -> None:
         f"10^{space.log10_size:.1f}",
         f"{low.params / 1e6:.3f} to {high.params / 1e6:.3f}",
         f"{low.macs / 1e9:.3f} to {high.macs / 1e9:.3f}",
-        str(len(space_units(space, space.size))),
+        str(len(space_operators(space, space.size))),
     ]
 
 

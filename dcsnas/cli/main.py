@@ -13,6 +13,7 @@ from dcsnas.cli import (
     plot,
     pretrain,
     profile,
+    profile_check,
     retrain,
     search,
     spaces,
@@ -20,8 +21,8 @@ from dcsnas.cli import (
 from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
-FLOW = ("demo", "spaces", "data", "profile", "search", "derive", "pretrain", "retrain",
-        "evaluate", "plot")  # fmt: skip
+FLOW = ("demo", "spaces", "data", "profile", "profile-check", "search", "derive", "pretrain",
+        "retrain", "evaluate", "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -44,6 +45,7 @@ app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
 app.add_typer(data.app, name="data")
 app.command("profile")(profile.profile)
+app.command("profile-check")(profile_check.profile_check)
 app.command("search")(search.search)
 app.command("derive")(derive.derive)
 app.command("pretrain")(pretrain.pretrain)

@@ -2,8 +2,9 @@
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,55 +12,113 @@ from dcsnas.cli.options import console
 from dcsnas.cli.progress import bar
 from dcsnas.config.errors import UserError
 
+if TYPE_CHECKING:
+    from dcsnas.latency.conditions import Backend, Conditions
+    from dcsnas.latency.rounds import Settings
+    from dcsnas.latency.table import LatencyTable
+    from dcsnas.spaces.space import SearchSpace
+
+BackendName = Literal["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
+_MAX_DRIFT_PERCENT = 25.0
+
+
+BackendOption = Annotated[
+    BackendName | None,
+    typer.Option("--backend", help="How networks will be run. Default: eager, or cuda on a GPU."),
+]
+DeviceOption = Annotated[
+    Literal["cpu", "cuda"] | None, typer.Option(help="Device; follows from the backend.")
+]
+InputOption = Annotated[
+    str | None, typer.Option("--input", metavar="HxW", help="Input size. Default: the space's.")
+]
+DTypeOption = Annotated[
+    Literal["float32", "bfloat16", "float16"], typer.Option(help="Type of weights and images.")
+]
+AttentionOption = Annotated[
+    Literal["none", "sa", "dcs"] | None,
+    typer.Option(help="Attention in the networks. Default: the space's."),
+]
+SparseOption = Annotated[
+    bool, typer.Option("--sparse", help="Measure 16 operators of each group, fit the others.")
+]
+
 
 def profile(
     space: Annotated[str, typer.Argument(help="Search space, by name or path.")],
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device to measure.")] = "cpu",
-    backend: Annotated[
-        Literal["eager"], typer.Option(help="How an operator is run: eager is a plain call.")
-    ] = "eager",
-    input_size: Annotated[
-        str | None, typer.Option("--input", metavar="HxW", help="Input size; the space's own.")
-    ] = None,
+    backend: BackendOption = None,
+    device: DeviceOption = None,
+    input_size: InputOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads within an operator.")] = 1,
+    dtype: DTypeOption = "float32",
+    attention: AttentionOption = None,
+    sparse: SparseOption = False,
     rounds: Annotated[int, typer.Option(min=2, help="Samples of each operator.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
 ) -> None:
     """Build or continue the latency table of a search space on this device.
 
-    Example: dcsnas profile tiny --device cpu --input 64x32 --batch 1
+    Example: dcsnas profile tiny --backend eager --input 64x32 --batch 1
     """
     from dcsnas.latency.allocator import reexec_with_allocator
 
     reexec_with_allocator(sys.orig_argv)
 
+    from dcsnas.config.files import require_file_path
     from dcsnas.latency.conditions import current_conditions
-    from dcsnas.latency.keys import space_operators
     from dcsnas.latency.profile import profile_space
     from dcsnas.latency.rounds import Settings
     from dcsnas.spaces.shipped import find_space
     from dcsnas.spaces.space import SearchSpace
 
-    chosen = SearchSpace.load(find_space(space))
-    size = parse_size(input_size) if input_size else chosen.size
-    operators = space_operators(chosen, size)
-    console.print(f"{chosen.name} at {size[0]}x{size[1]}: {len(operators):,} operators")
+    searched = SearchSpace.load(find_space(space))
+    searched = searched.with_attention(attention) if attention else searched
+    size = parse_size(input_size) if input_size else searched.size
+    how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
+    conditions = current_conditions(size, batch, **how)
+    settings = Settings(rounds=rounds, sparse=sparse)
+    _announce(searched, conditions, settings)
     if dry_run:
         return
-    conditions = current_conditions(size, batch, device=device, backend=backend, threads=threads)
-    slug = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
-    name = f"{chosen.name}-{slug}-{conditions.backend}-{size[0]}x{size[1]}-b{batch}.json"
+    name = default_name(searched.name, conditions, attention=attention, sparse=sparse)
     path = out or Path("latency_tables") / name
+    require_file_path(path)
     with bar("profiling") as report:
         table = profile_space(
-            chosen, path, conditions=conditions, settings=Settings(rounds=rounds), progress=report
+            searched, path, conditions=conditions, settings=settings, progress=report
         )
-    for key, reason in table.file.failed.items():
-        console.print(f"not measured: {key}: {reason}")
-    drift = table.file.reference.drift_percent
-    console.print(f"{len(table.file.entries):,} entries in {path}; reference drifted {drift:.1f} %")
+    _summarise(path, table)
+
+
+def pick_backend(backend: "Backend | None", device: str | None) -> "Backend":
+    """Return the backend asked for; raises UserError where it does not run on ``device``."""
+    from dcsnas.latency.conditions import device_of
+
+    chosen: Backend = backend or ("cuda" if device == "cuda" else "eager")
+    if device and device_of(chosen) != device:
+        raise UserError(
+            f"--backend {chosen} runs on {device_of(chosen)}, --device says {device}: leave "
+            "--device out, or choose another backend (dcsnas profile --help lists them)"
+        )
+    return chosen
+
+
+def default_name(
+    space: str, conditions: "Conditions", *, attention: str | None, sparse: bool
+) -> str:
+    """Return the file name that tells tables of one folder apart."""
+    device = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
+    height, width = conditions.input
+    parts = [space, device, conditions.backend, f"{height}x{width}", f"b{conditions.batch}"]
+    unusual = {
+        f"attention-{attention}": attention is not None,
+        f"{conditions.threads}-threads": conditions.threads > 1,
+        conditions.dtype: conditions.dtype != "float32",
+        "sparse": sparse,
+    }
+    return "-".join([*parts, *(part for part, shown in unusual.items() if shown)]) + ".json"
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -68,3 +127,43 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
     return int(match[1]), int(match[2])
+
+
+def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Settings") -> None:
+    from dcsnas.latency.estimate import estimated_seconds
+    from dcsnas.latency.interpolation import chosen
+    from dcsnas.latency.keys import space_operators
+
+    operators = space_operators(space, conditions.input)
+    measured = chosen(operators) if settings.sparse else list(operators)
+    kinds = Counter(operator.layer.op for operator in operators.values())
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+    height, width = conditions.input
+    console.print(f"{space.name} at {height}x{width}: {len(operators):,} operators ({listed})")
+    if settings.sparse:
+        console.print(f"{len(measured):,} of them measured, the others interpolated")
+    seconds = estimated_seconds((operators[key] for key in measured), conditions, settings)
+    console.print(f"{conditions.backend} on {conditions.device_name}: about {_rough(seconds)}")
+
+
+def _rough(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _summarise(path: Path, table: "LatencyTable") -> None:
+    file = table.file
+    for key, reason in file.failed.items():
+        console.print(f"not measured: {key}: {reason}")
+    drift = file.reference.drift_percent
+    console.print(f"{len(file.entries):,} entries in {path}; reference drifted {drift:.1f} %")
+    if drift > _MAX_DRIFT_PERCENT:
+        console.print("the machine changed its speed meanwhile: profile again when it is calm")
+    if file.calibration is None:
+        console.print("not calibrated: predictions are plain sums over the entries")
+        return
+    scale, offset = file.calibration.scale, file.calibration.offset_ms
+    console.print(
+        f"calibrated on {len(file.calibration.networks)} networks: {scale:.3f} x sum "
+        f"{offset:+.3f} ms, leave-one-out error {file.calibration.loo_mape_percent:.1f} %; "
+        f"next: dcsnas profile-check {path}"
+    )

@@ -24,7 +24,7 @@ def measure_latency(weights: Path, *, device: str = "auto", threads: int = 1) ->
     conditions = current_conditions(
         header.input,
         origin.latency_batch,
-        device="cuda" if kind == "cuda" else "cpu",
+        backend="cuda" if kind == "cuda" else "eager",
         threads=threads,
     )
     same_input = header.input == header.architecture.input

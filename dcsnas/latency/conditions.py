@@ -11,10 +11,11 @@ from pydantic import ConfigDict, PositiveInt
 from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict
 from dcsnas.latency.allocator import current_allocator
+from dcsnas.latency.support import refuse_unsupported
 from dcsnas.spaces.layers import Size
 
 Device = Literal["cpu", "cuda"]
-Backend = Literal["eager"]
+Backend = Literal["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
 Statistic = Literal["p10", "p25", "p50"]
 DType = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -43,7 +44,11 @@ class Conditions(Recorded):
     cuda: str | None
     """Versions of CUDA and cuDNN that torch was built for; null on a CPU."""
     backend: Backend
-    """How an operator is run: eager = a plain call of the torch module."""
+    """How networks are run: eager = plain calls of the torch modules, channels_last = the same in
+    NHWC, compile = torch.compile with Inductor, onnxruntime = exported to ONNX Runtime, cuda =
+    plain calls on a GPU, cuda-graph = one replayed CUDA graph."""
+    backend_version: str | None
+    """Version of the package that runs the backend; null where torch itself does."""
     threads: PositiveInt
     """Threads within an operator."""
     allocator: str
@@ -58,6 +63,19 @@ class Conditions(Recorded):
     """Height and width of the images."""
     statistic: Statistic
     """Percentile of the kept samples that predictions use."""
+
+
+def device_of(backend: Backend) -> Device:
+    """Return the kind of device that ``backend`` runs on."""
+    return "cuda" if backend in ("cuda", "cuda-graph") else "cpu"
+
+
+def enters_once(backend: Backend) -> bool:
+    """Return whether ``backend`` is entered once for a whole network, not at every operator.
+
+    Operators that are timed alone each pay for entering it, so their sum counts that too often.
+    """
+    return backend in ("compile", "onnxruntime", "cuda-graph")
 
 
 class Difference(NamedTuple):
@@ -86,23 +104,18 @@ def current_conditions(
     size: Size,
     batch: int,
     *,
-    device: Device = "cpu",
     backend: Backend = "eager",
     threads: int = 1,
     dtype: DType = "float32",
-    memory_format: MemoryFormat = "contiguous",
     statistic: Statistic = "p25",
 ) -> Conditions:
     """Return the conditions of measuring here, now, at (height, width) ``size``.
 
-    Raises UserError where CUDA is asked for and this torch sees no CUDA device.
+    Raises UserError where this machine cannot run ``backend`` in ``dtype``.
     """
+    refuse_unsupported(backend, dtype)
+    device = device_of(backend)
     on_cuda = device == "cuda"
-    if on_cuda and not torch.cuda.is_available():
-        raise UserError(
-            f"device cuda: torch {torch.__version__} sees no CUDA device here; use device cpu, "
-            "or check that nvidia-smi lists a GPU and that torch is a CUDA build"
-        )
     return Conditions(
         device=device,
         device_name=torch.cuda.get_device_name() if on_cuda else cpu_name(),
@@ -110,13 +123,29 @@ def current_conditions(
         torch=torch.__version__,
         cuda=f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_cuda else None,
         backend=backend,
+        backend_version=_backend_version(backend),
         threads=threads,
         allocator=current_allocator(),
         dtype=dtype,
-        memory_format=memory_format,
+        memory_format="channels_last" if backend == "channels_last" else "contiguous",
         batch=batch,
         input=size,
         statistic=statistic,
+    )
+
+
+def conditions_like(measured: Conditions) -> Conditions:
+    """Return the conditions of measuring here what was ``measured``, perhaps elsewhere.
+
+    Raises UserError where this machine cannot run its backend in its type.
+    """
+    return current_conditions(
+        measured.input,
+        measured.batch,
+        backend=measured.backend,
+        threads=measured.threads,
+        dtype=measured.dtype,
+        statistic=measured.statistic,
     )
 
 
@@ -130,6 +159,14 @@ def cpu_name() -> str:
     shown = [key for key in ("cpu family", "model", "CPU part") if key in fields]
     details = [f"{key} {fields[key]}" for key in shown]
     return f"{name} ({', '.join([*details, torch.backends.cpu.get_cpu_capability()])})"
+
+
+def _backend_version(backend: Backend) -> str | None:
+    if backend != "onnxruntime":
+        return None
+    import onnxruntime
+
+    return onnxruntime.__version__
 
 
 def _nvidia_driver() -> str:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.latency.keys import walk_slots
+from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import Decision, SearchSpace
@@ -23,18 +24,26 @@ class ExpectedCost(nn.Module):
     """Sum over the slots of ``sum_{i,e,o} p_in[i] p_exp[e] p_out[o] cost[i,e,o]``.
 
     ``cost`` gives the cost of an operator: ``table.latency_ms`` (it raises UserError where the
-    table lacks one), or its MACs or parameters. The costs of all slots lie in one float64 array
-    that is padded to the slots with the most options, so a call is A small matrix products; it
-    moves with the module and is not part of its state.
+    table lacks one), or its MACs or parameters; ``constant`` is what every network costs besides.
+    The costs of all slots lie in one float64 array that is padded to the slots with the most
+    options, so a call is A small matrix products; it moves with the module and is not part of its
+    state.
     """
 
     costs: Tensor
     constant: Tensor
 
-    def __init__(self, space: SearchSpace, size: Size, cost: Callable[[Operator], float]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        size: Size,
+        cost: Callable[[Operator], float],
+        *,
+        constant: float = 0.0,
+    ) -> None:
         super().__init__()
         self.decisions = space.decisions
-        constant, tables = 0.0, []
+        tables = []
         for slot, variants in walk_slots(space, size):
             values = [cost(operator) for _, operator in variants]
             decided = list(slot.decided.values())
@@ -76,6 +85,11 @@ class ExpectedCost(nn.Module):
                 f"{len(decision.options)} options, got {given}"
             )
         return vector
+
+
+def expected_latency(space: SearchSpace, size: Size, table: LatencyTable) -> ExpectedCost:
+    """Return the expected latency in milliseconds; raises UserError where ``table`` has gaps."""
+    return ExpectedCost(space, size, table.latency_ms, constant=table.offset_ms)
 
 
 def _padded(

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import torch
-
 from dcsnas.config.errors import UserError
-from dcsnas.latency.conditions import Conditions, current_conditions
+from dcsnas.latency.conditions import Conditions, conditions_like
 from dcsnas.latency.table import LatencyTable, load_table
 from dcsnas.spaces.layers import Size
 
@@ -32,19 +30,11 @@ def open_table(path: Path, size: Size, *, allow_foreign: bool) -> LatencyTable:
 
 
 def _same_setup_here(path: Path, measured: Conditions) -> Conditions:
-    if measured.device == "cuda" and not torch.cuda.is_available():
+    try:
+        here = conditions_like(measured)
+    except UserError as error:
         raise UserError(
-            f"{path}: measured on {measured.device_name}, this machine has no CUDA device; "
-            "use --allow-foreign to work for that device from here"
-        )
-    here = current_conditions(
-        measured.input,
-        measured.batch,
-        device=measured.device,
-        backend=measured.backend,
-        threads=measured.threads,
-        dtype=measured.dtype,
-        memory_format=measured.memory_format,
-        statistic=measured.statistic,
-    )
+            f"{path}: measured on {measured.device_name}, which cannot be repeated here: {error}; "
+            "or use --allow-foreign to work for that device from here"
+        ) from None
     return here.model_copy(update={"allocator": measured.allocator})

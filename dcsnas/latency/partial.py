@@ -9,7 +9,20 @@ from dcsnas.config.files import read_json, write_json
 from dcsnas.config.strict import Strict
 from dcsnas.latency.conditions import Conditions, refuse_differences
 from dcsnas.latency.rounds import Samples, Settings
-from dcsnas.latency.table import Entry, SpaceId, validate_briefly
+from dcsnas.latency.table import Entry, validate_briefly
+from dcsnas.spaces.space import SearchSpace
+
+
+class SpaceId(Strict):
+    """The search space whose operators are measured."""
+
+    name: str
+    digest: str
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> "SpaceId":
+        """Return the identity of ``space``."""
+        return cls(name=space.name, digest=space.digest)
 
 
 class Header(Strict):

@@ -9,7 +9,7 @@ from dcsnas.spaces.operators import walk
 
 
 def per_layer_ms(table: LatencyTable, layers: Sequence[Layer], size: Size) -> list[float]:
-    """Return the latency of each of ``layers`` for an input of (height, width) ``size``.
+    """Return what each of ``layers`` adds to the latency at input (height, width) ``size``.
 
     Raises UserError where the table has no time for one of them or is for another input size.
     """
@@ -23,10 +23,8 @@ def per_layer_ms(table: LatencyTable, layers: Sequence[Layer], size: Size) -> li
 
 
 def predict_ms(table: LatencyTable, layers: Sequence[Layer], size: Size) -> float:
-    """Return the latency of a network, the sum over its operators, in milliseconds per batch.
+    """Return the latency of a network in milliseconds per batch: a calibrated sum over operators.
 
-    Operators run alone find their data in the cache more often than in a network, so the sum is
-    lower than a measurement by a nearly constant factor.
     Raises UserError where the table has no time for one of them or is for another input size.
     """
-    return sum(per_layer_ms(table, layers, size))
+    return sum(per_layer_ms(table, layers, size)) + table.offset_ms

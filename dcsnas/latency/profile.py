@@ -1,50 +1,45 @@
 """Profiling: from a search space to its latency table, interruptible at any time.
 
-Groups of operators are sampled in interleaved, shuffled rounds. After every round the samples are
-written beside the table, so that a killed run continues where it stopped and the table itself
-appears only when it is complete.
+After every round the samples are written beside the table, so that a killed run continues where it
+stopped and the table itself appears only when it is complete.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from dcsnas.config.errors import UserError
-from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.backends import prepare_operator
+from dcsnas.latency.calibration import Calibration, CalibrationNetwork, calibrate
+from dcsnas.latency.conditions import Conditions, enters_once
+from dcsnas.latency.interpolation import chosen, interpolate
 from dcsnas.latency.keys import space_operators
-from dcsnas.latency.partial import Header, Progress, load_progress, partial_path, save_progress
-from dcsnas.latency.rounds import (
-    DEFAULT_SETTINGS,
-    Samples,
-    Settings,
-    round_order,
-    samples_done,
-    summarise,
-)
-from dcsnas.latency.running import Workload, is_out_of_memory, measuring, operator_workload
-from dcsnas.latency.table import (
-    Entry,
-    LatencyTable,
-    Reference,
-    SpaceId,
-    TableFile,
-    load_table,
-    save_table,
-)
-from dcsnas.latency.timing import Stopwatch, calibrate_repeats, stopwatch_for
-from dcsnas.spaces.layers import Conv
-from dcsnas.spaces.operators import Operator
+from dcsnas.latency.network import measure_networks
+from dcsnas.latency.partial import Header, SpaceId, partial_path
+from dcsnas.latency.profiler import Prepare, Profiler
+from dcsnas.latency.rounds import DEFAULT_SETTINGS, Settings, Timing
+from dcsnas.latency.running import is_out_of_memory, measuring
+from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
+from dcsnas.latency.timing import Stopwatch, stopwatch_for
+from dcsnas.nn.build import build
+from dcsnas.spaces.architecture import Architecture
+from dcsnas.spaces.operators import Operator, walk
+from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace
 
-REFERENCE = Operator(
-    Conv(c_in=64, c_out=64, kernel=1, stride=1, activation="hard_swish"), size=(16, 8)
-)
-"""Timed in every round, one image at a time; the table tells how much it drifted."""
-
-Prepare = Callable[[Operator, Conditions], Workload]
 Report = Callable[[int, int], None]
+Measure = Callable[[Sequence[Architecture], Conditions, Settings, Report], list[Timing]]
+
+
+def measure_architectures(
+    architectures: Sequence[Architecture],
+    conditions: Conditions,
+    settings: Settings,
+    progress: Report,
+) -> list[Timing]:
+    """Return the time of each architecture, built with random weights."""
+    networks = [build(architecture) for architecture in architectures]
+    return measure_networks(networks, conditions, settings=settings, progress=progress)
 
 
 def profile_space(
@@ -53,14 +48,16 @@ def profile_space(
     *,
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
-    prepare: Prepare = operator_workload,
+    prepare: Prepare = prepare_operator,
+    measure: Measure = measure_architectures,
     stopwatch: Stopwatch | None = None,
     progress: Report = lambda done, total: None,
 ) -> LatencyTable:
-    """Measure all operators of ``space`` at the input and batch of ``conditions`` into ``path``.
+    """Measure the operators of ``space`` at the input and batch of ``conditions`` into ``path``.
 
-    Continues an interrupted run, and returns a finished table as it is. ``progress`` receives the
-    samples taken and wanted. An operator that runs out of memory is recorded as failed.
+    Then ``measure`` times whole networks, which calibrate the predictions. Continues an interrupted
+    run, and returns a finished table as it is. ``progress`` receives the samples taken and wanted.
+    An operator that runs out of memory is recorded as failed.
     Raises UserError where ``path`` holds a table of another space, of other conditions or
     settings, and where no operator at all fits into memory.
     """
@@ -68,126 +65,90 @@ def profile_space(
     if path.exists():
         return _finished(path, header)
     operators = space_operators(space, conditions.input)
-    profiler = _Profiler(header, path, prepare, stopwatch or stopwatch_for(conditions))
+    wanted = {key: operators[key] for key in (chosen(operators) if settings.sparse else operators)}
+    total = (len(wanted) + settings.calibration_networks) * settings.rounds
+    profiler = Profiler(header, path, prepare, stopwatch or stopwatch_for(conditions))
     state = profiler.state
-    with measuring(conditions):
-        while waiting := {key: o for key, o in operators.items() if not state.settled(key)}:
+    with measuring(conditions) as affinity:
+        while waiting := {key: o for key, o in wanted.items() if not state.settled(key)}:
             for _ in profiler.measure_block(waiting):
-                done = samples_done(state.samples.values(), settings)
-                done += sum(state.settled(key) for key in operators) * settings.rounds
-                progress(done, len(operators) * settings.rounds)
+                progress(profiler.samples_done(wanted), total)
     if not state.entries:
         raise UserError(
             f"{path}: every operator of {space.name} ran out of memory at batch {conditions.batch} "
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
-    table = save_table(path, _table_file(header, state, operators))
+    file = _table_file(header, space, profiler, operators, affinity)
+    base = len(wanted) * settings.rounds
+    calibration = _calibration(
+        LatencyTable(file, str(path)), measure, lambda done, _: progress(base + done, total)
+    )
+    table = save_table(path, file.model_copy(update={"calibration": calibration}))
     partial_path(path).unlink()
     return table
-
-
-class _Profiler:
-    """One run: what it measures with and what it has so far."""
-
-    def __init__(self, header: Header, path: Path, prepare: Prepare, stopwatch: Stopwatch) -> None:
-        self.header = header
-        self.conditions = header.conditions
-        self.settings = header.settings
-        self.path = path
-        self.prepare = prepare
-        self.stopwatch = stopwatch
-        self.state = load_progress(path, header)
-
-    def measure_block(self, waiting: dict[str, Operator]) -> Iterable[None]:
-        """Complete as many of the ``waiting`` operators as fit into a block; yield every round."""
-        state = self.state
-        reference = self.prepare(REFERENCE, self.conditions.model_copy(update={"batch": 1}))
-        warm = self._calibrated(reference)
-        state.reference = state.reference or warm
-        block = self._load_block(waiting)
-        state.samples = {key: state.samples[key] for key in block}
-        while order := round_order(state.samples, self.settings, rounds_done=state.rounds_done):
-            state.reference = self._sampled(state.reference, reference)
-            for key in order:
-                try:
-                    state.samples[key] = self._sampled(state.samples[key], block[key])
-                except (RuntimeError, MemoryError) as error:
-                    self._fail(key, error)
-            state.rounds_done += 1
-            self._save()
-            yield
-        for key, samples in state.samples.items():
-            state.entries[key] = Entry(**summarise(samples).model_dump())
-        state.samples = {}
-        self._save()
-        yield
-
-    def _load_block(self, waiting: dict[str, Operator]) -> dict[str, Workload]:
-        """Return workloads of the first ``waiting`` operators, as many as memory allows."""
-        block: dict[str, Workload] = {}
-        num_bytes = 0
-        for key, operator in waiting.items():
-            try:
-                workload = self.prepare(operator, self.conditions)
-                warm = self._calibrated(workload)
-            except (RuntimeError, MemoryError) as error:
-                if block and is_out_of_memory(error):
-                    break  # it may fit once this block has made room
-                self._fail(key, error)
-                continue
-            self.state.samples.setdefault(key, warm)
-            block[key] = workload
-            num_bytes += workload.num_bytes
-            if num_bytes > self.settings.block_mib * 2**20:
-                break
-        return block
-
-    def _calibrated(self, workload: Workload) -> Samples:
-        repeats = calibrate_repeats(
-            self.stopwatch,
-            workload.run,
-            min_sample_ms=self.settings.min_sample_ms,
-            warmup_runs=self.settings.warmup_runs,
-        )
-        return Samples(repeats=repeats)
-
-    def _sampled(self, samples: Samples, workload: Workload) -> Samples:
-        return samples.with_sample(self.stopwatch.sample(workload.run, samples.repeats))
-
-    def _fail(self, key: str, error: Exception) -> None:
-        if not is_out_of_memory(error):
-            raise error
-        self.state.samples.pop(key, None)
-        self.state.failed[key] = "out of memory"
-
-    def _save(self) -> None:
-        save_progress(self.path, self.header, self.state)
 
 
 def _finished(path: Path, header: Header) -> LatencyTable:
     table = load_table(path, expected=None)
     file = table.file
-    found = Header(space=file.space, conditions=file.conditions, settings=file.settings)
+    found = Header(
+        space=SpaceId.of(table.space), conditions=file.conditions, settings=file.settings
+    )
     header.refuse_other(path, found)
     return table
 
 
-def _table_file(header: Header, state: Progress, operators: dict[str, Operator]) -> TableFile:
-    assert state.reference is not None
+def _table_file(
+    header: Header,
+    space: SearchSpace,
+    profiler: Profiler,
+    operators: dict[str, Operator],
+    affinity: tuple[int, ...] | None,
+) -> TableFile:
+    measured, failed = profiler.state.entries, profiler.state.failed
+    entries = dict(measured)
+    if header.settings.sparse:
+        runnable = {key: operator for key, operator in operators.items() if key not in failed}
+        entries |= interpolate(runnable, measured, header.conditions.statistic)
     return TableFile(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        space=header.space,
+        space=space.file,
         conditions=header.conditions,
         settings=header.settings,
-        reference=_reference(state.reference),
-        entries={key: state.entries[key] for key in operators if key in state.entries},
-        failed=state.failed,
+        reference=profiler.reference,
+        affinity=affinity,
+        calibration=None,
+        entries={key: entries[key] for key in operators if key in entries},
+        failed=failed,
     )
 
 
-def _reference(samples: Samples) -> Reference:
-    quarters = np.array_split(samples.kept or samples.rejected, 4)
-    medians = [float(np.median(quarter)) for quarter in quarters if quarter.size]
-    drift_percent = 100 * (max(medians) / min(medians) - 1)
-    timing = summarise(samples).model_dump()
-    return Reference(**timing, key=REFERENCE.key, drift_percent=drift_percent)
+def _calibration(table: LatencyTable, measure: Measure, progress: Report) -> Calibration | None:
+    """Return the calibration of ``table``; None where fewer than two networks can be measured."""
+    space, conditions, settings = table.space, table.file.conditions, table.file.settings
+    entries = table.file.entries
+    choices = calibration_choices(space, settings.calibration_networks, settings.seed)
+    networks = []
+    for choice in choices:
+        operators = list(walk(space.architecture(choice).layers, conditions.input))
+        if all(operator.key in entries for operator in operators):
+            networks.append((choice, operators))
+    if len(networks) < 2:
+        return None
+    try:
+        architectures = [space.architecture(choice) for choice, _ in networks]
+        timings = measure(architectures, conditions, settings, progress)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+    found = [
+        CalibrationNetwork(
+            choice=choice,
+            macs=sum(operator.cost.macs for operator in operators),
+            sum_ms=sum(map(table.entry_ms, operators)),
+            measured_ms=timing.value_ms(conditions.statistic),
+        )
+        for (choice, operators), timing in zip(networks, timings, strict=True)
+    ]
+    return calibrate(found, offset=enters_once(conditions.backend))

@@ -28,6 +28,10 @@ class Settings(Recorded):
     """Runs before the first sample."""
     block_mib: PositiveInt = 1024
     """Weights and inputs held at a time; the operators of one group are interleaved."""
+    sparse: bool = False
+    """Whether only about 5 % of the operators are measured and the others interpolated."""
+    calibration_networks: int = Field(default=4, ge=0, le=4)
+    """Whole networks measured to calibrate predictions."""
     seed: NonNegativeInt = 0
     """Seed of the order within the rounds."""
 

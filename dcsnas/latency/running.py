@@ -8,24 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dcsnas.latency.affinity import Cpus, bound_to, idle_cpus
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.timing import Run
-from dcsnas.nn.build import build_layer, layer_input
-from dcsnas.spaces.operators import Operator
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Something to time: a call without arguments, and the memory that it holds."""
+    """Something to time: a call without arguments that returns its output, and what it holds."""
 
     run: Run
     num_bytes: int
 
 
-def eager_workload(
-    module: nn.Module, inputs: tuple[Tensor, ...], conditions: Conditions
-) -> Workload:
-    """Return a plain call of ``module`` on ``inputs``, both moved as ``conditions`` say.
+def placed(module: nn.Module, images: Tensor, conditions: Conditions) -> Tensor:
+    """Return ``images`` moved as ``conditions`` say, and move ``module`` alike, to evaluate it.
 
     The module itself is changed: evaluation mode, device, type and memory format.
     """
@@ -34,34 +31,36 @@ def eager_workload(
     layout = torch.channels_last if channels_last else torch.contiguous_format
     module.eval().to(device, dtype)
     module.to(memory_format=layout)  # type: ignore[call-overload]  # absent from torch's stubs
-    placed = tuple(
-        x.to(device, dtype, memory_format=layout if x.dim() == 4 else torch.contiguous_format)
-        for x in inputs
-    )
-    held = (*placed, *module.parameters(), *module.buffers())
-    return Workload(lambda: module(*placed), sum(t.numel() * t.element_size() for t in held))
+    return images.to(device, dtype, memory_format=layout)
 
 
-def operator_workload(operator: Operator, conditions: Conditions) -> Workload:
-    """Return ``operator`` alone, with random weights and inputs, ready to run."""
-    generator = torch.Generator().manual_seed(0)
-    images = layer_input(operator.layer, operator.size, conditions.batch, generator)
-    return eager_workload(build_layer(operator.layer), (images,), conditions)
+def held_bytes(module: nn.Module, images: Tensor) -> int:
+    """Return the memory of a module's weights and of its input."""
+    held = (images, *module.parameters(), *module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
+
+
+def eager_workload(module: nn.Module, images: Tensor, conditions: Conditions) -> Workload:
+    """Return a plain call of ``module``, changed by ``placed``, on ``images``."""
+    images = placed(module, images, conditions)
+    return Workload(lambda: module(images), held_bytes(module, images))
 
 
 @contextmanager
-def measuring(conditions: Conditions) -> Iterator[None]:
+def measuring(conditions: Conditions) -> Iterator[Cpus | None]:
     """Run the block without gradients and garbage collection, on the threads of ``conditions``.
 
-    cuDNN chooses its kernels by trial; the global random state is left as it was.
+    On the CPU the calling thread keeps to that many CPUs, which the block receives (None: it is
+    free to move). cuDNN chooses its kernels by trial; the global random state is left as it was.
     """
     threads, autotune = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    cpus = idle_cpus(conditions.threads) if conditions.device == "cpu" else None
     torch.set_num_threads(conditions.threads)
     torch.backends.cudnn.benchmark = True
     gc.disable()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield
+        with bound_to(cpus), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield cpus
     finally:
         gc.enable()
         torch.backends.cudnn.benchmark = autotune

@@ -1,41 +1,45 @@
 """The latency table: measured times of one space's operators, and everything they depend on."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, computed_field
+from pydantic import Field, NonNegativeFloat, PositiveFloat, computed_field
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest, read_json, write_json
 from dcsnas.config.strict import validate
-from dcsnas.latency.conditions import Conditions, Recorded, refuse_differences
+from dcsnas.latency.calibration import Calibration
+from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.rounds import Settings, Timing
 from dcsnas.spaces.operators import Operator
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import SpaceFile
 
 _MAX_ERRORS = 5
 
 
 class Entry(Timing):
-    """The time of one operator, in milliseconds."""
+    """The measured time of one operator, in milliseconds."""
 
     source: Literal["measured"] = "measured"
     """How the time was obtained."""
 
 
-class SpaceId(Recorded):
-    """The search space whose operators a table holds."""
+class InterpolatedEntry(Recorded):
+    """The time of one operator, fitted to measured ones that differ in their channels."""
 
-    name: str
-    """Name in the space file."""
-    digest: str
-    """Identifies the content of the space file."""
+    source: Literal["interpolated"] = "interpolated"
+    """How the time was obtained."""
+    ms: PositiveFloat
+    """The time, ms: the table's statistic."""
+    rms_percent: NonNegativeFloat
+    """Root mean square of the fit's relative errors at the operators that it was fitted to."""
 
-    @classmethod
-    def of(cls, space: SearchSpace) -> "SpaceId":
-        """Return the identity of ``space``."""
-        return cls(name=space.name, digest=space.digest)
+    def value_ms(self, statistic: Statistic) -> float:
+        """Return the time in milliseconds, whose ``statistic`` is the table's."""
+        return self.ms
 
 
 class Reference(Timing):
@@ -56,15 +60,19 @@ class TableFile(Recorded):
     """Unit of all times: milliseconds for one batch."""
     date: str
     """When the table was finished, UTC, ISO 8601."""
-    space: SpaceId
-    """The search space whose operators these are."""
+    space: SpaceFile
+    """The search space whose operators these are, in full."""
     conditions: Conditions
     """Where and how the times were measured."""
     settings: Settings
     """How long was measured."""
     reference: Reference
     """A fixed operator that was timed through the run."""
-    entries: dict[str, Entry]
+    affinity: tuple[int, ...] | None
+    """CPUs that the measuring thread was bound to; null where it was free to move."""
+    calibration: Calibration | None
+    """How a network's time follows from its operators'; null where no network was measured."""
+    entries: dict[str, Annotated[Entry | InterpolatedEntry, Field(discriminator="source")]]
     """The time of each operator, by its key."""
     failed: dict[str, str]
     """Operators that could not be measured, with the reason."""
@@ -88,8 +96,26 @@ class LatencyTable:
         """Return 16 hexadecimal digits that identify the table."""
         return self.file.digest
 
+    @cached_property
+    def space(self) -> SearchSpace:
+        """Return the search space whose operators the table holds."""
+        return SearchSpace(self.file.space)
+
+    @property
+    def offset_ms(self) -> float:
+        """Return what the calibration adds to the sum over a network's operators."""
+        return self.file.calibration.offset_ms if self.file.calibration else 0.0
+
     def latency_ms(self, operator: Operator) -> float:
-        """Return the time of ``operator`` in milliseconds; raises UserError where it is unknown."""
+        """Return what ``operator`` adds to a network's latency: its calibrated time.
+
+        Raises UserError where the table has no time for it.
+        """
+        scale = self.file.calibration.scale if self.file.calibration else 1.0
+        return scale * self.entry_ms(operator)
+
+    def entry_ms(self, operator: Operator) -> float:
+        """Return the time of ``operator`` alone; raises UserError where it is unknown."""
         entry = self.file.entries.get(operator.key)
         if entry is None:
             raise UserError(self._explain_missing(operator.key))

@@ -16,6 +16,8 @@ from dcsnas.latency.conditions import Conditions
 Run = Callable[[], object]
 
 _MAX_REPEATS = 10_000
+_LAST = 3  # runs that tell whether a workload is warm
+_MAX_WARMUP = 100
 
 
 class Sample(NamedTuple):
@@ -92,7 +94,23 @@ def calibrate_repeats(
 
     Warming up per shape is also what lets cuDNN choose its kernels before the first sample.
     """
+    once_ms = warm_up(stopwatch, run, warmup_runs=warmup_runs)
+    return min(_MAX_REPEATS, max(1, math.ceil(min_sample_ms / max(once_ms, 1e-6))))
+
+
+def warm_up(stopwatch: Stopwatch, run: Run, *, warmup_runs: int) -> float:
+    """Run until the time no longer falls, and return the shortest in milliseconds.
+
+    ``warmup_runs`` are not timed. Of those after them, at most 100, the last three must not have
+    been 5 % shorter than the ones before.
+    """
     for _ in range(warmup_runs):
         run()
-    once_ms = min(stopwatch.sample(run, 1).ms for _ in range(3))
-    return min(_MAX_REPEATS, max(1, math.ceil(min_sample_ms / max(once_ms, 1e-6))))
+    readings_ms = [stopwatch.sample(run, 1).ms for _ in range(_LAST + 1)]
+    while len(readings_ms) < _MAX_WARMUP and _falls(readings_ms):
+        readings_ms.append(stopwatch.sample(run, 1).ms)
+    return min(readings_ms)
+
+
+def _falls(readings_ms: list[float]) -> bool:
+    return min(readings_ms[-_LAST:]) < 0.95 * min(readings_ms[:-_LAST])

@@ -90,8 +90,8 @@ class DCSAttention(nn.Module):
             case "none":
                 return selected, selected
             case "sqrt":
-                channels = selected.new_tensor(selected.shape[-1]) if mask is None else mask.sum()
-                return selected / channels.sqrt(), selected
+                channels = selected.shape[-1] if mask is None else mask.sum()
+                return selected / channels**0.5, selected
             case "cosine":
                 squares = selected.square().sum(-1, keepdim=True)
                 unit = selected * torch.rsqrt(squares + COSINE_FLOOR)

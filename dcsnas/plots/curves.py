@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
-from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import load_table
 from dcsnas.plots.records import read_history, read_metrics
 from dcsnas.plots.style import (
@@ -146,7 +146,7 @@ def initial_latency_ms(run: Path) -> float | None:
     if not all((run / name).exists() for name in ("probabilities.jsonl", "table.json")):
         return None
     history, table = read_history(run), load_table(run / "table.json", expected=None)
-    latency = ExpectedCost(history.space, table.file.conditions.input, table.latency_ms)
+    latency = expected_latency(history.space, table.file.conditions.input, table)
     return float(latency({label: torch.from_numpy(p[0]) for label, p in history.values.items()}))
 
 

@@ -20,7 +20,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import SearchConfig
 from dcsnas.data.loading import Loader
 from dcsnas.data.reid import read_reid, samples_digest, split_train
-from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.device import pick_device
@@ -73,7 +73,7 @@ def search(
     space = SearchSpace.load(find_space(config.space))
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=allow_foreign)
-    latency = ExpectedCost(space, size, table.latency_ms)
+    latency = expected_latency(space, size, table)
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}

@@ -15,8 +15,9 @@ from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, read_state, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.layers import Size
+from dcsnas.spaces.operators import walk
 from dcsnas.spaces.sampling import largest_choice
-from latency_fakes import fake_table, micro_space
+from latency_fakes import fake_ms, fake_table, micro_space
 
 SPACE = micro_space()
 BATCH = 3
@@ -49,7 +50,8 @@ def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> N
     found = measure_latency(save(tmp_path / "model.safetensors"), device="cpu")
     assert set(found) == {"measured_ms", "predicted_ms", "conditions"}
     assert 0 < found["measured_ms"] < 1000
-    assert found["predicted_ms"] == pytest.approx(0.4275644)
+    layers = SPACE.architecture(largest_choice(SPACE)).layers
+    assert found["predicted_ms"] == pytest.approx(sum(map(fake_ms, walk(layers, SPACE.size))))
     conditions = found["conditions"]
     assert conditions == current_conditions(SPACE.size, BATCH).model_dump(mode="json")
     assert (conditions["device"], conditions["threads"]) == ("cpu", 1)

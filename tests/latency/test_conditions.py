@@ -1,11 +1,19 @@
 """Conditions of a measurement, and which of them differ."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
-from dcsnas.latency.conditions import cpu_name, current_conditions, differences
+from dcsnas.latency.conditions import (
+    Backend,
+    cpu_name,
+    current_conditions,
+    device_of,
+    differences,
+    enters_once,
+)
 from latency_fakes import CONDITIONS, SETTINGS
 
 
@@ -38,17 +46,38 @@ def test_settings_are_compared_alike():
     assert differences(SETTINGS, other) == [("rounds", 4, 9)]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_asking_for_cuda_without_one_says_what_to_do():
-    with pytest.raises(UserError, match=r"device cuda: torch .* sees no CUDA device.*use device"):
-        current_conditions((64, 32), 1, device="cuda")
+@pytest.mark.parametrize("backend", ["eager", "channels_last", "compile"])
+def test_device_and_layout_follow_from_the_backend(monkeypatch, backend):
+    monkeypatch.setattr("dcsnas.latency.conditions.refuse_unsupported", lambda *asked: None)
+    here = current_conditions((64, 32), 1, backend=backend)
+    layout = "channels_last" if backend == "channels_last" else "contiguous"
+    assert (here.backend, here.device, here.memory_format) == (backend, "cpu", layout)
+    assert here.backend_version is None
+
+
+def test_the_version_of_a_runtime_beside_torch_is_recorded():
+    onnxruntime = pytest.importorskip("onnxruntime")
+    here = current_conditions((64, 32), 1, backend="onnxruntime")
+    assert (here.device, here.backend_version) == ("cpu", onnxruntime.__version__)
+
+
+def test_gpu_backends_run_on_the_gpu():
+    assert [device_of("cuda"), device_of("cuda-graph")] == ["cuda", "cuda"]
+
+
+def test_whole_networks_and_plain_calls_are_told_apart():
+    backends = get_args(Backend)
+    assert [name for name in backends if enters_once(name)] == [
+        *("compile", "onnxruntime", "cuda-graph")
+    ]
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_conditions_of_a_gpu_name_it_and_its_software():
-    here = current_conditions((64, 32), 1, device="cuda")
-    assert here.device_name == torch.cuda.get_device_name()
+@pytest.mark.parametrize("backend", ["cuda", "cuda-graph"])
+def test_conditions_of_a_gpu_name_it_and_its_software(backend):
+    here = current_conditions((64, 32), 1, backend=backend)
+    assert (here.device, here.device_name) == ("cuda", torch.cuda.get_device_name())
     assert here.driver
     assert here.cuda is not None
     assert here.cuda.startswith(f"{torch.version.cuda}, cuDNN")

@@ -1,6 +1,5 @@
 """The expected cost against enumeration, predictions and finite differences."""
 
-import operator
 from itertools import product
 
 import pytest
@@ -10,15 +9,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.latency.keys import space_units
+from dcsnas.latency.expectation import ExpectedCost, expected_latency
+from dcsnas.latency.keys import space_operators
 from dcsnas.latency.predict import predict_ms
-from dcsnas.spaces.layers import units_of
+from dcsnas.spaces.operators import Operator, walk
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.space import SearchSpace
-from latency_fakes import fake_ms, fake_table, micro_space
+from latency_fakes import calibrated_table, fake_ms, fake_table, micro_space
 
 SIZE = (16, 8)
+
+
+def macs(operator: Operator) -> int:
+    return operator.cost.macs
+
+
+def params(operator: Operator) -> int:
+    return operator.cost.params
+
+
+def activations(operator: Operator) -> int:
+    return operator.cost.activations
 
 
 def random_probabilities(space: SearchSpace, *, seed: int = 0) -> dict[str, Tensor]:
@@ -45,14 +56,12 @@ def enumerate_expectation(space: SearchSpace, probabilities, cost) -> float:
             probability *= probabilities[decision.label][index].item()
             choice[decision.label] = decision.options[index]
         layers = space.architecture(choice).layers
-        total += probability * sum(map(cost, units_of(layers, SIZE)))
+        total += probability * sum(map(cost, walk(layers, SIZE)))
     return total
 
 
 @pytest.mark.parametrize("kind", ["dcs", "none"])
-@pytest.mark.parametrize(
-    "cost", [fake_ms, operator.attrgetter("macs"), operator.attrgetter("params")]
-)
+@pytest.mark.parametrize("cost", [fake_ms, macs, params, activations])
 def test_it_equals_the_sum_over_all_architectures(kind, cost):
     space = micro_space().with_attention(kind)
     probabilities = random_probabilities(space)
@@ -65,10 +74,10 @@ def test_it_equals_the_sum_over_all_architectures(kind, cost):
 @pytest.mark.parametrize("choose", [smallest_choice, largest_choice])
 def test_a_certain_choice_costs_its_prediction(choose):
     space = micro_space()
-    table, choice = fake_table(space), choose(space)
-    expected = ExpectedCost(space, SIZE, table.latency_ms)(one_hot(space, choice)).item()
-    layers = space.architecture(choice).layers
-    assert expected == pytest.approx(predict_ms(table, layers, SIZE), abs=1e-9)
+    layers = space.architecture(choose(space)).layers
+    for table in (fake_table(space), calibrated_table(space, scale=2.0, offset_ms=0.5)):
+        expected = expected_latency(space, SIZE, table)(one_hot(space, choose(space))).item()
+        assert expected == pytest.approx(predict_ms(table, layers, SIZE), abs=1e-9)
 
 
 def test_a_space_without_choices_costs_its_only_network():
@@ -76,7 +85,7 @@ def test_a_space_without_choices_costs_its_only_network():
     space = micro_space(rows=rows)
     layers = space.architecture({}).layers
     assert ExpectedCost(space, SIZE, fake_ms)({}).item() == pytest.approx(
-        sum(fake_ms(unit) for unit in units_of(layers, SIZE)), rel=1e-12
+        sum(map(fake_ms, walk(layers, SIZE))), rel=1e-12
     )
 
 
@@ -95,7 +104,7 @@ def test_gradients_agree_with_finite_differences():
 
 def test_descending_the_gradient_finds_the_cheapest_network():
     space = micro_space()
-    expected_cost = ExpectedCost(space, SIZE, operator.attrgetter("macs"))
+    expected_cost = ExpectedCost(space, SIZE, macs)
     theta = {d.label: torch.zeros(len(d.options), requires_grad=True) for d in space.decisions}
     optimizer = torch.optim.Adam(theta.values(), lr=0.3)
     for _ in range(100):
@@ -112,21 +121,21 @@ def test_descending_the_gradient_finds_the_cheapest_network():
 @settings(deadline=None, max_examples=20)
 def test_it_grows_with_every_entry(index, increase, seed):
     space = micro_space()
-    keys = list(space_units(space, SIZE))
+    keys = list(space_operators(space, SIZE))
     slower = keys[index % len(keys)]
     probabilities = random_probabilities(space, seed=seed)
     before = ExpectedCost(space, SIZE, fake_ms)(probabilities)
     after = ExpectedCost(
-        space, SIZE, lambda unit: fake_ms(unit) + (increase if unit.key == slower else 0.0)
+        space, SIZE, lambda op: fake_ms(op) + (increase if op.key == slower else 0.0)
     )(probabilities)
     assert after > before
 
 
-def test_a_table_that_lacks_a_unit_is_refused_at_construction():
+def test_a_table_that_lacks_an_operator_is_refused_at_construction():
     table = fake_table(micro_space())
     wider = micro_space(head={"op": "conv_head", "width": 20})
-    with pytest.raises(UserError, match="no entry 'conv 1x1 s1 8-20 hard_swish @4x2'"):
-        ExpectedCost(wider, SIZE, table.latency_ms)
+    with pytest.raises(UserError, match="no entry 'conv_head hard_swish 8-20 @4x2'"):
+        expected_latency(wider, SIZE, table)
 
 
 def test_missing_and_misshapen_probabilities_are_refused():

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from dcsnas.latency.network import measure_network_ms, measure_networks
-from dcsnas.latency.rounds import Settings
+from dcsnas.latency.network import measure_network_ms, measure_networks, sample_workloads
+from dcsnas.latency.rounds import Settings, summarise
+from dcsnas.latency.running import Workload
 from dcsnas.nn.build import build
 from dcsnas.spaces.sampling import smallest_choice
 from latency_fakes import CONDITIONS, FakeStopwatch, micro_space, timings_ms
@@ -43,7 +44,7 @@ def test_networks_are_sampled_in_interleaved_rounds_as_the_table_is():
     )
     assert timings_ms(timings) == [3, 1, 2]
     assert reports == [(3, 12), (6, 12), (9, 12), (12, 12)]
-    rounds = watch.log[9:]  # after three calibrating readings of each
+    rounds = watch.log[12:]  # after four calibrating readings of each
     assert [sorted(rounds[i : i + 3]) for i in range(0, 12, 3)] == [[1, 2, 3]] * 4
     assert {call[1:] for call in calls} == {((5, 3, 16, 8), False, False)}
 
@@ -53,6 +54,36 @@ def test_preempted_samples_are_made_up_for():
         [Timed(2.0, [])], CONDITIONS, settings=SETTINGS, stopwatch=FakeStopwatch(reject_every=2)
     )
     assert (timing.count, timing.kept_fraction) == (4, pytest.approx(4 / 7, abs=0.1))
+
+
+def test_the_readings_behind_a_timing_are_there_for_those_who_split_them():
+    networks = [Timed(3.0, []), Timed(1.0, [])]
+    make = [lambda ms=network.ms: Workload(lambda: ms, num_bytes=0) for network in networks]
+    watch = FakeStopwatch(reject_every=3)
+    samples = sample_workloads(make, CONDITIONS, settings=SETTINGS, stopwatch=watch)
+    assert [set(readings.kept) for readings in samples] == [{3.0}, {1.0}]
+    assert [set(readings.rejected) for readings in samples] == [{3.0}, {1.0}]
+    again = FakeStopwatch(reject_every=3)
+    timings = measure_networks(networks, CONDITIONS, settings=SETTINGS, stopwatch=again)
+    assert timings == [summarise(readings) for readings in samples]
+
+
+def test_networks_run_as_they_are_prepared():
+    prepared = []
+
+    def prepare(network, images, conditions):
+        prepared.append((network.ms, tuple(images.shape), conditions))
+        return Workload(lambda: 2 * network.ms, num_bytes=0)
+
+    (timing,) = measure_networks(
+        [Timed(2.0, [])],
+        CONDITIONS,
+        settings=SETTINGS,
+        prepare=prepare,
+        stopwatch=FakeStopwatch(),
+    )
+    assert timing.p50 == 4.0
+    assert prepared == [(2.0, (1, 3, 16, 8), CONDITIONS)]
 
 
 def test_the_single_measurement_is_the_statistic_of_the_conditions():

@@ -8,14 +8,15 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.keys import space_units
+from dcsnas.latency.keys import space_operators
 from dcsnas.latency.partial import partial_path
-from dcsnas.latency.profile import REFERENCE, profile_space
+from dcsnas.latency.profile import profile_space
+from dcsnas.latency.profiler import REFERENCE
 from dcsnas.latency.rounds import Settings
 from dcsnas.latency.running import Workload
-from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.latency.table import Entry, LatencyTable, load_table
 from dcsnas.latency.timing import Sample
-from dcsnas.spaces.units import ConvUnit
+from dcsnas.spaces.layers import Conv
 from latency_fakes import (
     CONDITIONS,
     SETTINGS,
@@ -25,7 +26,9 @@ from latency_fakes import (
     micro_space,
 )
 
-UNITS = space_units(micro_space(), CONDITIONS.input)
+OPERATORS = space_operators(micro_space(), CONDITIONS.input)
+CALIBRATING = 4
+"""Readings of each operator before its first sample."""
 
 
 def profile(path: Path, *, stopwatch=None, **changes) -> LatencyTable:
@@ -38,30 +41,37 @@ def profile(path: Path, *, stopwatch=None, **changes) -> LatencyTable:
     return profile_space(micro_space(), path, **{**arguments, **changes})
 
 
+def measured(table: LatencyTable) -> dict[str, Entry]:
+    """Return the entries of ``table``, all of which were measured."""
+    entries = {key: e for key, e in table.file.entries.items() if isinstance(e, Entry)}
+    assert entries.keys() == table.file.entries.keys()
+    return entries
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "micro.json"
 
 
-def test_it_measures_every_unit_of_the_space(path):
+def test_it_measures_every_operator_of_the_space(path):
     table = profile(path)
-    assert list(table.file.entries) == list(UNITS)
-    for key, unit in UNITS.items():
-        entry = table.file.entries[key]
-        assert (entry.p10, entry.p50, entry.count) == (fake_ms(unit),) * 2 + (4,)
+    assert list(table.file.entries) == list(OPERATORS)
+    for key, operator in OPERATORS.items():
+        entry = measured(table)[key]
+        assert (entry.p10, entry.p50, entry.count) == (fake_ms(operator),) * 2 + (4,)
         assert (entry.kept_fraction, entry.source) == (1.0, "measured")
     assert load_table(path, expected=CONDITIONS).file == table.file
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_rounds_are_interleaved_and_shuffled_and_each_starts_with_the_reference(path):
+def test_rounds_are_interleaved_and_shuffled_and_each_ends_with_the_reference(path):
     watch = FakeStopwatch()
     profile(path, stopwatch=watch)
-    length = len(UNITS) + 1
-    sampled = watch.log[3 * length :]  # after three calibrating readings of each
+    length = len(OPERATORS) + 1
+    sampled = watch.log[CALIBRATING * length :]
     rounds = [sampled[i : i + length] for i in range(0, len(sampled), length)]
     assert len(rounds) == SETTINGS.rounds
-    assert {round_[0] for round_ in rounds} == {fake_ms(REFERENCE)}
+    assert {round_[-1] for round_ in rounds} == {fake_ms(REFERENCE)}
     assert len({tuple(round_) for round_ in rounds}) == SETTINGS.rounds
     assert len({tuple(sorted(round_)) for round_ in rounds}) == 1
 
@@ -70,19 +80,20 @@ def test_blocks_bound_the_memory(path):
     watch = FakeStopwatch()
     # each fake workload holds 1 MiB, and a block ends with the workload that goes over its bound
     table = profile(path, stopwatch=watch, settings=SETTINGS.model_copy(update={"block_mib": 9}))
-    blocks = -(-len(UNITS) // 10)
-    assert watch.log.count(fake_ms(REFERENCE)) == blocks * (3 + SETTINGS.rounds)
-    assert list(table.file.entries) == list(UNITS)
+    blocks = -(-len(OPERATORS) // 10)
+    assert watch.log.count(fake_ms(REFERENCE)) == blocks * (CALIBRATING + SETTINGS.rounds)
+    assert list(table.file.entries) == list(OPERATORS)
 
 
-@pytest.mark.parametrize("stop_after", [1, 150, 200, 330])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.6, 0.95])
 @pytest.mark.parametrize("block_mib", [9, 1024])
-def test_a_killed_run_continues_where_it_stopped(path, stop_after, block_mib):
+def test_a_killed_run_continues_where_it_stopped(path, share, block_mib):
     settings = SETTINGS.model_copy(update={"block_mib": block_mib})
     whole, resumed = FakeStopwatch(), FakeStopwatch()
     expected = profile(path.with_name("whole.json"), stopwatch=whole, settings=settings)
+    stopped = FakeStopwatch(stop_after=1 + int(share * len(whole.log)))
     with pytest.raises(KeyboardInterrupt):
-        profile(path, stopwatch=FakeStopwatch(stop_after=stop_after), settings=settings)
+        profile(path, stopwatch=stopped, settings=settings)
     assert not path.exists()
     partial = partial_path(path)
     kept = json.loads(partial.read_text()) if partial.exists() else {"rounds_done": 0}
@@ -91,7 +102,7 @@ def test_a_killed_run_continues_where_it_stopped(path, stop_after, block_mib):
     assert table.file.reference.count == expected.file.reference.count
     # the last rounds are sampled in the order of the run that was not killed
     rounds_left = SETTINGS.rounds - kept["rounds_done"] % SETTINGS.rounds
-    tail = rounds_left * min(len(UNITS), 10 if block_mib == 9 else len(UNITS))
+    tail = rounds_left * min(len(OPERATORS), 10 if block_mib == 9 else len(OPERATORS))
     assert len(resumed.log) < len(whole.log) or kept["rounds_done"] == 0
     assert resumed.log[-tail:] == whole.log[-tail:]
     assert not partial.exists()
@@ -107,8 +118,8 @@ def test_what_lies_on_disk_is_valid_at_every_moment(path):
         states.append((done, total))
 
     profile(path, progress=look)
-    wanted = len(UNITS) * SETTINGS.rounds
-    assert states == [(len(UNITS) * i, wanted) for i in range(1, 5)] + [(wanted, wanted)]
+    wanted = len(OPERATORS) * SETTINGS.rounds
+    assert states == [(len(OPERATORS) * i, wanted) for i in range(1, 5)] + [(wanted, wanted)]
 
 
 def test_a_finished_table_is_returned_without_measuring(path):
@@ -138,76 +149,76 @@ def test_a_damaged_partial_file_is_named(path):
         profile(path)
 
 
-def test_a_unit_that_does_not_fit_is_recorded_and_the_run_goes_on(path):
-    huge = list(UNITS)[5]
+def test_an_operator_that_does_not_fit_is_recorded_and_the_run_goes_on(path):
+    huge = list(OPERATORS)[5]
 
-    def prepare(unit, conditions) -> Workload:
-        if unit.key == huge:
+    def prepare(operator, conditions) -> Workload:
+        if operator.key == huge:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return fake_workload(unit, conditions)
+        return fake_workload(operator, conditions)
 
     table = profile(path, prepare=prepare)
     assert table.file.failed == {huge: "out of memory"}
-    assert set(table.file.entries) == set(UNITS) - {huge}
+    assert set(table.file.entries) == set(OPERATORS) - {huge}
     with pytest.raises(UserError, match="out of memory"):
-        table.latency_ms(UNITS[huge])
+        table.latency_ms(OPERATORS[huge])
     assert load_table(path, expected=CONDITIONS).file == table.file
 
 
-def test_a_unit_that_fits_alone_is_measured_in_a_block_of_its_own(path):
-    large, held = list(UNITS)[5], []
+def test_an_operator_that_fits_alone_is_measured_in_a_block_of_its_own(path):
+    large, held = list(OPERATORS)[5], []
 
-    def prepare(unit, conditions) -> Workload:
-        if unit == REFERENCE:
+    def prepare(operator, conditions) -> Workload:
+        if operator == REFERENCE:
             held.clear()
-        elif unit.key == large and held:
+        elif operator.key == large and held:
             raise torch.OutOfMemoryError("CUDA out of memory")
         else:
-            held.append(unit)
-        return fake_workload(unit, conditions)
+            held.append(operator)
+        return fake_workload(operator, conditions)
 
     table = profile(path, prepare=prepare)
     assert table.file.failed == {}
-    assert list(table.file.entries) == list(UNITS)
+    assert list(table.file.entries) == list(OPERATORS)
 
 
-def test_memory_that_runs_out_while_sampling_costs_one_unit(path):
-    unlucky = list(UNITS)[3]
+def test_memory_that_runs_out_while_sampling_costs_one_operator(path):
+    unlucky = list(OPERATORS)[3]
     runs: list[None] = []
 
     def fail_later() -> float:
         runs.append(None)
-        if len(runs) > SETTINGS.warmup_runs + 4:
+        if len(runs) > SETTINGS.warmup_runs + CALIBRATING + 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return 1.0
 
-    def prepare(unit, conditions) -> Workload:
-        ordinary = fake_workload(unit, conditions)
-        return Workload(fail_later, 1) if unit.key == unlucky else ordinary
+    def prepare(operator, conditions) -> Workload:
+        ordinary = fake_workload(operator, conditions)
+        return Workload(fail_later, 1) if operator.key == unlucky else ordinary
 
     table = profile(path, prepare=prepare)
     assert table.file.failed == {unlucky: "out of memory"}
-    assert len(table.file.entries) == len(UNITS) - 1
+    assert len(table.file.entries) == len(OPERATORS) - 1
 
 
 def test_nothing_that_fits_is_a_user_error(path):
-    def prepare(unit, conditions) -> Workload:
-        if unit != REFERENCE:
+    def prepare(operator, conditions) -> Workload:
+        if operator != REFERENCE:
             raise torch.OutOfMemoryError("CUDA out of memory")
         assert conditions.batch == 1
-        return fake_workload(unit, conditions)
+        return fake_workload(operator, conditions)
 
     large = CONDITIONS.model_copy(update={"batch": 9000})
-    with pytest.raises(UserError, match=r"every unit of micro ran out .* batch 9000 .*smaller"):
+    with pytest.raises(UserError, match=r"every operator of micro ran out .* batch 9000 .*smaller"):
         profile(path, prepare=prepare, conditions=large)
     assert not path.exists()
 
 
 def test_other_errors_are_not_hidden(path):
-    def prepare(unit, conditions) -> Workload:
-        if isinstance(unit, ConvUnit) and unit != REFERENCE:
+    def prepare(operator, conditions) -> Workload:
+        if isinstance(operator.layer, Conv) and operator != REFERENCE:
             raise RuntimeError("shapes do not match")
-        return fake_workload(unit, conditions)
+        return fake_workload(operator, conditions)
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         profile(path, prepare=prepare)
@@ -216,9 +227,9 @@ def test_other_errors_are_not_hidden(path):
 def test_preempted_samples_are_taken_again_and_their_share_recorded(path):
     patient = SETTINGS.model_copy(update={"tries": 5})
     table = profile(path, stopwatch=FakeStopwatch(reject_every=4), settings=patient)
-    fractions = [entry.kept_fraction for entry in table.file.entries.values()]
+    fractions = [entry.kept_fraction for entry in measured(table).values()]
     assert sum(fractions) / len(fractions) == pytest.approx(0.75, abs=0.1)
-    assert {entry.count for entry in table.file.entries.values()} == {SETTINGS.rounds}
+    assert {entry.count for entry in measured(table).values()} == {SETTINGS.rounds}
 
 
 def test_a_machine_that_slows_down_shows_as_drift(path):
@@ -229,8 +240,8 @@ def test_a_machine_that_slows_down_shows_as_drift(path):
 
     assert profile(path).file.reference.drift_percent == 0
     slowed = profile(path.with_name("slow.json"), stopwatch=Slowing()).file.reference
-    rounds = (SETTINGS.rounds - 1) * (len(UNITS) + 1)
-    first = 3 * (len(UNITS) + 1) + 1
+    rounds = (SETTINGS.rounds - 1) * (len(OPERATORS) + 1)
+    first = (CALIBRATING + 1) * (len(OPERATORS) + 1)
     expected = 100 * ((1 + (first + rounds) / 1000) / (1 + first / 1000) - 1)
     assert slowed.key == REFERENCE.key
     assert slowed.drift_percent == pytest.approx(expected)
@@ -253,10 +264,10 @@ def test_the_real_profiler_fills_a_table_and_resumes(path):
     before = json.loads(partial_path(path).read_text())
     assert before["rounds_done"] == 1
     table = profile_space(small_space(), path, conditions=conditions, settings=settings)
-    units = space_units(small_space(), (16, 8))
-    assert list(table.file.entries) == list(units)
-    assert table.missing(units.values()) == []
-    for entry in table.file.entries.values():
+    operators = space_operators(small_space(), (16, 8))
+    assert list(table.file.entries) == list(operators)
+    assert all(table.latency_ms(operator) > 0 for operator in operators.values())
+    for entry in measured(table).values():
         assert 0 < entry.p10 <= entry.p50 <= entry.p90
         assert 3 <= entry.count <= 6
     assert load_table(path, expected=conditions).file == table.file
@@ -265,9 +276,9 @@ def test_the_real_profiler_fills_a_table_and_resumes(path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_real_profiler_runs_on_a_gpu(path):
-    conditions = current_conditions((16, 8), 2, device="cuda")
+    conditions = current_conditions((16, 8), 2, backend="cuda")
     settings = Settings(rounds=3, min_sample_ms=0.01)
     table = profile_space(small_space(), path, conditions=conditions, settings=settings)
     assert table.file.failed == {}
-    assert all(entry.p10 > 0 for entry in table.file.entries.values())
+    assert all(entry.p10 > 0 for entry in measured(table).values())
     assert load_table(path, expected=conditions).file == table.file

@@ -8,9 +8,18 @@ from typing import Any
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.keys import space_units
-from dcsnas.latency.table import LatencyTable, load_table, save_table
-from dcsnas.spaces.units import ConvUnit
+from dcsnas.latency.calibration import Calibration, CalibrationNetwork
+from dcsnas.latency.keys import space_operators
+from dcsnas.latency.table import (
+    InterpolatedEntry,
+    LatencyTable,
+    TableFile,
+    load_table,
+    save_table,
+)
+from dcsnas.spaces.layers import Conv
+from dcsnas.spaces.operators import Operator
+from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
 SCHEMA = Path(__file__).parents[2] / "latency_tables" / "schema.json"
@@ -41,35 +50,35 @@ def test_a_table_survives_the_file(path):
     assert list(table.file.entries) == list(original.file.entries)
 
 
-def test_it_gives_the_chosen_percentile_of_a_unit():
+def test_it_gives_the_chosen_percentile_of_an_operator():
     space = micro_space()
     table = fake_table(space)
-    unit = next(iter(space_units(space, (16, 8)).values()))
-    assert table.latency_ms(unit) == fake_ms(unit)
+    operator = next(iter(space_operators(space, (16, 8)).values()))
+    assert table.latency_ms(operator) == fake_ms(operator)
     median = table.file.model_copy(
         update={"conditions": CONDITIONS.model_copy(update={"statistic": "p50"})}
     )
-    assert LatencyTable(median, "median.json").latency_ms(unit) == 2 * fake_ms(unit)
+    assert LatencyTable(median, "median.json").latency_ms(operator) == 2 * fake_ms(operator)
 
 
-def test_a_missing_unit_is_an_error_that_names_it_and_never_zero(path):
+def test_a_missing_operator_is_an_error_that_names_it_and_never_zero(path):
     table = load_table(path, expected=None)
-    unit = ConvUnit(4, 400, 1, 1, 1, "relu", 16, 8)
-    assert table.missing([unit]) == ["conv 1x1 s1 4-400 relu @16x8"]
-    assert table.missing(space_units(micro_space(), (16, 8)).values()) == []
-    message = r"micro.json: no entry 'conv 1x1 s1 4-400 relu @16x8'.*space micro at 16x8: profile"
+    conv = Conv(c_in=4, c_out=400, kernel=1, stride=1, activation="relu")
+    message = r"micro.json: no entry 'conv 1x1 s1 relu 4-400 @16x8'.*space micro at 16x8: profile"
     with pytest.raises(UserError, match=message):
-        table.latency_ms(unit)
+        table.latency_ms(Operator(conv, (16, 8)))
+    for operator in space_operators(micro_space(), (16, 8)).values():
+        assert table.latency_ms(operator) == fake_ms(operator)
 
 
-def test_a_unit_that_failed_says_why():
+def test_an_operator_that_failed_says_why():
     space = micro_space()
     file = fake_table(space).file
-    key, unit = next(iter(space_units(space, (16, 8)).items()))
+    key, operator = next(iter(space_operators(space, (16, 8)).items()))
     entries = {name: entry for name, entry in file.entries.items() if name != key}
     failed = file.model_copy(update={"entries": entries, "failed": {key: "out of memory"}})
     with pytest.raises(UserError, match="could not be measured: out of memory"):
-        LatencyTable(failed, "t.json").latency_ms(unit)
+        LatencyTable(failed, "t.json").latency_ms(operator)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +153,52 @@ def test_all_differing_fields_are_named_and_the_override_works(path):
     assert load_table(path, expected=here, allow_foreign=True).file.conditions == CONDITIONS
 
 
-def test_a_written_table_has_exactly_the_fields_of_its_schema(path):
+def full_file() -> TableFile:
+    """Return a table in which every field has a value."""
+    file = fake_table(micro_space()).file
+    network = CalibrationNetwork(choice={"b01_width": 4}, macs=1, sum_ms=1.0, measured_ms=2.5)
+    calibration = Calibration(
+        scale=2.0, offset_ms=0.5, networks=(network,) * 2, loo_mape_percent=1.0
+    )
+    fitted = InterpolatedEntry(ms=0.7, rms_percent=3.0)
+    entries = file.entries | {next(iter(file.entries)): fitted}
+    changes = {"affinity": (0, 1), "calibration": calibration, "entries": entries}
+    return file.model_copy(update=changes)
+
+
+def test_a_full_table_survives_the_file(path):
+    save_table(path, full_file())
+    assert load_table(path, expected=CONDITIONS).file == full_file()
+
+
+@pytest.mark.parametrize("statistic", ["p10", "p50"])
+def test_a_fitted_time_is_that_of_the_statistic(statistic):
+    file = full_file()
+    conditions = CONDITIONS.model_copy(update={"statistic": statistic})
+    table = LatencyTable(file.model_copy(update={"conditions": conditions}), "t.json")
+    first = next(iter(space_operators(micro_space(), (16, 8)).values()))
+    assert table.entry_ms(first) == 0.7
+
+
+@pytest.mark.parametrize("make", [full_file, lambda: fake_table(micro_space()).file])
+def test_a_written_table_has_exactly_the_fields_of_its_schema(path, make):
     schema = json.loads(SCHEMA.read_text())
     definitions = schema["$defs"]
 
+    def resolved(value: Any, node: dict[str, Any]) -> dict[str, Any]:
+        """Return what ``node`` says about ``value``: references followed, alternatives chosen."""
+        if "anyOf" in node:
+            node = next(n for n in node["anyOf"] if (n.get("type") == "null") == (value is None))
+        if "discriminator" in node:
+            choice = node["discriminator"]
+            node = {"$ref": choice["mapping"][value[choice["propertyName"]]]}
+        return definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
     def check(value: Any, node: dict[str, Any], where: str) -> None:
-        node = definitions[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
-        if "properties" in node:
+        node = resolved(value, node)
+        if node.get("title") == "SpaceFile":
+            SpaceFile.model_validate_json(json.dumps(value))  # docs/search_spaces.md describes it
+        elif "properties" in node:
             assert set(value) == set(node["properties"]) == set(node["required"]), where
             assert node["additionalProperties"] is False, where
             for name, child in node["properties"].items():
@@ -159,9 +207,13 @@ def test_a_written_table_has_exactly_the_fields_of_its_schema(path):
         elif isinstance(node.get("additionalProperties"), dict):
             for name, item in value.items():
                 check(item, node["additionalProperties"], f"{where}.{name}")
+        elif node.get("type") == "array" and "items" in node:
+            for index, item in enumerate(value):
+                check(item, node["items"], f"{where}[{index}]")
         elif "const" in node:
             assert value == node["const"], where
         elif "enum" in node:
             assert value in node["enum"], where
 
+    save_table(path, make())
     check(json.loads(path.read_text()), schema, "table")

@@ -1,12 +1,18 @@
 """Stopwatches on scripted clocks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from dcsnas.latency.running import is_out_of_memory
-from dcsnas.latency.timing import CpuStopwatch, CudaStopwatch, Sample, calibrate_repeats
+from dcsnas.latency.timing import (
+    CpuStopwatch,
+    CudaStopwatch,
+    Sample,
+    calibrate_repeats,
+    warm_up,
+)
 
 
 def clock(*readings_ns: int) -> Callable[[], int]:
@@ -44,32 +50,59 @@ def test_a_sample_is_the_mean_over_its_repeats():
 
 
 class Scripted:
-    """Gives readings one after the other."""
+    """Gives readings one after the other, the last one for ever."""
 
-    def __init__(self, readings_ms: Iterable[float]) -> None:
-        self.readings_ms = iter(readings_ms)
+    def __init__(self, *readings_ms: float) -> None:
+        self.readings_ms = list(readings_ms)
+        self.taken = 0
 
     def sample(self, run, repeats):
         assert repeats == 1
-        return Sample(next(self.readings_ms), True)
+        self.taken += 1
+        return Sample(self.readings_ms[min(self.taken, len(self.readings_ms)) - 1], True)
 
 
 @pytest.mark.parametrize(
     ("readings_ms", "repeats"),
     [
-        ((0.03, 0.02, 0.9), 25),
-        ((7.0, 6.0, 5.0), 1),
+        ((0.02, 0.9, 0.03), 25),
+        ((5.0, 6.0, 7.0), 1),
         ((0.5, 0.6, 0.7), 1),
         ((0.0, 0.0, 0.0), 10_000),
+        ((0.9, 0.5, 0.02, 0.02, 0.02), 25),  # falls: the first readings were no guide
     ],
 )
 def test_repeats_fill_the_sample_by_the_fastest_reading(readings_ms, repeats):
     calls = []
     found = calibrate_repeats(
-        Scripted(readings_ms), lambda: calls.append(1), min_sample_ms=0.5, warmup_runs=6
+        Scripted(*readings_ms), lambda: calls.append(1), min_sample_ms=0.5, warmup_runs=6
     )
     assert found == repeats
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize(
+    ("readings_ms", "taken", "shortest_ms"),
+    [
+        ((3.0,), 4, 3.0),
+        ((3.0, 2.9, 2.86), 4, 2.86),  # not by 5 %
+        ((900.0, 3.0), 5, 3.0),  # the first run of all chose kernels
+        ((9.0, 8.0, 7.0, 6.0, 5.0), 8, 5.0),
+        ((9.0, 9.0, 3.0, 8.0, 3.0), 6, 3.0),  # an interruption changes nothing
+    ],
+)
+def test_a_workload_is_warm_when_three_runs_are_no_shorter_than_before(
+    readings_ms, taken, shortest_ms
+):
+    watch = Scripted(*readings_ms)
+    assert warm_up(watch, lambda: None, warmup_runs=1) == shortest_ms
+    assert watch.taken == taken
+
+
+def test_warming_up_ends_even_where_the_time_falls_for_ever():
+    watch = Scripted(*(0.9**n for n in range(200)))
+    assert warm_up(watch, lambda: None, warmup_runs=1) == 0.9**99
+    assert watch.taken == 100
 
 
 def test_out_of_memory_is_told_from_other_errors():

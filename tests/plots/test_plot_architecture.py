@@ -9,7 +9,7 @@ from dcsnas.latency.table import Entry, LatencyTable
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.columns import columns_of, kind_shares, span_of
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.layers import units_of, walk
+from dcsnas.spaces.operators import walk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
@@ -32,9 +32,9 @@ def largest(space: SearchSpace) -> ArchitectureFile:
 
 
 def table_for(space: SearchSpace, architecture: ArchitectureFile) -> LatencyTable:
-    """Return a fake table with the units of one network at the space's own input size."""
-    units = units_of(architecture.network.layers, space.size)
-    entries = {unit.key: Entry(**fake_timing(0.01 + 1e-8 * unit.macs)) for unit in units}
+    """Return a fake table with the operators of one network at the space's own input size."""
+    operators = walk(architecture.network.layers, space.size)
+    entries = {o.key: Entry(**fake_timing(0.01 + 1e-8 * o.cost.macs)) for o in operators}
     conditions = CONDITIONS.model_copy(update={"input": space.size})
     template = fake_table(micro_space()).file
     changes = {"entries": entries, "conditions": conditions}
@@ -61,8 +61,7 @@ def test_latency_shares_sum_to_all_of_it():
     space = micro_space()
     architecture = derived(space)
     columns = columns_of(architecture, table=fake_table(space))
-    walked = walk(architecture.network.layers, (16, 8))
-    naive = [sum(fake_ms(unit) for unit in units) for _, units in walked]
+    naive = list(map(fake_ms, walk(architecture.network.layers, (16, 8))))
     assert [c.ms for c in columns] == pytest.approx(naive)
     assert sum(c.percent or 0.0 for c in columns) == pytest.approx(100)
     shares = kind_shares(columns)

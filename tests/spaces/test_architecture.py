@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dcsnas.spaces.layers import Block, round_channels
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.units import Cost
 
 SPACES = {
     name: SearchSpace.load(find_space(name))
@@ -57,6 +59,7 @@ def test_every_sample_is_valid_and_costs_lie_between_the_ends(
     cost = network.cost(size)
     assert low.params <= cost.params <= high.params
     assert low.macs <= cost.macs <= high.macs
+    assert low.activations <= cost.activations <= high.activations
     assert network.feature_dim == space.file.head.width
 
 
@@ -110,7 +113,7 @@ def test_file_round_trip(
     # the recorded choice leads to the same network again
     assert space.architecture(loaded.provenance.choice).digest == content.network.digest
     cost = space.architecture(loaded.provenance.choice).cost(loaded.input)
-    assert (loaded.params, loaded.macs) == (cost.params, cost.macs)
+    assert Cost(loaded.params, loaded.macs, loaded.activations) == cost
 
 
 @pytest.mark.parametrize(
@@ -148,19 +151,28 @@ def refused(path: Path, change: Any) -> str:
     return str(caught.value).removeprefix(f"{path}: ")
 
 
-@pytest.mark.parametrize("key", ["params", "macs"])
+@pytest.mark.parametrize("key", ["params", "macs", "activations"])
 def test_changed_cost_is_refused(saved: Path, key: str) -> None:
-    right = load_architecture(saved)
-    said = {"params": right.params, "macs": right.macs, key: 1000}
+    right = load_architecture(saved).network.cost(TINY.size)
+    said = replace(right, **{key: 1000})
     assert refused(saved, lambda data: data.update({key: 1000})) == (
-        f"(top level): params and macs say {said['params']} and {said['macs']}, the layers give "
-        f"{right.params} and {right.macs}; the file was edited, derive it again"
+        f"(top level): the file says {said}, the layers give {right}; the file was edited, derive "
+        "it again"
     )
+
+
+def test_a_file_without_activations_is_refused(saved: Path) -> None:
+    message = refused(saved, lambda data: data.pop("activations"))
+    assert message.startswith("activations: missing")
 
 
 def test_changed_input_size_is_refused(saved: Path) -> None:
     message = refused(saved, lambda data: data.update(input=[65, 32]))
-    assert message.startswith("(top level): params and macs say")
+    right = described(TINY, 0).network
+    assert message.startswith(
+        f"(top level): the file says {right.cost(TINY.size)}, the layers give "
+        f"{right.cost((65, 32))}; "
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from dcsnas.latency.keys import space_operators
 from dcsnas.spaces.layers import Block
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
@@ -157,4 +158,10 @@ def block_variants(space: SearchSpace) -> tuple[int, int]:
 )
 def test_size_of_a_complete_table(name: str, blocks: int, convolutions: int) -> None:
     # shared/design/latency.md: 3,120 block and 2,340 convolution keys; XLarge 5,446 and 3,853
-    assert block_variants(load(name)) == (blocks, convolutions)
+    space = load(name)
+    assert block_variants(space) == (blocks, convolutions)
+    operators = space_operators(space, space.size)
+    count = sum(isinstance(operator.layer, Block) for operator in operators.values())
+    assert count == blocks
+    last_widths = (216 - 112) // 8 + 1
+    assert len(operators) == blocks + 1 + last_widths, "a stem, a head for each width before it"

@@ -1,0 +1,91 @@
+"""What the latency term costs: the exact expectation and its gradient against a supernet step.
+
+Command: .venv/bin/python benchmarks/expected_latency.py
+
+One step is forward, backward and SGD of the supernet on 8 images of 256x128, one thread; both are
+timed in turns. MACs stand in for the table's times, which changes no operation. The last line is
+one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcsnas.config.files import write_json
+from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.stages import ArchitectureConfig, ObjectiveConfig
+from dcsnas.latency.conditions import cpu_name
+from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.search.strategy import FBNetV2
+from dcsnas.search.supernet import Supernet
+from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.space import SearchSpace
+
+
+def measure(name: str, batch: int, rounds: int) -> dict:
+    """Return the medians of both in milliseconds, and their ratio."""
+    space = SearchSpace.load(find_space(name))
+    latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
+    strategy = FBNetV2(config=ArchitectureConfig(), objective=ObjectiveConfig(), latency=latency)
+    supernet: Any = Supernet(space)
+    strategy.mutate_model(supernet)
+    module: Any = strategy.configure_oneshot_module(supernet)
+    weights = torch.optim.SGD(module.weight_parameters(), lr=0.01)
+    images = torch.randn(batch, 3, *space.size)
+
+    def step() -> None:
+        module.resample()
+        weights.zero_grad()
+        supernet(images).square().mean().backward()
+        weights.step()
+
+    def term() -> None:
+        module.expected_latency_ms().backward()
+
+    step_s, term_s = [], []
+    for _ in range(rounds + 1):
+        step_s.append(_seconds(step))
+        term_s.append(min(_seconds(term) for _ in range(3)))
+    step_ms, term_ms = (1000 * statistics.median(times[1:]) for times in (step_s, term_s))
+    return {"step_ms": step_ms, "expected_latency_ms": term_ms, "ratio": term_ms / step_ms}
+
+
+def _seconds(run: Any) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spaces", nargs="+", default=["fbnetv2", "fbnetv2_xlarge"])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--quick", action="store_true", help="3 rounds instead of 15")
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rounds = 3 if options.quick else 15
+    result: dict[str, Any] = {name: measure(name, options.batch, rounds) for name in options.spaces}
+    result["conditions"] = {
+        "device": cpu_name(),
+        "torch": torch.__version__,
+        "threads": 1,
+        "batch": options.batch,
+        "rounds": rounds,
+        "seed": 0,
+    }
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Do latency tables predict whole networks? Profile here, then check in a fresh process.
+
+Command: .venv/bin/python benchmarks/latency_prediction.py --space fbnetv2 --backend eager
+
+Both steps are the commands that users run: ``dcsnas profile`` measures the operators and calibrates
+on four networks, ``dcsnas profile-check`` times held-out networks. The compile backend takes a
+second or two for each operator, so its table is sparse. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dcsnas.config.files import read_json, write_json
+
+QUICK = ["--sparse", "--rounds", "8"], ["--networks", "8", "--rounds", "8"]
+
+
+def dcsnas(*arguments: str) -> float:
+    """Run a command in a process of its own and return the seconds it took."""
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "dcsnas", *arguments], check=True)
+    return time.monotonic() - started
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict:
+    """Return how well the table predicts, with the conditions."""
+    table, report = folder / "table.json", folder / "check.json"
+    profile = ["--backend", options.backend, "--out", str(table)]
+    if options.attention:
+        profile += ["--attention", options.attention]
+    if options.sparse or options.backend == "compile":
+        profile += ["--sparse"]
+    check = ["--networks", str(options.networks), "--out", str(report)]
+    if options.quick:
+        profile, check = [*profile, *QUICK[0]], [*check, *QUICK[1]]
+    profile_s = dcsnas("profile", options.space, *profile)
+    check_s = dcsnas("profile-check", str(table), *check)
+    return summarise(read_json(table), read_json(report), profile_s=profile_s, check_s=check_s)
+
+
+def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) -> dict:
+    """Return the numbers of a table and of its check as one flat object."""
+    everywhere, uniform = report["all"]["table"], report["uniform"]["table"]
+    macs, floor = report["all"]["macs_only"], report["all"]["noise_floor"]
+    return {
+        "backend": table["conditions"]["backend"],
+        "space": table["space"]["name"],
+        "attention": table["space"]["attention"]["kind"],
+        "networks": len(report["networks"]),
+        "mape_percent": everywhere["mape_percent"],
+        "bias_percent": everywhere["bias_percent"],
+        "worst_percent": everywhere["worst_percent"],
+        "kendall_tau": everywhere["kendall_tau"],
+        "uniform_mape_percent": uniform["mape_percent"],
+        "uniform_kendall_tau": uniform["kendall_tau"],
+        "uncalibrated_bias_percent": report["all"]["uncalibrated"]["bias_percent"],
+        "noise_floor_percent": floor["mape_percent"],
+        "noise_floor_kendall_tau": floor["kendall_tau"],
+        "macs_only_mape_percent": macs["mape_percent"],
+        "macs_only_kendall_tau": macs["kendall_tau"],
+        "entries": len(table["entries"]),
+        "measured_entries": sum(e["source"] == "measured" for e in table["entries"].values()),
+        "sparse": table["settings"]["sparse"],
+        "scale": table["calibration"]["scale"],
+        "offset_ms": table["calibration"]["offset_ms"],
+        "loo_mape_percent": table["calibration"]["loo_mape_percent"],
+        "drift_percent": table["reference"]["drift_percent"],
+        "reference_change_percent": report["reference_change_percent"],
+        "profile_s": round(profile_s, 1),
+        "check_s": round(check_s, 1),
+        "conditions": report["conditions"],
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="fbnetv2")
+    parser.add_argument("--backend", default="eager")
+    parser.add_argument("--attention", choices=["none", "sa", "dcs"], help="default: the space's")
+    parser.add_argument("--sparse", action="store_true", help="measure about 5 %% of the operators")
+    parser.add_argument("--networks", type=int, default=24)
+    parser.add_argument("--quick", action="store_true", help="a sparse table, 8 networks")
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(options, Path(folder))
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

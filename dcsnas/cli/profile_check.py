@@ -1,0 +1,102 @@
+"""``dcsnas profile-check``: does a latency table predict whole networks?"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from dcsnas.cli.options import console
+from dcsnas.cli.progress import bar
+from dcsnas.config.errors import UserError
+
+if TYPE_CHECKING:
+    from dcsnas.latency.check import CheckFile
+
+_ENOUGH = 24
+"""Networks of a check whose numbers are worth publishing."""
+
+
+def profile_check(
+    table: Annotated[Path, typer.Argument(help="Latency table of dcsnas profile.")],
+    networks: Annotated[int, typer.Option(min=2, help="Held-out networks to measure.")] = _ENOUGH,
+    rounds: Annotated[int, typer.Option(min=2, help="Samples of each network.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Draws the networks.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Report; default NAME.check.json beside the table.")
+    ] = None,
+    allow_foreign: Annotated[
+        bool, typer.Option("--allow-foreign", help="Check another machine's table here.")
+    ] = False,
+) -> None:
+    """Compare predicted with measured latency on networks that the table has not seen.
+
+    Example: dcsnas profile-check latency_tables/NAME.json
+    """
+    from dcsnas.latency.allocator import reexec_with_allocator
+
+    reexec_with_allocator(sys.orig_argv)
+
+    from dcsnas.config.files import write_json
+    from dcsnas.latency.check import check_table, open_table_to_check
+    from dcsnas.latency.rounds import Settings
+    from dcsnas.plots.prediction import plot_prediction
+    from dcsnas.plots.style import save
+
+    report_path = report_file(table, out)
+    found, conditions = open_table_to_check(table, allow_foreign=allow_foreign)
+    settings = Settings(rounds=rounds, seed=seed, calibration_networks=0)
+    with bar("checking") as report:
+        check = check_table(
+            found, conditions, count=networks, seed=seed, settings=settings, progress=report
+        )
+    write_json(report_path, check.model_dump(mode="json"))
+    picture = save(plot_prediction(check), report_path.with_suffix(".png"))
+    _show(check)
+    console.print(f"report in {report_path}, picture in {picture}")
+
+
+def report_file(table: Path, out: Path | None) -> Path:
+    """Return where the report goes, its picture beside it; raises UserError."""
+    from dcsnas.config.files import require_file_path
+
+    path = out or table.with_suffix(".check.json")
+    require_file_path(path)
+    if path.suffix != ".json":
+        raise UserError(f"--out {path}: give a name that ends in .json; the picture ends in .png")
+    if path.resolve() == table.resolve():
+        raise UserError(f"--out {path}: that is the table itself; give another name")
+    return path
+
+
+def _show(check: "CheckFile") -> None:
+    times = [network.measured_ms for network in check.networks]
+    console.print(f"{len(times)} networks of {min(times):.3g} to {max(times):.3g} ms")
+    every, half = check.all, check.uniform
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("prediction", "MAPE", "bias", "worst", "tau", "tau, uniform half"):
+        shown.add_column(column, justify="left" if column == "prediction" else "right")
+    rows = {
+        "table": (every.table, half.table),
+        "sums, uncalibrated": (every.uncalibrated, half.uncalibrated),
+        "MACs only": (every.macs_only, half.macs_only),
+    }
+    for name, (scores, uniform) in rows.items():
+        if scores and uniform:
+            bias, worst = f"{scores.bias_percent:+.1f} %", f"{scores.worst_percent:.1f} %"
+            taus = _tau(scores.kendall_tau), _tau(uniform.kendall_tau)
+            shown.add_row(name, f"{scores.mape_percent:.1f} %", bias, worst, *taus)
+    floors = every.noise_floor, half.noise_floor
+    taus = [_tau(floor.kendall_tau) for floor in floors]
+    shown.add_row("noise floor", f"{floors[0].mape_percent:.1f} %", "", "", *taus)
+    console.print(shown)
+    if (change := check.reference_change_percent) is not None:
+        longer = f"{abs(change):.1f} % {'longer' if change > 0 else 'shorter'}"
+        console.print(f"the reference operator took {longer} than when the table was made")
+    if len(times) < _ENOUGH:
+        console.print(f"a quick look: {_ENOUGH} networks or more make a check")
+
+
+def _tau(tau: float | None) -> str:
+    return "-" if tau is None else f"{tau:.2f}"

@@ -1,0 +1,168 @@
+"""``dcsnas profile-check`` on a small measured table, in a process of its own; what it refuses."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dcsnas.cli.main import run
+from dcsnas.latency.accuracy import accuracy
+from dcsnas.latency.check import CheckFile
+from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import LatencyTable, load_table, save_table
+from latency_fakes import fake_table, micro_space
+
+SPACE = micro_space()
+Fails = Callable[..., str]
+
+
+def dcsnas(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dcsnas", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a measured table."""
+    folder = tmp_path_factory.mktemp("profiled")
+    (folder / "micro.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
+    dcsnas(folder, "profile", "micro.yaml", "--rounds", "2", "--out", "table.json")
+    return folder
+
+
+def test_a_check_writes_what_it_predicted_and_measured(profiled: Path):
+    before = (profiled / "table.json").read_bytes()
+    shown = dcsnas(profiled, "profile-check", "table.json", "--networks", "5", "--rounds", "2")
+    assert "report in table.check.json, picture in table.check.png" in shown
+    assert "a quick look: 24 networks or more make a check" in shown
+    assert (profiled / "table.json").read_bytes() == before
+    assert (profiled / "table.check.png").read_bytes().startswith(b"\x89PNG")
+
+    table = load_table(profiled / "table.json", expected=None)
+    report = CheckFile.model_validate(json.loads((profiled / "table.check.json").read_text()))
+    assert (report.table, report.table_digest) == ("table.json", table.digest)
+    assert report.conditions == table.file.conditions
+    assert (report.settings.rounds, report.seed) == (2, 1)
+    assert [network.kind for network in report.networks] == ["uniform"] * 3 + ["spread"] * 2
+    for network in report.networks:
+        layers = SPACE.architecture(network.choice).layers
+        assert network.predicted_ms == pytest.approx(predict_ms(table, layers, SPACE.size))
+    measured = [network.measured_ms for network in report.networks]
+    assert report.all.table == accuracy([n.predicted_ms for n in report.networks], measured)
+    assert report.uniform.table == accuracy(
+        [n.predicted_ms for n in report.networks[:3]], measured[:3]
+    )
+    assert f"{report.all.table.mape_percent:.1f} %" in shown
+    assert table.file.calibration
+    assert report.all.macs_only
+    assert report.reference_change_percent is not None
+    assert "the reference operator took" in shown
+
+
+def test_another_machines_table_can_be_checked_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+    monkeypatch.chdir(tmp_path)
+    save_table(Path("table.json"), fake_table(SPACE).file)
+    arguments = ["table.json", "--networks", "2", "--rounds", "2", "--out", "here.json"]
+    monkeypatch.setattr("sys.argv", ["dcsnas", "profile-check", *arguments, "--allow-foreign"])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 0
+    report = CheckFile.model_validate(json.loads(Path("here.json").read_text()))
+    assert report.conditions.device_name != "fake"
+    assert report.conditions.statistic == "p10"
+    assert Path("here.png").exists()
+
+
+@pytest.fixture
+def fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Fails:
+    """Return a function that checks a table in an otherwise empty folder and returns the error."""
+    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+    monkeypatch.chdir(tmp_path)
+    save_table(Path("table.json"), fake_table(SPACE).file)
+
+    def command(*arguments: str) -> str:
+        before = sorted(tmp_path.iterdir())
+        monkeypatch.setattr("sys.argv", ["dcsnas", "profile-check", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        assert stop.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert "Traceback" not in captured.out + captured.err
+        assert sorted(tmp_path.iterdir()) == before, "something was left behind"
+        return captured.err
+
+    return command
+
+
+def test_missing_table(fails: Fails):
+    assert "none.json: no such file" in fails("none.json")
+
+
+def test_truncated_table(fails: Fails):
+    text = Path("table.json").read_text()
+    Path("table.json").write_text(text[: len(text) // 2])
+    message = fails("table.json", "--allow-foreign")
+    assert "table.json: not valid JSON (truncated or edited?)" in message
+
+
+def test_table_of_another_machine(fails: Fails):
+    message = fails("table.json")
+    assert "table.json: measured otherwise:" in message
+    assert "device_name: 'fake' in the file" in message
+    assert "check it all the same with --allow-foreign" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_table_of_a_device_that_is_not_here(fails: Fails):
+    file = fake_table(SPACE).file
+    conditions = file.conditions.model_copy(update={"device": "cuda", "backend": "cuda-graph"})
+    save_table(Path("gpu.json"), file.model_copy(update={"conditions": conditions}))
+    message = fails("gpu.json", "--allow-foreign")
+    assert "gpu.json: cannot be checked on this machine: backend cuda-graph: " in message
+
+
+def test_the_table_is_never_overwritten(fails: Fails):
+    before = Path("table.json").read_bytes()
+    message = fails("table.json", "--allow-foreign", "--out", "./table.json")
+    assert "--out table.json: that is the table itself; give another name" in message
+    assert Path("table.json").read_bytes() == before
+
+
+def test_the_report_needs_a_name_beside_its_picture(fails: Fails):
+    message = fails("table.json", "--allow-foreign", "--out", "check.png")
+    assert "--out check.png: give a name that ends in .json" in message
+    Path("folder.json").mkdir()
+    message = fails("table.json", "--allow-foreign", "--out", "folder.json")
+    assert "folder.json: is a folder; give the path of a file" in message
+
+
+def test_a_space_with_too_few_networks(fails: Fails):
+    message = fails("table.json", "--allow-foreign", "--networks", "73")
+    assert "of 73 networks of micro that did not calibrate the table" in message
+    assert "ask for fewer with --networks" in message
+
+
+def test_edited_table(fails: Fails):
+    table: LatencyTable = fake_table(SPACE)
+    text = Path("table.json").read_text().replace(table.file.date, "2026-01-01")
+    Path("table.json").write_text(text)
+    assert "the file was edited" in fails("table.json", "--allow-foreign")

@@ -1,0 +1,109 @@
+"""Accuracies and noise floors against loops and numbers by hand."""
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcsnas.latency.accuracy import Accuracy, accuracy, kendall_tau, noise_floor
+from dcsnas.latency.rounds import Samples
+
+times = st.floats(0.01, 1000)
+pairs = st.lists(st.tuples(times, times), min_size=1, max_size=8)
+few_values = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2, max_size=8)
+
+
+def samples_of(*kept: float, rejected: tuple[float, ...] = ()) -> Samples:
+    return Samples(repeats=1, kept=kept, rejected=rejected)
+
+
+def naive_tau(pairs: list[tuple[float, float]]) -> float | None:
+    """Count concordant and discordant pairs, less ties: tau-b."""
+    agreeing = first_differs = second_differs = 0
+    for (a, b), (c, d) in combinations(pairs, 2):
+        signs = (a > c) - (a < c), (b > d) - (b < d)
+        agreeing += signs[0] * signs[1]
+        first_differs += signs[0] != 0
+        second_differs += signs[1] != 0
+    if not first_differs or not second_differs:
+        return None
+    return agreeing / (first_differs * second_differs) ** 0.5
+
+
+def test_accuracy_by_hand():
+    # errors of +10 %, -20 %, and -5 %; of the three pairs only (1, 2) and (2, 4) are in order
+    found = accuracy([1.1, 1.6, 0.95], [1.0, 2.0, 1.0])
+    assert found.mape_percent == pytest.approx(35 / 3)
+    assert found.bias_percent == pytest.approx(-5)
+    assert found.worst_percent == pytest.approx(20)
+    assert found.kendall_tau == pytest.approx(2 / (3 * 2) ** 0.5)
+
+
+@given(pairs)
+def test_accuracy_is_what_a_loop_finds(pairs: list[tuple[float, float]]):
+    found = accuracy([p for p, _ in pairs], [m for _, m in pairs])
+    errors = [100 * (p - m) / m for p, m in pairs]
+    assert found.mape_percent == pytest.approx(sum(map(abs, errors)) / len(errors), abs=1e-9)
+    assert found.bias_percent == pytest.approx(sum(errors) / len(errors), abs=1e-9)
+    assert found.worst_percent == pytest.approx(max(map(abs, errors)), abs=1e-9)
+    assert found.kendall_tau == (None if (tau := naive_tau(pairs)) is None else pytest.approx(tau))
+
+
+@given(few_values)
+def test_tau_counts_ties(pairs: list[tuple[int, int]]):
+    expected = naive_tau([(float(a), float(b)) for a, b in pairs])
+    found = kendall_tau([a for a, _ in pairs], [b for _, b in pairs])
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_tau_of_orders():
+    assert kendall_tau([1, 2, 3], [10, 20, 40]) == 1
+    assert kendall_tau([1, 2, 3], [3, 2, 1]) == -1
+    assert kendall_tau([1], [2]) is None
+    assert kendall_tau([1, 2], [3, 3]) is None
+
+
+def test_one_network_has_errors_but_no_order():
+    assert accuracy([2.0], [1.0]) == Accuracy(
+        mape_percent=100, bias_percent=100, worst_percent=100, kendall_tau=None
+    )
+
+
+def test_the_noise_floor_by_hand():
+    # medians of the even and odd samples: 1.0 and 1.2, 2.0 and 2.0, 1.5 and 1.1
+    networks = [
+        samples_of(1.0, 1.2, 1.0, 1.2),
+        samples_of(2.0, 1.9, 2.0, 2.1),
+        samples_of(1.4, 1.1, 1.5, 1.1, 1.6, 1.1),
+    ]
+    found = noise_floor(networks, "p50")
+    expected = 100 * (0.2 / 1.1 + 0 + 0.4 / 1.3) / 3
+    assert found.mape_percent == pytest.approx(expected)
+    assert found.kendall_tau == pytest.approx(1 / 3)
+
+
+def test_the_statistic_is_that_of_the_table():
+    halves = samples_of(1.0, 1.0, 3.0, 1.0)
+    assert noise_floor([halves], "p50").mape_percent == pytest.approx(100 * 1 / 1.5)
+    assert noise_floor([halves], "p25").mape_percent == pytest.approx(100 * 0.5 / 1.25)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [samples_of(rejected=(1.0, 1.5)), samples_of(1.0, rejected=(1.5,)), samples_of(1.0, 1.5)],
+    ids=["none kept", "one kept", "all kept"],
+)
+def test_rejected_samples_count_where_few_are_kept(samples: Samples):
+    assert noise_floor([samples], "p25").mape_percent == pytest.approx(40)
+
+
+@given(st.lists(st.lists(times, min_size=2, max_size=9), min_size=1, max_size=5))
+def test_the_order_of_the_halves_does_not_matter(networks: list[list[float]]):
+    even = [samples_of(*kept) for kept in networks]
+    swapped = [
+        samples_of(*(x for p in zip(k[1::2], k[::2], strict=False) for x in p)) for k in networks
+    ]
+    if all(len(kept) % 2 == 0 for kept in networks):
+        assert noise_floor(even, "p50") == noise_floor(swapped, "p50")
+    assert 0 <= noise_floor(even, "p50").mape_percent <= 200

@@ -1,0 +1,194 @@
+"""Checks of tables on a fake device, where a network takes 1.3 times the sum and 0.2 ms."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+
+from dcsnas.config.errors import UserError
+from dcsnas.latency.calibration import CalibrationNetwork, calibrate
+from dcsnas.latency.check import CheckFile, check_table, sample_architectures
+from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.profiler import REFERENCE
+from dcsnas.latency.rounds import Samples, Settings
+from dcsnas.latency.table import LatencyTable, Reference
+from dcsnas.spaces.architecture import Architecture
+from dcsnas.spaces.operators import walk
+from dcsnas.spaces.sampling import calibration_choices, largest_choice, smallest_choice
+from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
+
+SPACE = micro_space()
+SETTINGS = Settings(rounds=4)
+
+
+def true_ms(architecture: Architecture) -> float:
+    return 1.3 * sum(map(fake_ms, walk(architecture.layers, SPACE.size))) + 0.2
+
+
+def steady(ms: float, rounds: int = 4) -> Samples:
+    return Samples(repeats=1, kept=(ms,) * rounds)
+
+
+def measure(architectures: Sequence[Architecture], *_: object) -> list[Samples]:
+    """Answer for the fake device, whose reference operator is at 1.1 ms: 10 % above the table's."""
+    return [*(steady(true_ms(one)) for one in architectures), steady(1.1)]
+
+
+def fake_calibrated_table(*, offset: bool = True) -> LatencyTable:
+    """Return the fake device's table with its calibration to four networks."""
+    table = fake_table(SPACE)
+    known = []
+    for choice in calibration_choices(SPACE, 4, 0):
+        architecture = SPACE.architecture(choice)
+        operators = list(walk(architecture.layers, SPACE.size))
+        network = CalibrationNetwork(
+            choice=choice,
+            macs=architecture.cost(SPACE.size).macs,
+            sum_ms=sum(map(fake_ms, operators)),
+            measured_ms=true_ms(architecture),
+        )
+        known.append(network)
+    reference = Reference(**fake_timing(1.0), key=REFERENCE.key, drift_percent=0.0)
+    update = {"calibration": calibrate(known, offset=offset), "reference": reference}
+    return LatencyTable(table.file.model_copy(update=update), "tables/fake.json")
+
+
+def check(
+    table: LatencyTable, *, count: int = 24, seed: int = 1, measure: Callable = measure
+) -> CheckFile:
+    return check_table(
+        table, CONDITIONS, count=count, seed=seed, settings=SETTINGS, measure=measure
+    )
+
+
+def test_a_calibrated_table_predicts_the_fake_device():
+    report = check(fake_calibrated_table())
+    for scores in (report.all, report.uniform):
+        assert scores.table.mape_percent == pytest.approx(0, abs=1e-6)
+        assert scores.table.bias_percent == pytest.approx(0, abs=1e-6)
+        assert scores.table.worst_percent == pytest.approx(0, abs=1e-6)
+        assert scores.table.kendall_tau == pytest.approx(1)
+        assert scores.noise_floor.mape_percent == 0
+        assert scores.noise_floor.kendall_tau == pytest.approx(1)
+
+
+def test_networks_are_recorded_with_their_costs_and_times():
+    table = fake_calibrated_table()
+    report = check(table, count=6)
+    assert [network.kind for network in report.networks] == ["uniform"] * 3 + ["spread"] * 3
+    for network in report.networks:
+        architecture = SPACE.architecture(network.choice)
+        cost = architecture.cost(SPACE.size)
+        assert (network.params, network.macs) == (cost.params, cost.macs)
+        expected = sum(map(fake_ms, walk(architecture.layers, SPACE.size)))
+        assert network.sum_ms == pytest.approx(expected)
+        assert network.predicted_ms == predict_ms(table, architecture.layers, SPACE.size)
+        assert network.measured_ms == pytest.approx(true_ms(architecture))
+        assert network.kept_fraction == 1
+
+
+def test_scores_are_what_loops_over_the_networks_find():
+    report = check(fake_calibrated_table(offset=False))
+    groups = {"all": report.networks, "uniform": report.networks[:12]}
+    for name, networks in groups.items():
+        scores = getattr(report, name)
+        predictors = {
+            "table": "predicted_ms",
+            "uncalibrated": "sum_ms",
+            "macs_only": "macs_only_ms",
+        }
+        for predictor, field in predictors.items():
+            errors = [100 * (getattr(n, field) / n.measured_ms - 1) for n in networks]
+            found = getattr(scores, predictor)
+            assert found.mape_percent == pytest.approx(sum(map(abs, errors)) / len(errors))
+            assert found.bias_percent == pytest.approx(sum(errors) / len(errors))
+            assert found.worst_percent == pytest.approx(max(map(abs, errors)))
+    assert report.all.uncalibrated.bias_percent < -23  # 1 / 1.3 - 1, and less for the offset
+    assert report.all.uncalibrated.kendall_tau == pytest.approx(1)
+
+
+def test_macs_alone_get_the_line_of_the_calibration_networks():
+    table = fake_calibrated_table()
+    assert table.file.calibration
+    first, second = table.file.calibration.networks[:2]
+    # with two networks the best line goes through both
+    two = calibrate([first, second], offset=True)
+    report = check(LatencyTable(table.file.model_copy(update={"calibration": two}), "fake.json"))
+    slope = (second.measured_ms - first.measured_ms) / (second.macs - first.macs)
+    for network in report.networks:
+        expected = first.measured_ms + slope * (network.macs - first.macs)
+        assert network.macs_only_ms == pytest.approx(expected)
+
+
+def test_a_table_without_calibration_is_checked_as_it_is():
+    report = check(fake_table(SPACE))
+    assert report.all.macs_only is None
+    assert report.all.table == report.all.uncalibrated
+    assert all(n.predicted_ms == n.sum_ms and n.macs_only_ms is None for n in report.networks)
+
+
+def test_noise_is_measured_between_the_halves_of_the_samples():
+    def noisy(architectures: Sequence[Architecture], *_: object) -> list[Samples]:
+        times = [true_ms(one) for one in architectures]
+        return [Samples(repeats=1, kept=(ms, 1.1 * ms) * 2) for ms in [*times, 1.0]]
+
+    report = check(fake_calibrated_table(), measure=noisy)
+    for scores in (report.all, report.uniform):
+        assert scores.noise_floor.mape_percent == pytest.approx(100 * 0.1 / 1.05)
+        assert scores.noise_floor.kendall_tau == pytest.approx(1)
+
+
+def test_the_reference_tells_whether_the_machine_is_slower():
+    assert check(fake_calibrated_table()).reference_change_percent == pytest.approx(10)
+    another = fake_table(SPACE)
+    assert another.file.reference.key != REFERENCE.key
+    assert check(another).reference_change_percent is None
+
+
+def test_the_report_says_what_was_checked_and_survives_its_file():
+    table = fake_calibrated_table()
+    report = check(table, count=4, seed=7)
+    assert (report.table, report.table_digest) == ("fake.json", table.digest)
+    assert (report.space, report.seed, report.settings) == ("micro", 7, SETTINGS)
+    assert report.conditions == CONDITIONS
+    assert CheckFile.model_validate(report.model_dump(mode="json")) == report
+
+
+def test_two_networks_have_no_order_within_the_uniform_half():
+    report = check(fake_calibrated_table(), count=2)
+    assert report.all.table.kendall_tau == pytest.approx(1)
+    assert report.uniform.table.kendall_tau is None
+    assert report.uniform.noise_floor.kendall_tau is None
+
+
+def test_memory_that_runs_out_is_the_users_to_know():
+    def too_large(*_: object) -> list[Samples]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(UserError, match=r"24 networks at batch 1 ran out of memory: use fewer"):
+        check(fake_calibrated_table(), measure=too_large)
+
+
+def test_other_errors_are_not_hidden():
+    def broken(*_: object) -> list[Samples]:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        check(fake_calibrated_table(), measure=broken)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_real_networks_are_sampled_with_the_reference_among_them(batch: int):
+    architectures = [SPACE.architecture(end(SPACE)) for end in (smallest_choice, largest_choice)]
+    settings = Settings(rounds=2, min_sample_ms=0.01, warmup_runs=1)
+    reports: list[tuple[int, int]] = []
+    samples = sample_architectures(
+        architectures,
+        current_conditions(SPACE.size, batch),
+        settings,
+        lambda done, total: reports.append((done, total)),
+    )
+    assert len(samples) == 3
+    assert reports[-1] == (6, 6)
+    assert all(len(one.kept) + len(one.rejected) >= 2 for one in samples)
