@@ -86,10 +86,11 @@ def main() -> None:
     parser.add_argument("--sparse", action="store_true", help="measure about 5 %% of the operators")
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--quick", action="store_true", help="a sparse table, 8 networks")
+    parser.add_argument("--folder", type=Path, help="keep the table and its check here")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        result = measure(options, options.folder or Path(temporary))
     if options.out:
         write_json(options.out, result)
     print(json.dumps(result))

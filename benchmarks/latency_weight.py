@@ -24,9 +24,8 @@ from dcsnas.config.runs import RunFolder  # noqa: E402
 from dcsnas.config.stages import SearchConfig  # noqa: E402
 from dcsnas.data.render import ReidSettings, render_reid  # noqa: E402
 from dcsnas.latency.conditions import current_conditions  # noqa: E402
-from dcsnas.latency.network import measure_networks  # noqa: E402
+from dcsnas.latency.fresh import measure_architectures  # noqa: E402
 from dcsnas.latency.profile import profile_space  # noqa: E402
-from dcsnas.nn.build import build  # noqa: E402
 from dcsnas.search.derive import derive  # noqa: E402
 from dcsnas.search.run import search  # noqa: E402
 from dcsnas.spaces.architecture import ArchitectureFile  # noqa: E402
@@ -56,7 +55,7 @@ def measure(root: Path, weights: list[float], epochs: int) -> dict:
     conditions = current_conditions(space.size, 8)
     profile_space(space, root / "table.json", conditions=conditions)
     found = [search_at(root, weight, epochs) for weight in weights]
-    timings = measure_networks([build(file.network) for file in found], conditions)
+    timings = measure_architectures([file.network for file in found], conditions)
     rows = [
         {
             "latency_weight": weight,

@@ -1,31 +1,91 @@
-"""``dcsnas derive``: from probabilities to an architecture."""
+"""``dcsnas derive``: from probabilities to architectures."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
 from dcsnas.cli.options import console
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import require_file_path
+
+if TYPE_CHECKING:
+    from dcsnas.spaces.architecture import ArchitectureFile
+
+MOST = 100
 
 
 def derive(
     run: Annotated[Path, typer.Argument(help="Run folder of dcsnas search.")],
-    out: Annotated[Path | None, typer.Option(help="Default: architecture.yaml in the run.")] = None,
+    target_ms: Annotated[
+        float | None, typer.Option(help="Largest predicted latency; any without.")
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")
+    ] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File, or folder for several. Default: architecture.yaml or architectures in "
+            "the run."
+        ),
+    ] = None,
 ) -> None:
-    """Write the most probable architecture of a search.
+    """Write the most probable architecture of a search, or the most probable ones.
 
-    Example: dcsnas derive runs/search-0000-search_tiny
+    Example: dcsnas derive runs/search-0000-search_tiny --target-ms 2.5
     """
-    from dcsnas.config.files import require_file_path
+    if target_ms is not None and not 0 < target_ms < math.inf:
+        raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
+    if not 1 <= top_k <= MOST:
+        raise UserError(f"--top-k {top_k}: expected a number from 1 to {MOST}")
+    if top_k == 1:
+        _derive_one(run, target_ms, out or run / "architecture.yaml")
+    else:
+        _derive_several(run, target_ms, top_k, out or run / "architectures")
+
+
+def _derive_one(run: Path, target_ms: float | None, path: Path) -> None:
     from dcsnas.search.derive import derive as derive_run
     from dcsnas.spaces.architecture import save_architecture
 
-    path = out or run / "architecture.yaml"
     require_file_path(path)
-    found = derive_run(run)
+    found = derive_run(run, target_ms=target_ms)
     save_architecture(path, found)
+    origin = found.provenance
     console.print(
         f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "
-        f"predicted {found.provenance.predicted_latency_ms:.3f} ms "
-        f"at batch {found.provenance.latency_batch}"
+        f"predicted {origin.predicted_latency_ms:.3f} ms at batch {origin.latency_batch}, "
+        f"probability 10^{origin.log10_probability:.2f}"
     )
+
+
+def _derive_several(run: Path, target_ms: float | None, top_k: int, folder: Path) -> None:
+    from dcsnas.search.derive import derive_ranked, require_new_folder, save_ranked
+
+    require_new_folder(folder)
+    ranked = derive_ranked(run, count=top_k, target_ms=target_ms)
+    paths = save_ranked(folder, ranked)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("file", "log10 p", "predicted ms", "params M", "GMACs", "activations M"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for path, found in zip(paths, ranked, strict=True):
+        table.add_row(path.name, *_cells(found))
+    console.print(table)
+    console.print(f"{folder}: predicted at batch {ranked[0].provenance.latency_batch}")
+    if len(ranked) < top_k:
+        within = f" within {target_ms:g} ms" if target_ms else ""
+        console.print(f"{top_k} were asked for; there are no more distinct networks{within}")
+
+
+def _cells(found: "ArchitectureFile") -> list[str]:
+    origin = found.provenance
+    return [
+        f"{origin.log10_probability:.3f}",
+        f"{origin.predicted_latency_ms:.3f}",
+        f"{found.params / 1e6:.3f}",
+        f"{found.macs / 1e9:.4f}",
+        f"{found.activations / 1e6:.3f}",
+    ]

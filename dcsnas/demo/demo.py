@@ -25,11 +25,10 @@ from dcsnas.demo.summary import Summary
 from dcsnas.evaluation.histogram import histogram_features
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.fresh import measure_architectures
 from dcsnas.latency.matching import random_choice_at
-from dcsnas.latency.network import measure_networks
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
-from dcsnas.nn.build import build
 from dcsnas.plots.report import ReportPaths, write_report
 from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
@@ -181,9 +180,8 @@ def _measure(
 ) -> list[Rival]:
     """Return the networks with their latencies, measured interleaved."""
     conditions = table.file.conditions
-    networks = [build(architecture.network) for architecture in architectures.values()]
-    with demo.bar("measuring both networks") as progress:
-        timings = measure_networks(networks, conditions, progress=progress)
+    demo.say("measuring both networks")
+    timings = measure_architectures([a.network for a in architectures.values()], conditions)
     rivals = []
     for (name, architecture), timing in zip(architectures.items(), timings, strict=True):
         latency = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +9,6 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor, accuracy, noise_floor
-from dcsnas.latency.backends import prepare_module, prepare_operator
 from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import (
     Conditions,
@@ -19,14 +17,13 @@ from dcsnas.latency.conditions import (
     conditions_like,
     refuse_differences,
 )
+from dcsnas.latency.fresh import sample_architectures
 from dcsnas.latency.held_out import Drawn, Kind, held_out
-from dcsnas.latency.network import random_images, sample_workloads
 from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.profiler import REFERENCE
 from dcsnas.latency.rounds import Samples, Settings, summarise
 from dcsnas.latency.running import is_out_of_memory
 from dcsnas.latency.table import LatencyTable, TableFile, load_table
-from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.operators import walk
 
@@ -118,20 +115,6 @@ def open_table_to_check(path: Path, *, allow_foreign: bool) -> tuple[LatencyTabl
         advice = "run dcsnas profile to measure here, or check it all the same with --allow-foreign"
         refuse_differences(path, measured, here, advice=advice)
     return table, here
-
-
-def sample_architectures(
-    architectures: Sequence[Architecture],
-    conditions: Conditions,
-    settings: Settings,
-    progress: Report,
-) -> list[Samples]:
-    """Return the samples of each architecture, with random weights, and last of the reference."""
-    images = random_images(conditions, settings.seed)
-    make = [partial(prepare_module, build(one), images, conditions) for one in architectures]
-    single = conditions.model_copy(update={"batch": 1})
-    make.append(partial(prepare_operator, REFERENCE, single))
-    return sample_workloads(make, conditions, settings=settings, progress=progress)
 
 
 def check_table(

@@ -1,27 +1,21 @@
-"""Measuring whole networks as tables measure operators: same clock, filter and statistic."""
+"""Sampling whole networks as tables sample operators: same clock, filter and rounds."""
 
-import copy
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dcsnas.latency.backends import prepare_module
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.rounds import (
     DEFAULT_SETTINGS,
     Samples,
     Settings,
-    Timing,
     round_order,
     samples_done,
-    summarise,
 )
 from dcsnas.latency.running import Workload, measuring
 from dcsnas.latency.timing import Stopwatch, calibrate_repeats, stopwatch_for
 
-Prepare = Callable[[nn.Module, Tensor, Conditions], Workload]
 Report = Callable[[int, int], None]
 
 
@@ -63,43 +57,3 @@ def random_images(conditions: Conditions, seed: int) -> Tensor:
     """Return one batch of images [B, 3, H, W] of normal noise."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(conditions.batch, 3, *conditions.input, generator=generator)
-
-
-def measure_networks(
-    networks: Sequence[nn.Module],
-    conditions: Conditions,
-    *,
-    settings: Settings = DEFAULT_SETTINGS,
-    prepare: Prepare = prepare_module,
-    stopwatch: Stopwatch | None = None,
-    progress: Report = lambda done, total: None,
-) -> list[Timing]:
-    """Return the time of each network for one batch of images, sampled in interleaved rounds.
-
-    Copies are measured: the networks are neither moved nor put into evaluation mode.
-    """
-    images = random_images(conditions, settings.seed)
-
-    def prepare_copy(network: nn.Module) -> Workload:
-        return prepare(copy.deepcopy(network), images, conditions)
-
-    samples = sample_workloads(
-        [partial(prepare_copy, network) for network in networks],
-        conditions,
-        settings=settings,
-        stopwatch=stopwatch,
-        progress=progress,
-    )
-    return [summarise(readings) for readings in samples]
-
-
-def measure_network_ms(
-    network: nn.Module,
-    conditions: Conditions,
-    *,
-    settings: Settings = DEFAULT_SETTINGS,
-    stopwatch: Stopwatch | None = None,
-) -> float:
-    """Return the latency of one network for one batch of images, in milliseconds."""
-    (timing,) = measure_networks([network], conditions, settings=settings, stopwatch=stopwatch)
-    return timing.value_ms(conditions.statistic)

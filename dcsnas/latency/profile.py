@@ -12,34 +12,22 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.backends import prepare_operator
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork, calibrate
 from dcsnas.latency.conditions import Conditions, enters_once
+from dcsnas.latency.fresh import measure_architectures
 from dcsnas.latency.interpolation import chosen, interpolate
 from dcsnas.latency.keys import space_operators
-from dcsnas.latency.network import measure_networks
 from dcsnas.latency.partial import Header, SpaceId, partial_path
 from dcsnas.latency.profiler import Prepare, Profiler
 from dcsnas.latency.rounds import DEFAULT_SETTINGS, Settings, Timing
 from dcsnas.latency.running import is_out_of_memory, measuring
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
 from dcsnas.latency.timing import Stopwatch, stopwatch_for
-from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.operators import Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace
 
 Report = Callable[[int, int], None]
-Measure = Callable[[Sequence[Architecture], Conditions, Settings, Report], list[Timing]]
-
-
-def measure_architectures(
-    architectures: Sequence[Architecture],
-    conditions: Conditions,
-    settings: Settings,
-    progress: Report,
-) -> list[Timing]:
-    """Return the time of each architecture, built with random weights."""
-    networks = [build(architecture) for architecture in architectures]
-    return measure_networks(networks, conditions, settings=settings, progress=progress)
+Measure = Callable[[Sequence[Architecture], Conditions, Settings], list[Timing]]
 
 
 def profile_space(
@@ -79,10 +67,8 @@ def profile_space(
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
     file = _table_file(header, space, profiler, operators, affinity)
-    base = len(wanted) * settings.rounds
-    calibration = _calibration(
-        LatencyTable(file, str(path)), measure, lambda done, _: progress(base + done, total)
-    )
+    calibration = _calibration(LatencyTable(file, str(path)), measure)
+    progress(total, total)
     table = save_table(path, file.model_copy(update={"calibration": calibration}))
     partial_path(path).unlink()
     return table
@@ -123,7 +109,7 @@ def _table_file(
     )
 
 
-def _calibration(table: LatencyTable, measure: Measure, progress: Report) -> Calibration | None:
+def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
     """Return the calibration of ``table``; None where fewer than two networks can be measured."""
     space, conditions, settings = table.space, table.file.conditions, table.file.settings
     entries = table.file.entries
@@ -137,7 +123,7 @@ def _calibration(table: LatencyTable, measure: Measure, progress: Report) -> Cal
         return None
     try:
         architectures = [space.architecture(choice) for choice, _ in networks]
-        timings = measure(architectures, conditions, settings, progress)
+        timings = measure(architectures, conditions, settings)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

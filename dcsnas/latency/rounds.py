@@ -52,6 +52,11 @@ class Samples(Strict):
         field = "kept" if sample.kept else "rejected"
         return self.model_copy(update={field: (*getattr(self, field), sample.ms)})
 
+    def joined(self, other: "Samples") -> "Samples":
+        """Return these readings and those of ``other``."""
+        kept, rejected = self.kept + other.kept, self.rejected + other.rejected
+        return self.model_copy(update={"kept": kept, "rejected": rejected})
+
     def complete(self, settings: Settings) -> bool:
         """Return whether enough samples were kept, or more tries are not worth it."""
         taken = len(self.kept) + len(self.rejected)

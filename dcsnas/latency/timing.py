@@ -28,7 +28,11 @@ class Sample(NamedTuple):
 
 
 class Stopwatch(Protocol):
-    """Times ``repeats`` consecutive runs as one sample."""
+    """Times ``repeats`` consecutive runs as one sample, after a run that is not timed.
+
+    That first run fills the caches as they are when the same network runs image after image.
+    Without it a workload would be timed among what the others of its round left there.
+    """
 
     def sample(self, run: Run, repeats: int) -> Sample:
         """Return the mean time of one of ``repeats`` runs."""
@@ -51,6 +55,7 @@ class CpuStopwatch:
 
     def sample(self, run: Run, repeats: int) -> Sample:
         """Return the mean time of one of ``repeats`` runs."""
+        run()
         wall_start, thread_start = self.wall_ns(), self.thread_ns()
         for _ in range(repeats):
             run()
@@ -73,6 +78,7 @@ class CudaStopwatch:
         """Return the mean time of one of ``repeats`` runs between the events."""
         start = torch.cuda.Event(enable_timing=True)
         end = torch.cuda.Event(enable_timing=True)
+        run()
         torch.cuda.synchronize()
         start.record()
         for _ in range(repeats):

@@ -1,86 +1,46 @@
 """The most probable networks of a space within a latency budget: exactly, not by sampling.
 
-Between two slots at most one decision is open, the width that both read. So networks are the paths
-through a chain of steps: a state is an option of the open decision, an arc is what one slot runs,
-with its cost and its log-probability. Both add up along a path.
-
-Paths grow slot by slot. A path is dropped where it cannot end among those asked for: where as many
-others reach the same state with no more cost and no less probability; where the cheapest rest
-already breaks the budget; and where a bound stays under a threshold. The bound is Lagrangian: the
-most probable rest if cost had a price instead of a limit, which one pass over the chain finds. The
-threshold starts just under the bound of the whole space and is lowered until enough networks lie
-above it; what lies above is never dropped for what lies below, so these are the most probable.
+Paths through the chain of slots grow step by step. A path is dropped where it cannot end among the
+networks asked for: where as many others reach the same state with no more cost and no less
+probability, where even the cheapest rest breaks the budget, and where a bound stays under a
+threshold. The bound is Lagrangian: the most probable rest if cost had a price instead of a limit,
+which one pass over the chain gives for all states. The threshold starts just under the bound of the
+whole space and is lowered until enough networks lie above it; nothing above it was dropped for
+anything below, so these are the most probable ones.
 """
 
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.keys import Variant, walk_slots
+from dcsnas.search.chain import Step, best_path, chain, to_go
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.operators import Operator
-from dcsnas.spaces.space import Decision, SearchSpace
+from dcsnas.spaces.space import SearchSpace
 
 PRICE_FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)
-"""The best price bounds the whole space best; paths that began dear or cheap, its neighbours."""
+"""The best price bounds whole paths best; rests with little or much budget, another one."""
 FIRST_MARGIN = 1 / 256
-"""First distance of the threshold from the bound, as a share of what is surely enough for one."""
+"""Where the threshold starts, as a share of the distance that surely holds a network."""
 WIDENING = 1.5
-"""The work grows by a high power of the margin, so small steps cost less than one too far."""
+"""The work grows with a high power of the distance, so going too far costs more than a step."""
 ROUNDING = 1e-12
-"""Relative error of sums that is allowed for: above floating point's, far below a clock's."""
+"""Relative error allowed to sums: above that of floating point, far below that of a clock."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A network: its choice, natural log-probability, and cost with the constant."""
+    """A network: its choice, its natural log-probability and its cost, constant included."""
 
     choice: dict[str, float]
     log_probability: float
     cost: float
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One slot as A arcs between S states, in the order of their tails, then of their picks."""
-
-    decisions: tuple[Decision, ...]
-    """What this slot decides first; ``picks`` [A, decisions] are the options."""
-    picks: np.ndarray
-    tail: np.ndarray
-    head: np.ndarray
-    first: np.ndarray
-    """[S + 1], where the arcs of each tail begin."""
-    log_p: np.ndarray
-    cost: np.ndarray
-
-    def narrowed(self, kept: np.ndarray) -> "_Step":
-        """Return the step with some of its arcs; ``kept`` is boolean."""
-        tail = self.tail[kept]
-        first = np.searchsorted(tail, np.arange(len(self.first)))
-        arcs = (self.picks[kept], tail, self.head[kept], first, self.log_p[kept], self.cost[kept])
-        return _Step(self.decisions, *arcs)
-
-    def extend(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return every continuation of paths that end in ``state``: (indices of paths, of arcs)."""
-        counts = np.diff(self.first)[state]
-        path = np.repeat(np.arange(len(state)), counts)
-        rank = np.arange(len(path)) - (np.cumsum(counts) - counts)[path]
-        return path, self.first[state[path]] + rank
-
-
-class _Bound(NamedTuple):
-    """What is gained at best, in log-probability less ``price`` per cost."""
-
-    price: float
-    to_go: list[np.ndarray]
-    """By state, before every slot and after the last."""
 
 
 def most_probable_within(
@@ -98,47 +58,152 @@ def most_probable_within(
     A network costs ``constant`` and its operators' ``cost`` at (height, width) ``size``, in
     milliseconds; None is no limit. Of equally probable networks the cheaper comes first, then the
     one with the smaller option in the first decision that differs. Choices that give the same
-    operators are one network, the most probable of them; options of probability 0 give none.
-    Fewer are returned where there are no more.
-    Raises UserError where the limit cannot be met, with what can.
+    operators are one network, as probable as the most probable of them; options of probability 0
+    are not taken. Fewer are returned where there are no more.
+    Raises UserError where no network meets the limit, with what can be reached.
     """
-    steps = _on_grid(_steps(space, size, cost, _logarithms(space, probabilities)))
-    lowest, highest = -_to_go(steps, 0, -1)[0].item(), _to_go(steps, 0, 1)[0].item()
+    steps = chain(space, size, cost, probabilities)
+    lowest, highest = -to_go(steps, 0, -1)[0].item(), to_go(steps, 0, 1)[0].item()
     budget = highest if limit is None else limit - constant + ROUNDING * abs(highest)
     if budget < lowest:
         raise UserError(
             f"target {limit:.6g} ms: {space.name} reaches {_rounded_up(lowest + constant)} to "
-            f"{highest + constant:.4g} ms with this table; give a target of at least the former"
+            f"{highest + constant:.5g} ms with this table; give a target in that range"
         )
     found = _most_probable(steps, budget, count)
     return [replace(network, cost=network.cost + constant) for network in found]
 
 
-def _logarithms(
-    space: SearchSpace, probabilities: Mapping[str, Sequence[float]]
-) -> dict[str, list[float]]:
-    logarithms = {}
-    for decision in space.decisions:
-        p, options = probabilities.get(decision.label, ()), len(decision.options)
-        if len(p) != options or not all(0 <= x < math.inf for x in p) or not any(p):
-            raise ValueError(f"{decision.label}: expected {options} probabilities, got {p}")
-        logarithms[decision.label] = [math.log(x) if x else -math.inf for x in p]
-    return logarithms
+def _rounded_up(ms: float) -> str:
+    """Return five digits that are no less than ``ms``, so that they can be given as a target."""
+    unit = 10.0 ** (math.floor(math.log10(abs(ms) or 1.0)) - 4)
+    return f"{math.ceil(ms / unit) * unit:.5g}"
 
 
-def _steps(
-    space: SearchSpace,
-    size: Size,
-    cost: Callable[[Operator], float],
-    logarithms: Mapping[str, Sequence[float]],
-) -> Iterator[_Step]:
-    walked = list(walk_slots(space, size))
-    last = {label: i for i, (slot, _) in enumerate(walked) for label in slot.labels}
-    for index, (slot, variants) in enumerate(walked):
-        ...
+class _Paths(NamedTuple):
+    """Paths from the start: where they end, and what they sum up to."""
+
+    state: np.ndarray
+    log_p: np.ndarray
+    cost: np.ndarray
+
+    def take(self, indices: np.ndarray) -> "_Paths":
+        """Return some of the paths."""
+        return _Paths(*(values[indices] for values in self))
 
 
-def _rounded_up(value: float) -> str:
-    """Return four digits of ``value``, not less than it, so that it can be given as a target."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.ceil(value / unit) * unit:.4g}"
+@dataclass(frozen=True)
+class _Rest:
+    """What the rest of a path gives at best, by position in the chain and state."""
+
+    budget: float
+    least_cost: list[np.ndarray]
+    bounds: dict[float, list[np.ndarray]]
+    """By price: the largest log-probability less price times cost."""
+
+    def promising(self, paths: _Paths, position: int, threshold: float) -> np.ndarray:
+        """Return the indices of paths that may end within budget and above ``threshold``."""
+        kept = np.flatnonzero(paths.cost + self.least_cost[position][paths.state] <= self.budget)
+        for price, bound in self.bounds.items():
+            state, log_p, cost = paths.take(kept)
+            most = log_p + bound[position][state] + price * (self.budget - cost)
+            kept = kept[most >= threshold]
+        return kept
+
+
+def _most_probable(steps: list[Step], budget: float, count: int) -> list[Found]:
+    price, surely = _best_price(steps, budget)
+    bounds = {price * factor: to_go(steps, 1, -price * factor) for factor in PRICE_FACTORS}
+    rest = _Rest(budget, [-cost for cost in to_go(steps, 0, -1)], bounds)
+    bound = bounds[price]
+    highest, lowest = bound[0].item() + price * budget, -to_go(steps, -1, 0)[0].item()
+    noise = ROUNDING * (1 + abs(bound[0].item()) + price * abs(budget))
+    margin = max(FIRST_MARGIN * (highest - surely), 1000 * noise)
+    while True:
+        near = [
+            step.narrowed(
+                before[step.tail] - after[step.head] + price * step.cost - step.log_p
+                <= margin + noise
+            )
+            for step, before, after in zip(steps, bound, bound[1:], strict=False)
+        ]
+        found = _above(near, rest, highest - margin, noise, count)
+        if len(found) == count or highest - margin < lowest:
+            return found
+        margin *= WIDENING
+
+
+def _best_price(steps: list[Step], budget: float) -> tuple[float, float]:
+    """Return the price of the least bound, and the log-probability of a path within ``budget``.
+
+    Source: Handler and Zang, A dual algorithm for the constrained shortest path problem, Networks
+    10 (1980): the price at which a path over and a path within the budget are worth the same,
+    until no path is worth more.
+    """
+    over, within = best_path(steps, 1, 0), best_path(steps, 0, -1)
+    if over[1] <= budget:
+        return 0.0, over[0]
+    while True:
+        price = (over[0] - within[0]) / (over[1] - within[1])
+        found = best_path(steps, 1, -price)
+        gain = found[0] - over[0] - price * (found[1] - over[1])
+        if gain <= ROUNDING * (1 + abs(over[0]) + price * abs(over[1])):
+            return price, within[0]
+        over, within = (over, found) if found[1] <= budget else (found, within)
+
+
+def _above(
+    steps: list[Step], rest: _Rest, threshold: float, noise: float, count: int
+) -> list[Found]:
+    """Return the ``count`` most probable networks above ``threshold``, or as many as there are."""
+    paths = _Paths(np.zeros(1, dtype=int), np.zeros(1), np.zeros(1))
+    trail = []
+    for position, step in enumerate(steps, start=1):
+        origin, arc = step.extend(paths.state)
+        log_p, cost = paths.log_p[origin] + step.log_p[arc], paths.cost[origin] + step.cost[arc]
+        grown = _Paths(step.head[arc], log_p, cost)
+        kept = rest.promising(grown, position, threshold - noise)
+        kept = kept[_undominated(grown.take(kept), count)]
+        paths = grown.take(kept)
+        trail.append((origin[kept], arc[kept]))
+    order = np.lexsort((paths.cost, -paths.log_p))
+    best = order[paths.log_p[order] >= threshold][:count]
+    choices = _choices(steps, trail, best)
+    log_p, cost = paths.log_p[best].tolist(), paths.cost[best].tolist()
+    return [Found(*network) for network in zip(choices, log_p, cost, strict=True)]
+
+
+def _choices(
+    steps: list[Step], trail: list[tuple[np.ndarray, np.ndarray]], ends: np.ndarray
+) -> list[dict[str, float]]:
+    """Return the choices along the paths ``ends``; ``trail`` gives each step's (origins, arcs)."""
+    decisions = [decision for step in steps for decision in step.decisions]
+    picks = []
+    for step, (origin, arc) in zip(reversed(steps), reversed(trail), strict=True):
+        picks.append(step.picks[arc[ends]])
+        ends = origin[ends]
+    return [
+        {d.label: d.options[i] for d, i in zip(decisions, row, strict=True)}
+        for row in np.concatenate(picks[::-1], axis=1).tolist()
+    ]
+
+
+def _undominated(paths: _Paths, count: int) -> np.ndarray:
+    """Return the indices, ascending, of paths with fewer than ``count`` others that do as well.
+
+    Those end in the same state, cost no more and are no less probable; of equals, the first do.
+    """
+    order = np.lexsort((-paths.log_p, paths.cost))
+    tops: defaultdict[int, list[float]] = defaultdict(list)
+    kept = []
+    state, log_p, _ = paths.take(order)
+    for path, s, p in zip(order.tolist(), state.tolist(), log_p.tolist(), strict=True):
+        top = tops[s]  # a heap: the largest log-probabilities at no more cost
+        if len(top) < count:
+            heapq.heappush(top, p)
+        elif p > top[0]:
+            heapq.heapreplace(top, p)
+        else:
+            continue
+        kept.append(path)
+    return np.sort(np.array(kept, dtype=int))

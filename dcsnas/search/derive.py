@@ -1,6 +1,9 @@
 """The derive stage: a search's run folder in, architecture.yaml out."""
 
+import math
+import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dcsnas.config.errors import UserError
@@ -8,7 +11,13 @@ from dcsnas.config.files import read_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.table import LatencyTable, load_table
-from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
+from dcsnas.search.budget import most_probable_within
+from dcsnas.spaces.architecture import (
+    ArchitectureFile,
+    Provenance,
+    describe,
+    save_architecture,
+)
 from dcsnas.spaces.space import Choice, SearchSpace
 
 Probabilities = dict[str, list[float]]
@@ -31,14 +40,81 @@ def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str,
     return choice
 
 
-def derive(run: Path) -> ArchitectureFile:
-    """Return the most probable architecture of a finished or running search."""
+def log10_probability(space: SearchSpace, probabilities: Probabilities, choice: Choice) -> float:
+    """Return the decimal logarithm of the probability of drawing ``choice``."""
+    picked = [(probabilities[d.label], d.options.index(choice[d.label])) for d in space.decisions]
+    return sum(math.log10(p[index]) for p, index in picked)
+
+
+def derive(run: Path, *, target_ms: float | None = None) -> ArchitectureFile:
+    """Return the most probable architecture of a finished or running search.
+
+    ``target_ms`` limits its predicted latency; raises UserError where no network is as fast.
+    """
+    return derive_ranked(run, count=1, target_ms=target_ms)[0]
+
+
+def derive_ranked(
+    run: Path, *, count: int, target_ms: float | None = None
+) -> list[ArchitectureFile]:
+    """Return the ``count`` most probable distinct architectures of a search, in that order.
+
+    ``target_ms`` limits their predicted latency. There are fewer where no more networks keep to
+    it; raises UserError where none does.
+    """
     config = _search_config(run)
     space = SearchSpace.load(run / "space.yaml")
-    table = load_table(run / "table.json", expected=None)
-    named = LatencyTable(table.file, config["table"])
-    choice = most_probable(space, read_probabilities(run)[-1])
-    return architecture_of(space, choice, table=named, seed=config["run"]["seed"])
+    loaded = load_table(run / "table.json", expected=None)
+    table = LatencyTable(loaded.file, config["table"])
+    probabilities = read_probabilities(run)[-1]
+    if count == 1 and target_ms is None:
+        choices = [most_probable(space, probabilities)]
+    else:
+        found = most_probable_within(
+            space,
+            table.file.conditions.input,
+            table.latency_ms,
+            probabilities,
+            limit=target_ms,
+            count=count,
+            constant=table.offset_ms,
+        )
+        choices = [network.choice for network in found]
+    return [
+        architecture_of(
+            space,
+            choice,
+            table=table,
+            seed=config["run"]["seed"],
+            target_ms=target_ms,
+            log10_probability=log10_probability(space, probabilities, choice),
+        )
+        for choice in choices
+    ]
+
+
+def require_new_folder(path: Path) -> None:
+    """Raise UserError where ``path``, a folder to be written, holds something already."""
+    if path.is_file():
+        raise UserError(f"{path}: is a file; several architectures need a folder")
+    if path.exists() and any(path.iterdir()):
+        raise UserError(f"{path}: is not empty; delete it or give another --out")
+
+
+def save_ranked(folder: Path, ranked: list[ArchitectureFile]) -> list[Path]:
+    """Write 01.yaml, 02.yaml, ... to ``folder``, all or none, and return their paths.
+
+    Raises UserError where it holds something already, so that no older rank is left among them.
+    """
+    require_new_folder(folder)
+    digits = max(2, len(str(len(ranked))))
+    names = [f"{rank:0{digits}}.yaml" for rank in range(1, len(ranked) + 1)]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f"{folder.name}.", dir=folder.parent) as partial:
+        for name, architecture in zip(names, ranked, strict=True):
+            save_architecture(Path(partial) / folder.name / name, architecture)
+        os.replace(Path(partial) / folder.name, folder)
+    return [folder / name for name in names]
 
 
 def _search_config(run: Path) -> dict[str, Any]:
@@ -52,10 +128,17 @@ def _search_config(run: Path) -> dict[str, Any]:
 
 
 def architecture_of(
-    space: SearchSpace, choice: Choice, *, table: LatencyTable, seed: int
+    space: SearchSpace,
+    choice: Choice,
+    *,
+    table: LatencyTable,
+    seed: int,
+    target_ms: float | None = None,
+    log10_probability: float | None = None,
 ) -> ArchitectureFile:
     """Return the network of ``choice`` with its costs and predicted latency."""
-    size = table.file.conditions.input
+    conditions = table.file.conditions
+    size = conditions.input
     network = space.architecture(choice)
     provenance = Provenance(
         space=space.name,
@@ -65,7 +148,12 @@ def architecture_of(
         table=Path(table.source).name,
         table_digest=table.digest,
         predicted_latency_ms=predict_ms(table, network.layers, size),
-        latency_batch=table.file.conditions.batch,
-        latency_device=table.file.conditions.device_name,
+        latency_batch=conditions.batch,
+        latency_device=conditions.device_name,
+        latency_backend=conditions.backend,
+        latency_threads=conditions.threads,
+        latency_dtype=conditions.dtype,
+        target_ms=target_ms,
+        log10_probability=log10_probability,
     )
     return describe(network, size, provenance)

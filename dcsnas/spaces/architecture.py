@@ -7,7 +7,14 @@ where they came from.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from dcsnas.config.files import digest, write_yaml
 from dcsnas.config.strict import Strict, load
@@ -66,6 +73,13 @@ class Provenance(Strict):
     """For one batch of ``latency_batch`` images, as the table was measured."""
     latency_batch: PositiveInt = 1
     latency_device: str | None = None
+    latency_backend: str = "eager"
+    latency_threads: PositiveInt = 1
+    latency_dtype: str = "float32"
+    target_ms: PositiveFloat | None = None
+    """The latency that it was to keep to, None where any would do."""
+    log10_probability: float | None = None
+    """Of the choice, under the probabilities that it was derived from."""
 
 
 class ArchitectureFile(Strict):

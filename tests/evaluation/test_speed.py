@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import DataConfig
 from dcsnas.evaluation.speed import measure_latency
 from dcsnas.latency.conditions import Conditions, cpu_name, current_conditions
+from dcsnas.latency.rounds import Timing
 from dcsnas.nn.build import build
-from dcsnas.nn.weights import header_of, read_state, save_weights
+from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.operators import walk
 from dcsnas.spaces.sampling import largest_choice
@@ -23,10 +24,12 @@ SPACE = micro_space()
 BATCH = 3
 
 
-def save(path: Path, *, size: Size = SPACE.size, device_name: str | None = None) -> Path:
+def save(
+    path: Path, *, size: Size = SPACE.size, device_name: str | None = None, **origin: Any
+) -> Path:
     """Write a network trained at ``size``, its prediction made for batches of three."""
     file = architecture_of(SPACE, largest_choice(SPACE), table=fake_table(SPACE), seed=0)
-    update = {"latency_batch": BATCH, "latency_device": device_name or cpu_name()}
+    update = {"latency_batch": BATCH, "latency_device": device_name or cpu_name(), **origin}
     file = file.model_copy(update={"provenance": file.provenance.model_copy(update=update)})
     header = header_of("retrain", file, DataConfig(root=Path()), size, 5)
     save_weights(path, build(file.network).state_dict(), header)
@@ -34,15 +37,16 @@ def save(path: Path, *, size: Size = SPACE.size, device_name: str | None = None)
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[nn.Module, Conditions]]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Architecture, Conditions]]:
     """Return a list of what is measured, in place of the measurement."""
     seen = []
 
-    def watched(network: nn.Module, conditions: Conditions) -> float:
-        seen.append((network, conditions))
-        return 1.5
+    def watched(architectures: list[Architecture], conditions: Conditions) -> list[Timing]:
+        (architecture,) = architectures
+        seen.append((architecture, conditions))
+        return [Timing(p10=1, p25=1.5, p50=2, p90=3, count=4, kept_fraction=1)]
 
-    monkeypatch.setattr("dcsnas.evaluation.speed.measure_network_ms", watched)
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_architectures", watched)
     return seen
 
 
@@ -58,17 +62,29 @@ def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> N
     assert conditions["torch"] == torch.__version__
 
 
-def test_backbone_alone_is_measured_under_the_recorded_conditions(
-    tmp_path: Path, measured: list[tuple[nn.Module, Conditions]]
+def test_backbone_alone_is_measured_as_the_prediction_supposes(
+    tmp_path: Path, measured: list[tuple[Architecture, Conditions]]
 ) -> None:
-    weights = save(tmp_path / "model.safetensors")
-    found = measure_latency(weights, device="cpu", threads=2)
+    weights = save(
+        tmp_path / "model.safetensors", latency_backend="channels_last", latency_threads=2
+    )
+    found = measure_latency(weights, device="cpu")
     ((network, conditions),) = measured
     assert found["measured_ms"] == 1.5
+    assert found["predicted_ms"] is not None
     assert found["conditions"] == conditions.model_dump(mode="json")
-    assert (conditions.threads, conditions.batch, conditions.input) == (2, BATCH, SPACE.size)
-    # no neck and no classifier
-    assert network.state_dict().keys() == read_state(weights).keys()
+    assert (conditions.backend, conditions.threads) == ("channels_last", 2)
+    assert (conditions.batch, conditions.input) == (BATCH, SPACE.size)
+    assert network == SPACE.architecture(largest_choice(SPACE))
+
+
+@pytest.mark.usefixtures("measured")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_what_cannot_run_as_predicted_runs_eagerly(tmp_path: Path) -> None:
+    weights = save(tmp_path / "model.safetensors", latency_backend="cuda-graph")
+    found = measure_latency(weights, device="cpu")
+    assert found["predicted_ms"] is None
+    assert found["conditions"]["backend"] == "eager"
 
 
 @pytest.mark.usefixtures("measured")

@@ -46,7 +46,7 @@ def test_with_more_threads_every_sample_is_kept():
 def test_a_sample_is_the_mean_over_its_repeats():
     calls = []
     sample = stopwatch(3_000_000, 3_000_000).sample(lambda: calls.append(1), 4)
-    assert (len(calls), sample.ms) == (4, 0.75)
+    assert (len(calls), sample.ms) == (1 + 4, 0.75)  # the first is not timed
 
 
 class Scripted:

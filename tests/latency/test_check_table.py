@@ -7,15 +7,14 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import CalibrationNetwork, calibrate
-from dcsnas.latency.check import CheckFile, check_table, sample_architectures
-from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.check import CheckFile, check_table
 from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.profiler import REFERENCE
 from dcsnas.latency.rounds import Samples, Settings
 from dcsnas.latency.table import LatencyTable, Reference
 from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.operators import walk
-from dcsnas.spaces.sampling import calibration_choices, largest_choice, smallest_choice
+from dcsnas.spaces.sampling import calibration_choices
 from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
 
 SPACE = micro_space()
@@ -176,19 +175,3 @@ def test_other_errors_are_not_hidden():
 
     with pytest.raises(RuntimeError, match="shapes do not match"):
         check(fake_calibrated_table(), measure=broken)
-
-
-@pytest.mark.parametrize("batch", [1, 3])
-def test_real_networks_are_sampled_with_the_reference_among_them(batch: int):
-    architectures = [SPACE.architecture(end(SPACE)) for end in (smallest_choice, largest_choice)]
-    settings = Settings(rounds=2, min_sample_ms=0.01, warmup_runs=1)
-    reports: list[tuple[int, int]] = []
-    samples = sample_architectures(
-        architectures,
-        current_conditions(SPACE.size, batch),
-        settings,
-        lambda done, total: reports.append((done, total)),
-    )
-    assert len(samples) == 3
-    assert reports[-1] == (6, 6)
-    assert all(len(one.kept) + len(one.rejected) >= 2 for one in samples)

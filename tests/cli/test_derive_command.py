@@ -1,0 +1,142 @@
+"""``dcsnas derive`` with targets and several results, and what it refuses."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dcsnas.cli.main import run
+from dcsnas.config.files import read_yaml, write_yaml
+from dcsnas.spaces.architecture import load_architecture
+from latency_fakes import micro_space
+from plot_fakes import write_lines, write_search_run
+
+SPACE = micro_space()
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dcsnas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Return a function that runs a command beside a search in ``run``: (code, output, errors)."""
+    folder = write_search_run(tmp_path, SPACE).rename(tmp_path / "run")
+    write_yaml(folder / "config.yaml", {**read_yaml(folder / "config.yaml"), "table": "fake.json"})
+    record = {d.label: [2 ** -(i + 1) for i in range(len(d.options))] for d in SPACE.decisions}
+    rising = {label: row[::-1] for label, row in record.items()}
+    write_lines(folder / "probabilities.jsonl", [{"epoch": 3, **rising}])
+    (folder / "architecture.yaml").unlink()
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        assert "Traceback" not in captured.out + captured.err
+        return stop.value.code, captured.out, captured.err
+
+    return command
+
+
+def test_a_target_is_kept_to(dcsnas: Command) -> None:
+    code, shown, _ = dcsnas("derive", "run")
+    assert code == 0
+    free = load_architecture(Path("run/architecture.yaml")).provenance
+    assert f"predicted {free.predicted_latency_ms:.3f} ms at batch 1, probability 10^" in shown
+
+    target = 0.8 * (free.predicted_latency_ms or 0)
+    code, shown, _ = dcsnas("derive", "run", "--target-ms", str(target), "--out", "fast.yaml")
+    assert code == 0
+    assert shown.startswith("fast.yaml: ")
+    fast = load_architecture(Path("fast.yaml")).provenance
+    assert (fast.predicted_latency_ms or 1) <= target
+    assert (fast.log10_probability or 0) < (free.log10_probability or 0) < 0
+    assert (fast.target_ms, free.target_ms) == (target, None)
+
+
+def test_several_are_written_and_shown_by_rank(dcsnas: Command) -> None:
+    code, shown, _ = dcsnas("derive", "run", "--top-k", "12")
+    assert code == 0
+    paths = sorted(Path("run/architectures").iterdir())
+    assert [path.name for path in paths] == [f"{rank:02}.yaml" for rank in range(1, 13)]
+    header, *rows = shown.splitlines()
+    assert re.split(r"\s{2,}", header.strip()) == [
+        "file", "log10 p", "predicted ms", "params M", "GMACs", "activations M",
+    ]  # fmt: skip
+    files = [load_architecture(path) for path in paths]
+    assert len({file.network.digest for file in files}) == 12
+    for path, file, row in zip(paths, files, rows, strict=False):
+        name, *numbers = row.split()
+        assert name == path.name
+        shown_values = [
+            file.provenance.log10_probability, file.provenance.predicted_latency_ms,
+            file.params / 1e6, file.macs / 1e9, file.activations / 1e6,
+        ]  # fmt: skip
+        assert [float(number) for number in numbers] == pytest.approx(shown_values, abs=5e-4)
+    assert rows[12:] == ["run/architectures: predicted at batch 1"]
+    dcsnas("derive", "run")
+    assert load_architecture(Path("run/architecture.yaml")) == files[0]
+
+
+def test_fewer_than_asked_for_is_said(dcsnas: Command) -> None:
+    _, shown, _ = dcsnas("derive", "run", "--top-k", "100", "--out", "all")
+    assert len(list(Path("all").iterdir())) == 60
+    assert shown.splitlines()[-1] == "100 were asked for; there are no more distinct networks"
+    latencies = sorted(
+        load_architecture(path).provenance.predicted_latency_ms or 0
+        for path in Path("all").iterdir()
+    )
+    target = f"{latencies[2] * 1.0001:.6f}"
+    _, shown, _ = dcsnas("derive", "run", "--top-k", "7", "--target-ms", target, "--out", "fastest")
+    assert len(list(Path("fastest").iterdir())) == 3
+    end = f"7 were asked for; there are no more distinct networks within {float(target):g} ms"
+    assert shown.splitlines()[-1] == end
+
+
+def refused(dcsnas: Command, *arguments: str) -> str:
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    code, _, message = dcsnas("derive", *arguments)
+    assert code == 2
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    return message
+
+
+@pytest.mark.parametrize("target", ["0", "-3", "nan", "inf"])
+def test_a_target_that_is_no_time_is_refused(dcsnas: Command, target: str) -> None:
+    message = refused(dcsnas, "run", "--target-ms", target)
+    assert message == f"error: --target-ms {target}: expected milliseconds, a number above 0\n"
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "101"])
+def test_a_count_out_of_range_is_refused(dcsnas: Command, count: str) -> None:
+    message = refused(dcsnas, "run", "--top-k", count)
+    assert message == f"error: --top-k {count}: expected a number from 1 to 100\n"
+
+
+@pytest.mark.parametrize("option", ["--target-ms", "--top-k"])
+def test_a_word_is_no_number(dcsnas: Command, option: str) -> None:
+    assert f"Invalid value for '{option}'" in refused(dcsnas, "run", option, "fast")
+
+
+@pytest.mark.parametrize("several", [(), ("--top-k", "3")])
+def test_an_unreachable_target_leaves_nothing(dcsnas: Command, several: tuple[str, ...]) -> None:
+    message = refused(dcsnas, "run", "--target-ms", "0.01", *several)
+    assert message.startswith("error: target 0.01 ms: micro reaches ")
+    low = re.findall(r"reaches (\S+) to \S+ ms", message)[0]
+    assert dcsnas("derive", "run", "--target-ms", low)[0] == 0, "the named target can be given"
+
+
+def test_files_of_an_earlier_call_are_not_mixed_with_new_ones(dcsnas: Command) -> None:
+    dcsnas("derive", "run", "--top-k", "5")
+    message = refused(dcsnas, "run", "--top-k", "3")
+    assert message == ("error: run/architectures: is not empty; delete it or give another --out\n")
+    message = refused(dcsnas, "run", "--top-k", "3", "--out", "run/config.yaml")
+    assert message == "error: run/config.yaml: is a file; several architectures need a folder\n"
+
+
+def test_a_folder_that_is_no_search_is_refused(dcsnas: Command) -> None:
+    message = refused(dcsnas, ".", "--top-k", "2")
+    assert "is no run folder; give the run folder of dcsnas search" in message

@@ -1,0 +1,75 @@
+"""Measuring in a new process."""
+
+import os
+from typing import Any
+
+import pytest
+
+from dcsnas.config.errors import UserError
+from dcsnas.latency.allocator import current_allocator
+from dcsnas.latency.conditions import current_conditions
+from dcsnas.latency.fresh import (
+    PASSES,
+    in_fresh_process,
+    measure_architectures,
+    sample_architectures,
+)
+from dcsnas.latency.rounds import Samples, Settings
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from latency_fakes import CONDITIONS, micro_space
+
+SETTINGS = Settings(rounds=6, tries=1, min_sample_ms=0.01, warmup_runs=1)
+
+
+def refuse(path: str) -> None:
+    raise UserError(f"{path}: no")
+
+
+def test_it_is_another_process_with_the_same_allocator():
+    assert in_fresh_process(os.getpid) not in (os.getpid(), os.getppid())
+    assert in_fresh_process(current_allocator) == current_allocator()
+
+
+def test_errors_come_back_as_they_were():
+    with pytest.raises(UserError, match=r"here\.json: no"):
+        in_fresh_process(refuse, "here.json")
+
+
+def test_architectures_are_measured_in_their_order():
+    space = micro_space()
+    architectures = [space.architecture(f(space)) for f in (smallest_choice, largest_choice)]
+    timings = measure_architectures(architectures, current_conditions((64, 32), 8), SETTINGS)
+    assert [timing.count for timing in timings] == [6, 6]
+    small, large = (timing.p10 for timing in timings)
+    assert 0 < small < large  # a third of the work at the least; both far above the clock's grain
+
+
+def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypatch):
+    seen: list[tuple[int, ...]] = []
+
+    def fake(function, architectures, conditions, settings):
+        seen.append(tuple(architectures))
+        assert settings.rounds == SETTINGS.rounds / PASSES
+        return [
+            Samples(repeats=1, kept=(float(a),) * settings.rounds) for a in [*architectures, 99]
+        ]
+
+    monkeypatch.setattr("dcsnas.latency.fresh.in_fresh_process", fake)
+    reports: list[tuple[int, int]] = []
+    stand_ins: Any = range(1, 7)
+    samples = sample_architectures(
+        stand_ins, CONDITIONS, SETTINGS, lambda done, total: reports.append((done, total))
+    )
+    assert [set(readings.kept) for readings in samples] == [{float(a)} for a in (*range(1, 7), 99)]
+    assert [len(readings.kept) for readings in samples[:-1]] == [SETTINGS.rounds] * 6
+    assert [len(group) for group in seen] == [4, 2] * PASSES
+    assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in (0, 2, 4))
+    assert len(set(map(frozenset, seen))) > 2
+    assert reports == [(done, 6) for done in range(1, 7)]
+
+
+def test_real_samples_end_with_the_reference():
+    space = micro_space()
+    smallest = space.architecture(smallest_choice(space))
+    samples = sample_architectures([smallest], current_conditions(space.size, 1), SETTINGS)
+    assert [len(readings.kept + readings.rejected) for readings in samples] == [6, 6]
