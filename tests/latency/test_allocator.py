@@ -14,15 +14,20 @@ from dcsnas.latency.allocator import (
     reexec_with_allocator,
 )
 
-TUNED = "glibc mmap_max=0 top_pad=268435456 trim_threshold=1000000000"
+TUNED = "glibc hugetlb=1 mmap_max=0 top_pad=268435456 trim_threshold=1000000000"
 glibc_only = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="restarting changes nothing without glibc"
 )
 
 
 def test_settings_are_described_whichever_way_they_are_given():
-    tunables = "glibc.malloc.mmap_max=0:glibc.pthread.rseq=1:glibc.malloc.top_pad=268435456"
-    both = {"GLIBC_TUNABLES": tunables, "MALLOC_TRIM_THRESHOLD_": "1000000000", "HOME": "/"}
+    tunables = [
+        "glibc.malloc.mmap_max=0",
+        "glibc.pthread.rseq=1",
+        "glibc.malloc.top_pad=268435456",
+        "glibc.malloc.hugetlb=1",
+    ]
+    both = {"GLIBC_TUNABLES": ":".join(tunables), "MALLOC_TRIM_THRESHOLD_": "1000000000"}
     assert describe_glibc(allocator_environment()) == TUNED
     assert describe_glibc(both) == TUNED
     assert describe_glibc({"HOME": "/"}) == "glibc default"
@@ -32,12 +37,22 @@ def test_a_default_process_is_restarted_with_the_settings(monkeypatch):
     calls = []
     monkeypatch.setattr(allocator, "current_allocator", lambda: "glibc default")
     monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     reexec_with_allocator(["python", "-m", "dcsnas", "profile"])
     ((path, argv, environment),) = calls
     assert path == sys.executable
     assert argv == [sys.executable, "-m", "dcsnas", "profile"]
     assert environment.items() >= allocator_environment().items()
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_tunables_that_are_not_about_memory_stay_in_force(monkeypatch):
+    environments = []
+    monkeypatch.setattr(allocator, "current_allocator", lambda: "glibc default")
+    monkeypatch.setattr(os, "execve", lambda *arguments: environments.append(arguments[2]))
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=1")
+    reexec_with_allocator(["python"])
+    assert environments[0]["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.pthread.rseq=1"
 
 
 @pytest.mark.parametrize("in_force", [TUNED, "jemalloc", "glibc arena_max=1", "Darwin default"])
