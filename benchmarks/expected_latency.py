@@ -18,9 +18,10 @@ import torch
 
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
-from dcsnas.config.stages import ArchitectureConfig, ObjectiveConfig
+from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.conditions import cpu_name
 from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.search.objective import CostObjective
 from dcsnas.search.strategy import FBNetV2
 from dcsnas.search.supernet import Supernet
 from dcsnas.spaces.shipped import find_space
@@ -31,11 +32,12 @@ def measure(name: str, batch: int, rounds: int) -> dict:
     """Return the medians of both in milliseconds, and their ratio."""
     space = SearchSpace.load(find_space(name))
     latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
-    strategy = FBNetV2(config=ArchitectureConfig(), objective=ObjectiveConfig(), latency=latency)
+    objective = CostObjective(AddConfig(form="add"), latency)
+    strategy = FBNetV2(config=ArchitectureConfig(), objective=objective, latency=latency)
     supernet: Any = Supernet(space)
     strategy.mutate_model(supernet)
     module: Any = strategy.configure_oneshot_module(supernet)
-    weights = torch.optim.SGD(module.weight_parameters(), lr=0.01)
+    weights = torch.optim.SGD(module.trained_in_weight_phase, lr=0.01)
     images = torch.randn(batch, 3, *space.size)
 
     def step() -> None:

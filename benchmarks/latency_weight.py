@@ -21,7 +21,7 @@ from dcsnas.config.files import write_json  # noqa: E402
 from dcsnas.config.overrides import load_with_overrides  # noqa: E402
 from dcsnas.config.quiet import quiet_libraries  # noqa: E402
 from dcsnas.config.runs import RunFolder  # noqa: E402
-from dcsnas.config.stages import SearchConfig  # noqa: E402
+from dcsnas.config.search import SearchConfig  # noqa: E402
 from dcsnas.data.render import ReidSettings, render_reid  # noqa: E402
 from dcsnas.latency.conditions import current_conditions  # noqa: E402
 from dcsnas.latency.fresh import measure_architectures  # noqa: E402
@@ -38,7 +38,7 @@ def search_at(root: Path, weight: float, epochs: int) -> ArchitectureFile:
     overrides = [
         f"data.root={root / 'people'}",
         f"table={root / 'table.json'}",
-        f"objective.latency_weight={weight}",
+        f"objective.weight={weight}",
         f"epochs={epochs}",
         "batch.images=4",
     ]

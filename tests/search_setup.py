@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from dcsnas.config.stages import SearchConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.config.strict import validate
 from dcsnas.latency.table import save_table
 from latency_fakes import fake_table, micro_space

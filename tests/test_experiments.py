@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from dcsnas.config.stages import PretrainConfig, RetrainConfig, SearchConfig
+from dcsnas.config.search import SearchConfig
+from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import load
 from dcsnas.spaces.shipped import find_space, shipped_folder
 

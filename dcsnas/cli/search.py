@@ -25,6 +25,12 @@ def search(
     config: Config,
     data: Data = None,
     table: Annotated[Path | None, typer.Option(help="Latency table; same as --set table=.")] = None,
+    target_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Expected latency to end at; --set objective.form=target at that target."
+        ),
+    ] = None,
     set_: Set = None,
     out: Out = None,
     allow_foreign: Annotated[
@@ -34,11 +40,13 @@ def search(
 ) -> None:
     """Search weights and architecture jointly; writes a run folder.
 
-    Example: dcsnas search experiments/search_tiny.yaml --data DIR --set objective.latency_weight=1
+    Example: dcsnas search experiments/search_tiny.yaml --data DIR --target-ms 2.5
     """
-    from dcsnas.config.stages import SearchConfig
+    from dcsnas.config.search import SearchConfig
 
     overrides = [*with_data(set_, data), *path_override("table", table)]
+    if target_ms is not None:
+        overrides.append(f"objective={{form: target, target: {target_ms}}}")
     resolved = resolve(SearchConfig, config, overrides)
     if dry_run:
         return show(resolved)

@@ -1,4 +1,4 @@
-"""The configuration of every stage: what may stand in its YAML file, and the defaults.
+"""The configuration of the training stages: what may stand in a YAML file, and the defaults.
 
 Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
 Learning rates are per step; shares and milestones are fractions of the run, so that a short run
@@ -95,59 +95,6 @@ class RunConfig(Strict):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     gradient_clip: PositiveFloat | None = None
     """Largest norm of the weights' gradient."""
-
-
-class ObjectiveConfig(Strict):
-    """The latency term of the search (Equation 5): loss + latency_weight * E[latency] / reference.
-
-    The reference is the expected latency at the start of the search unless it is given, so that a
-    weight means the same on any device.
-    """
-
-    latency_weight: NonNegativeFloat = 0.1
-    reference_ms: PositiveFloat | None = None
-
-
-class ArchitectureConfig(Strict):
-    """Architecture and mask parameters: Adam on the second part of the split."""
-
-    lr: PositiveFloat = 0.03
-    weight_decay: NonNegativeFloat = 5e-4
-    warmup_epochs: NonNegativeInt = 0
-    """First epochs that train weights alone."""
-    temperature: PositiveFloat = 5.0
-    """Gumbel temperature at the start; falls exponentially to ``final_temperature``."""
-    final_temperature: PositiveFloat = 0.087
-    """5.0 * 0.956^90: what FBNet's factor per epoch reaches over its 90 epochs."""
-
-
-class SearchConfig(Strict):
-    """``dcsnas search``."""
-
-    space: str
-    table: Path
-    data: DataConfig
-    input: Size | None = None
-    """(height, width); the space's own unless given."""
-    strategy: Literal["fbnetv2", "darts"] = "fbnetv2"
-    epochs: PositiveInt = 300
-    split: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    batch: BatchConfig = BatchConfig()
-    augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
-    objective: ObjectiveConfig = ObjectiveConfig()
-    weights: OptimizerConfig = OptimizerConfig()
-    architecture: ArchitectureConfig = ArchitectureConfig()
-    run: RunConfig = RunConfig()
-
-    @model_validator(mode="after")
-    def _architecture_is_trained(self) -> "SearchConfig":
-        if self.architecture.warmup_epochs >= self.epochs:
-            raise ValueError(
-                f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
-                "epochs, so the architecture would never be trained; lower it"
-            )
-        return self
 
 
 class PretrainConfig(Strict):

@@ -17,7 +17,7 @@ from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, read_json, write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import SearchConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import read_reid
 from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.demo.rivals import Recipe, Rival, train_side_by_side

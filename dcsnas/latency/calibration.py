@@ -16,7 +16,7 @@ from dcsnas.latency.conditions import Recorded
 class CalibrationNetwork(Recorded):
     """One network that the calibration was fitted to."""
 
-    choice: dict[str, float]
+    choice: dict[str, float | str]
     """The option of every decision of the space."""
     macs: NonNegativeInt
     """Multiply-accumulates for one image."""

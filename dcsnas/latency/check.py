@@ -34,7 +34,7 @@ Measure = Callable[[Sequence[Architecture], Conditions, Settings, Report], list[
 class CheckedNetwork(Recorded):
     """One network that had no part in the calibration, predicted and measured."""
 
-    choice: dict[str, float]
+    choice: dict[str, float | str]
     """The option of every decision of the space."""
     kind: Kind
     """How it was drawn: uniformly, or as one of a series spread from small to large."""

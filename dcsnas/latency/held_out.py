@@ -8,9 +8,10 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.operators import walk
 from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
+from dcsnas.spaces.space import Option
 
 Kind = Literal["uniform", "spread"]
-Drawn = tuple[Kind, dict[str, float]]
+Drawn = tuple[Kind, dict[str, Option]]
 """How a network was drawn, and its choice."""
 
 
@@ -24,7 +25,7 @@ def held_out(table: LatencyTable, count: int, seed: int) -> list[Drawn]:
     space, file, rng = table.space, table.file, random.Random(seed)
     known = [network.choice for network in file.calibration.networks] if file.calibration else []
 
-    def accept(choice: dict[str, float]) -> bool:
+    def accept(choice: dict[str, Option]) -> bool:
         if choice in known:
             return False
         operators = walk(space.architecture(choice).layers, file.conditions.input)

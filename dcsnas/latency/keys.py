@@ -25,4 +25,5 @@ def space_operators(space: SearchSpace, size: Size) -> dict[str, Operator]:
         operator.key: operator
         for _, variants in walk_slots(space, size)
         for _, operator in variants
+        if operator.runs
     }

@@ -2,13 +2,12 @@
 
 import math
 import random
-from collections.abc import Mapping
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.sampling import sample_choice
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 STEPS_PER_START = 200
 
@@ -19,10 +18,10 @@ def random_choice_at(
     target_ms: float,
     rng: random.Random,
     *,
-    exclude: Mapping[str, float] | None = None,
+    exclude: Choice | None = None,
     tolerance: float = 0.01,
     max_steps: int = 20_000,
-) -> dict[str, float]:
+) -> dict[str, Option]:
     """Return a random choice whose predicted latency is within ``tolerance`` of ``target_ms``.
 
     A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
@@ -32,7 +31,7 @@ def random_choice_at(
     """
     size = table.file.conditions.input
 
-    def distance(choice: dict[str, float]) -> float:
+    def distance(choice: dict[str, Option]) -> float:
         layers = space.architecture(choice).layers
         return abs(predict_ms(table, layers, size) - target_ms) / target_ms
 

@@ -116,6 +116,8 @@ class LatencyTable:
 
     def entry_ms(self, operator: Operator) -> float:
         """Return the time of ``operator`` alone; raises UserError where it is unknown."""
+        if not operator.runs:
+            return 0.0
         entry = self.file.entries.get(operator.key)
         if entry is None:
             raise UserError(self._explain_missing(operator.key))

@@ -57,8 +57,9 @@ AFFINITIES = {"dot": attend_dot, "softmax": attend_softmax}
 class DCSAttention(nn.Module):
     """Residual attention at the end of a convolution stage; the identity when it is new.
 
-    ``kind`` is ``dcs``, or ``sa`` for the same block without the channel mask. The output path is
-    depthwise 3x3 and a zero-initialised BatchNorm. ``tau`` is the temperature of the mask.
+    ``kind`` is ``dcs``, ``sa`` for the same block without the channel mask, or ``none`` for nothing
+    at all. The output path is depthwise 3x3 and a zero-initialised BatchNorm. ``tau`` is the
+    temperature of the mask.
 
     ``scale`` is what the affinity is divided by: nothing (``none``, the papers' formula), the root
     of the channel count (``sqrt``), or the lengths of query and key (``cosine``). Unscaled, ``dot``
@@ -68,18 +69,32 @@ class DCSAttention(nn.Module):
 
     def __init__(self, channels: int, *, kind: str, affinity: str, scale: str, tau: float) -> None:
         super().__init__()
-        self.attend = AFFINITIES[affinity]
+        self.kind = kind
         self.scale = scale
         self.tau = tau
         self.theta = nn.Linear(channels, channels) if kind == "dcs" else None
+        if kind == "none":
+            return
+        self.attend = AFFINITIES[affinity]
         self.depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
         self.norm = MaskedBatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return [B, C, H, W]; ``mask`` [C] holds a supernet's channel probabilities."""
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, selecting: Tensor | None = None
+    ) -> Tensor:
+        """Return [B, C, H, W].
+
+        ``mask`` [C] and ``selecting``, a scalar, are a supernet's: the probabilities that each
+        channel exists, and that the module selects channels (``dcs``) rather than use all (``sa``).
+        """
+        if self.kind == "none":
+            return x
         tokens = x.flatten(2).transpose(1, 2)
-        selected = tokens if self.theta is None else tokens * self.select(tokens)
+        selected = tokens
+        if self.theta is not None:
+            chosen = self.select(tokens)
+            selected = tokens * (chosen if selecting is None else 1 - selecting * (1 - chosen))
         query, key = self.scaled(selected, mask)
         attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
         return x + self.norm(self.depthwise(attended), mask)

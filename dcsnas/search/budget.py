@@ -22,7 +22,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.search.chain import Step, best_path, chain, to_go
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.operators import Operator
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Option, SearchSpace
 
 PRICE_FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)
 """The best price bounds whole paths best; rests with little or much budget, another one."""
@@ -38,7 +38,7 @@ ROUNDING = 1e-12
 class Found:
     """A network: its choice, its natural log-probability and its cost, constant included."""
 
-    choice: dict[str, float]
+    choice: dict[str, Option]
     log_probability: float
     cost: float
 
@@ -63,7 +63,7 @@ def most_probable_within(
     Raises UserError where no network meets the limit, with what can be reached.
     """
     steps = chain(space, size, cost, probabilities)
-    lowest, highest = -to_go(steps, 0, -1)[0].item(), to_go(steps, 0, 1)[0].item()
+    lowest, highest = _reach(steps)
     budget = highest if limit is None else limit - constant + ROUNDING * abs(highest)
     if budget < lowest:
         raise UserError(
@@ -72,6 +72,19 @@ def most_probable_within(
         )
     found = _most_probable(steps, budget, count)
     return [replace(network, cost=network.cost + constant) for network in found]
+
+
+def cost_range(
+    space: SearchSpace, size: Size, cost: Callable[[Operator], float], *, constant: float = 0.0
+) -> tuple[float, float]:
+    """Return what the cheapest and the most expensive network of ``space`` cost."""
+    anything = {d.label: [1.0] * len(d.options) for d in space.decisions}
+    lowest, highest = _reach(chain(space, size, cost, anything))
+    return lowest + constant, highest + constant
+
+
+def _reach(steps: list[Step]) -> tuple[float, float]:
+    return -to_go(steps, 0, -1)[0].item(), to_go(steps, 0, 1)[0].item()
 
 
 def _rounded_up(ms: float) -> str:
@@ -175,7 +188,7 @@ def _above(
 
 def _choices(
     steps: list[Step], trail: list[tuple[np.ndarray, np.ndarray]], ends: np.ndarray
-) -> list[dict[str, float]]:
+) -> list[dict[str, Option]]:
     """Return the choices along the paths ``ends``; ``trail`` gives each step's (origins, arcs)."""
     decisions = [decision for step in steps for decision in step.decisions]
     picks = []

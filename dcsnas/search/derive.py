@@ -18,7 +18,7 @@ from dcsnas.spaces.architecture import (
     describe,
     save_architecture,
 )
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 Probabilities = dict[str, list[float]]
 
@@ -31,7 +31,7 @@ def read_probabilities(run: Path) -> list[dict]:
     return records
 
 
-def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, float]:
+def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, Option]:
     """Return the choice of the most probable option of every decision; the smaller one of ties."""
     choice = {}
     for decision in space.decisions:

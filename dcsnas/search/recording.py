@@ -1,12 +1,18 @@
-"""What a search writes every epoch besides its metrics: the probabilities."""
+"""What a search records every epoch: the probabilities, what they come to, and how good it is."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.jsonl import append_record, keep_records_before
-from dcsnas.search.strategy import FBNetV2Module
+from dcsnas.search.derive import most_probable
+from dcsnas.search.loop import FBNetV2Module
+from dcsnas.search.strategies import current_probabilities
+from dcsnas.search.validation import Validator
+from dcsnas.spaces.space import SearchSpace
 
 
 class ProbabilityLog(Callback):
@@ -15,21 +21,51 @@ class ProbabilityLog(Callback):
     The first line, epoch -1, is the state before the first step.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, space: SearchSpace) -> None:
         self.path = path
+        self.space = space
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the initial state, or drop epochs that a resumed run will repeat."""
         if trainer.current_epoch == 0:
             self.path.unlink(missing_ok=True)
-            self._append(-1, pl_module)
+            self.append(-1, current_probabilities(self.space, pl_module))
         keep_records_before(self.path, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's probabilities, in the order of the space's options."""
-        self._append(trainer.current_epoch, pl_module)
+        self.append(trainer.current_epoch, current_probabilities(self.space, pl_module))
 
-    def _append(self, epoch: int, module: pl.LightningModule) -> None:
-        assert isinstance(module, FBNetV2Module)
-        found = {k: v.detach().tolist() for k, v in module.probabilities().items()}
-        append_record(self.path, {"epoch": epoch, **found})
+    def append(self, epoch: int, probabilities: Mapping[str, list[float]]) -> None:
+        """Append one line."""
+        append_record(self.path, {"epoch": epoch, **probabilities})
+
+
+class ChoiceLog(Callback):
+    """Logs the mean entropy of the choices, 0-1, and the latency of the most probable network."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the values at the end of the epoch."""
+        if isinstance(pl_module, FBNetV2Module):
+            latency = pl_module.latency(pl_module.most_probable())
+            pl_module.log("entropy", pl_module.entropy())
+            pl_module.log("most_probable_latency_ms", latency)
+
+
+class ValidationLog(Callback):
+    """Logs the mAP in percent of the most probable network every few epochs and after the last."""
+
+    def __init__(self, validator: Validator, every: int) -> None:
+        self.validator = validator
+        self.every = every
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score the most probable network if it is time to."""
+        done = trainer.current_epoch + 1
+        if done % self.every and done != trainer.max_epochs:
+            return
+        space = self.validator.space
+        choice = most_probable(space, current_probabilities(space, pl_module))
+        module: Any = pl_module
+        score = self.validator.score(module.model, module.training_module.neck, choice)
+        pl_module.log("validation/map", score)

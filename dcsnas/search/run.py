@@ -1,7 +1,6 @@
 """The search stage: a space, a latency table and a Re-ID set in, a run folder out."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,35 +9,39 @@ from typing import Any
 import torch
 from nni.nas.evaluator.pytorch.lightning import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
-from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from nni.nas.space import RawFormatModelSpace
 from pytorch_lightning import LightningDataModule
-from torch import nn
+from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.files import write_json, write_yaml
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import SearchConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Loader
-from dcsnas.data.reid import read_reid, samples_digest, split_train
-from dcsnas.latency.expectation import expected_latency
+from dcsnas.data.reid import Sample, read_reid, samples_digest, split_train
+from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import read_probabilities
-from dcsnas.search.recording import ProbabilityLog
-from dcsnas.search.strategy import FBNetV2, FBNetV2Module
+from dcsnas.search.objective import CostObjective, expected_cost, refuse_unreachable
+from dcsnas.search.random_search import best_random_choice
+from dcsnas.search.recording import ChoiceLog, ProbabilityLog, ValidationLog
+from dcsnas.search.strategies import (
+    RANDOM_PATHS,
+    certain,
+    make_strategy,
+    refuse_unused_cost,
+    resumes,
+)
 from dcsnas.search.supernet import Supernet, layer_weights
 from dcsnas.search.task import SearchTask
+from dcsnas.search.validation import Validator
+from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.inputs import pk_loader
-
-SOFTMAX: dict[str, Callable[[], nn.Module]] = {
-    "fbnetv2": GumbelSoftmax,
-    "darts": partial(nn.Softmax, dim=-1),
-}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ def search(
     space = SearchSpace.load(find_space(config.space))
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=allow_foreign)
-    latency = expected_latency(space, size, table)
+    refuse_unused_cost(config)
+    refuse_unreachable(config.objective, space, size, table)
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
@@ -83,38 +87,65 @@ def search(
     folder.start("search", config, inputs)
     _copy_inputs(folder, space, table)
 
+    setting = Setting(config, folder, space, size, table, parts, data.num_identities)
     seed_everything(config.run.seed)
-    names = [[sample.path.name for sample in part] for part in parts]
-    task = SearchTask(
-        config,
-        size=size,
-        feature_dim=space.file.head.width,
-        num_classes=data.num_identities,
-        names={"weights": names[0], "architecture": names[1]},
-    )
-    strategy = FBNetV2(
-        config=config.architecture,
-        objective=config.objective,
-        latency=latency,
-        gradient_clip=config.run.gradient_clip,
-        softmax=SOFTMAX[config.strategy],
-    )
+    task = _make_task(setting)
+    latency = expected_latency(space, size, table)
+    cost = expected_cost(config.objective.cost, space, size, table)
+    strategy = make_strategy(config, CostObjective(config.objective, cost), latency)
+    validator = Validator(config, space, size, parts, data.num_identities)
     trainer = make_trainer(
         config.run,
         folder,
         epochs=config.epochs,
         progress=progress,
-        callbacks=[ProbabilityLog(folder.path / "probabilities.jsonl")],
+        callbacks=_callbacks(setting, validator),
+        gradient_clip=config.run.gradient_clip if config.strategy in RANDOM_PATHS else None,
         factory=Trainer,
     )
-    resume = {"ckpt_path": resume_path(folder)}
+    resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
     evaluator = Lightning(task, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
     supernet: Any = Supernet(space)
     logging.getLogger("nni").setLevel(logging.CRITICAL)  # it repeats every error as its own
     strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
-    module = strategy.oneshot_module
-    assert isinstance(module, FBNetV2Module)
-    return _finish(config, folder, space, module, data.num_identities)
+    return _finish(setting, strategy, latency, validator)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a search works with."""
+
+    config: SearchConfig
+    folder: RunFolder
+    space: SearchSpace
+    size: Size
+    table: LatencyTable
+    parts: tuple[list[Sample], list[Sample]]
+    num_classes: int
+
+    @property
+    def probabilities(self) -> ProbabilityLog:
+        """Return the log of the probabilities."""
+        return ProbabilityLog(self.folder.path / "probabilities.jsonl", self.space)
+
+
+def _make_task(setting: Setting) -> SearchTask:
+    weights, architecture = ([sample.path.name for sample in part] for part in setting.parts)
+    return SearchTask(
+        setting.config,
+        size=setting.size,
+        feature_dim=setting.space.file.head.width,
+        num_classes=setting.num_classes,
+        names={"weights": weights, "architecture": architecture},
+        alternating=setting.config.strategy not in RANDOM_PATHS,
+    )
+
+
+def _callbacks(setting: Setting, validator: Validator) -> list[Callback]:
+    callbacks: list[Callback] = [setting.probabilities, ChoiceLog()]
+    if setting.config.validate_every:
+        callbacks.append(ValidationLog(validator, setting.config.validate_every))
+    return callbacks
 
 
 def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> None:
@@ -124,21 +155,25 @@ def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> 
 
 
 def _finish(
-    config: SearchConfig,
-    folder: RunFolder,
-    space: SearchSpace,
-    module: FBNetV2Module,
-    num_classes: int,
+    setting: Setting, strategy: Any, latency: ExpectedCost, validator: Validator
 ) -> SearchResult:
+    config, folder, space = setting.config, setting.folder, setting.space
+    supernet, neck = strategy.oneshot_module.model, strategy.oneshot_module.training_module.neck
+    result: dict[str, float] = {}
+    if config.strategy in RANDOM_PATHS:
+        if config.strategy == "random":
+            choice, result["map"] = best_random_choice(
+                config, space, setting.table, partial(validator.score, supernet, neck)
+            )
+        else:
+            choice = next(strategy.list_models(limit=1)).sample
+        setting.probabilities.append(config.epochs, certain(space, choice))
     weights = folder.path / "supernet.safetensors"
-    header = header_of("search", space, config.data, config.input or space.size, num_classes)
-    save_weights(weights, layer_weights(module.model), header)
-    before = read_probabilities(folder.path)[0]
-    tensors = {d.label: torch.tensor(before[d.label]) for d in space.decisions}
-    initial = module.latency(tensors).item()
-    final = module.expected_latency_ms().item()
-    write_json(
-        folder.path / "result.json",
-        {"initial_latency_ms": initial, "final_latency_ms": final},
-    )
-    return SearchResult(initial, final, weights)
+    header = header_of("search", space, config.data, setting.size, setting.num_classes)
+    save_weights(weights, layer_weights(supernet), header)
+    records = read_probabilities(folder.path)
+    for name, record in (("initial", records[0]), ("final", records[-1])):
+        tensors = {d.label: torch.tensor(record[d.label]) for d in space.decisions}
+        result[f"{name}_latency_ms"] = latency(tensors).item()
+    write_json(folder.path / "result.json", result)
+    return SearchResult(result["initial_latency_ms"], result["final_latency_ms"], weights)

@@ -35,7 +35,7 @@ class SearchableBlock(ParametrizedModule, InvertedResidual, wraps=InvertedResidu
 
 
 class SearchableAttention(ParametrizedModule, DCSAttention, wraps=DCSAttention):
-    """An attention module whose channel count may be an NNI choice."""
+    """An attention module whose channel count and kind may be NNI choices."""
 
 
 class SearchableConvHead(ParametrizedModule, ConvHead, wraps=ConvHead):
@@ -56,8 +56,8 @@ class MaskedOperation(MixedOperation):
     agree: Tensor
 
     def super_init_argument(self, name: str, value_choice: MutableExpression) -> Any:
-        """Return the largest option: the supernet holds the weights of all."""
-        return max(self.options(name))
+        """Return the last option, the largest: the supernet holds the weights of all."""
+        return self.options(name)[-1]
 
     def options(self, name: str) -> tuple[Any, ...]:
         """Return the options of argument ``name``; a constant is its only option."""
@@ -131,20 +131,30 @@ class MixedBlock(MaskedOperation, InvertedResidual):
 
 
 class MixedAttention(MaskedOperation, DCSAttention):
-    """The attention modules of one position."""
+    """The attention modules of one position, of every kind: one runs, whatever the options.
+
+    Kinds share their weights. The probability of ``dcs`` among those that attend blends the channel
+    selection between all and the selected ones; that of attending at all scales the branch.
+    """
 
     bound_type = SearchableAttention
     plain_type = DCSAttention
-    argument_list = ["channels"]  # noqa: RUF012 (NNI's protocol)
+    argument_list = ["channels", "kind"]  # noqa: RUF012 (NNI's protocol)
 
     def __post_init__(self) -> None:
         """Prepare the masks of the channel count."""
         self.add_masks("channel_masks", torch.tensor(self.options("channels")))
 
-    def forward_with_args(self, channels: Any, x: Tensor) -> Tensor:
+    def forward_with_args(self, channels: Any, kind: Any, x: Tensor) -> Tensor:
         """Run the module under the given probabilities or choice."""
         mask = self.probabilities("channels", channels) @ self.channel_masks
-        return DCSAttention.forward(self, x, mask)
+        if "kind" not in self.mutable_arguments:
+            return DCSAttention.forward(self, x, mask)
+        p = dict(zip(self.options("kind"), self.probabilities("kind", kind), strict=True))
+        attends = torch.stack([p[name] for name in p if name != "none"]).sum()
+        smallest = torch.finfo(attends.dtype).tiny
+        selecting = p["dcs"] / attends.clamp_min(smallest) if "dcs" in p else None
+        return DCSAttention.forward(self, x, mask * attends, selecting)
 
 
 class MixedConvHead(MaskedOperation, ConvHead):

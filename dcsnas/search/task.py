@@ -1,7 +1,8 @@
 """The evaluator's module: Equation 4 on a supernet, for any NNI one-shot strategy.
 
-NNI runs ``training_step`` for both phases and tells them apart by the parity of ``batch_idx``:
-even for the architecture's batches, odd for the weights'.
+NNI's differentiable strategies run ``training_step`` for both phases and tell them apart by the
+parity of ``batch_idx``: even for the architecture's batches, odd for the weights'. Its strategies
+of random paths have the weights' phase alone, and plain numbers.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from nni.nas.evaluator.pytorch.lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from dcsnas.config.stages import SearchConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import BNNeck, ReidOutput
 from dcsnas.training.fitting import progress_of, require_finite
@@ -30,10 +31,12 @@ class SearchTask(LightningModule):
         feature_dim: int,
         num_classes: int,
         names: Mapping[str, list[str]],
+        alternating: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
         self.names = names
+        self.alternating = alternating
         self.neck = BNNeck(feature_dim, num_classes)
         self.objective = ReidObjective(config.loss, num_classes, feature_dim)
         self.augment = make_augment(config.data, config.augment, size)
@@ -48,7 +51,7 @@ class SearchTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch of either phase."""
-        step, is_weight_phase = divmod(batch_idx, 2)
+        step, is_weight_phase = divmod(batch_idx, 2) if self.alternating else (batch_idx, 1)
         phase = "weights" if is_weight_phase else "architecture"
         images = self.augment(batch.images)
         features = self.model(images)

@@ -65,7 +65,7 @@ class Provenance(Strict):
 
     space: str
     space_digest: str
-    choice: dict[str, float]
+    choice: dict[str, float | str]
     seed: NonNegativeInt
     table: str | None = None
     table_digest: str | None = None

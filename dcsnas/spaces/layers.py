@@ -133,7 +133,10 @@ class Block(Strict):
 
 
 class Attention(Strict):
-    """DCS-Attention (``dcs``) or the same module without its channel mask (``sa``)."""
+    """DCS-Attention (``dcs``), the same module without its channel mask (``sa``), or nothing.
+
+    ``none`` stands where a space chose to have no attention; nothing runs there.
+    """
 
     op: Literal["attention"] = "attention"
     kind: AttentionKind
@@ -154,6 +157,8 @@ class Attention(Strict):
 
     def units(self, size: Size) -> tuple[Unit, ...]:
         """Return what runs at input (height, width) ``size``."""
+        if self.kind == "none":
+            return ()
         return (AttentionUnit(self.kind, self.affinity, self.scale, self.channels, *size),)
 
     def out_size(self, size: Size) -> Size:

@@ -20,6 +20,11 @@ class Operator:
     size: Size
 
     @property
+    def runs(self) -> bool:
+        """Return whether there is anything to run: a chosen absence costs nothing."""
+        return bool(self.layer.units(self.size))
+
+    @property
     def key(self) -> str:
         """Return the name of this operator in a latency table."""
         height, width = self.size

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable
 from functools import partial
 
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Option, SearchSpace
 
-Draw = Callable[[], dict[str, float]]
+Draw = Callable[[], dict[str, Option]]
 """Returns another choice at every call."""
 
 SPREAD = 0.25
@@ -14,12 +14,12 @@ SPREAD = 0.25
 _TRIES = 1000
 
 
-def sample_choice(space: SearchSpace, rng: random.Random) -> dict[str, float]:
+def sample_choice(space: SearchSpace, rng: random.Random) -> dict[str, Option]:
     """Return one choice, every decision drawn uniformly and independently from ``rng``."""
     return {decision.label: rng.choice(decision.options) for decision in space.decisions}
 
 
-def leaning_choice(space: SearchSpace, level: float, rng: random.Random) -> dict[str, float]:
+def leaning_choice(space: SearchSpace, level: float, rng: random.Random) -> dict[str, Option]:
     """Return one choice whose options lie about the fraction ``level`` of each decision's range.
 
     0 leans to the smallest and 1 to the largest option. The options scatter, so that neighbouring
@@ -38,10 +38,10 @@ def levels(count: int) -> list[float]:
     return [(i + 0.5) / count for i in range(count)]
 
 
-def calibration_choices(space: SearchSpace, count: int, seed: int) -> list[dict[str, float]]:
+def calibration_choices(space: SearchSpace, count: int, seed: int) -> list[dict[str, Option]]:
     """Return ``count`` different choices from small to large, fewer where the space has no more."""
     rng = random.Random(seed)
-    found: list[dict[str, float]] = []
+    found: list[dict[str, Option]] = []
     for level in levels(count):
         new = draw_until(partial(leaning_choice, space, level, rng), lambda c: c not in found)
         if new is not None:
@@ -49,16 +49,16 @@ def calibration_choices(space: SearchSpace, count: int, seed: int) -> list[dict[
     return found
 
 
-def draw_until(draw: Draw, accept: Callable[[dict[str, float]], bool]) -> dict[str, float] | None:
+def draw_until(draw: Draw, accept: Callable[[dict[str, Option]], bool]) -> dict[str, Option] | None:
     """Return the first choice drawn that is accepted; None where that takes too long."""
     return next((choice for _ in range(_TRIES) if accept(choice := draw())), None)
 
 
-def largest_choice(space: SearchSpace) -> dict[str, float]:
+def largest_choice(space: SearchSpace) -> dict[str, Option]:
     """Return the choice of the largest option everywhere: most parameters and MACs."""
     return {decision.label: decision.options[-1] for decision in space.decisions}
 
 
-def smallest_choice(space: SearchSpace) -> dict[str, float]:
+def smallest_choice(space: SearchSpace) -> dict[str, Option]:
     """Return the choice of the smallest option everywhere: fewest parameters and MACs."""
     return {decision.label: decision.options[0] for decision in space.decisions}

@@ -14,15 +14,16 @@ from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size
 from dcsnas.spaces.space_file import AttentionSettings, BlockRow, ConvHeadRow, SpaceFile
 
-Choice = Mapping[str, float]
+Option = float | str
+Choice = Mapping[str, Option]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One thing to choose: a label such as ``b03_width`` and its options, ascending."""
+    """One thing to choose: a label such as ``b03_width`` and its options, the cheapest first."""
 
     label: str
-    options: tuple[float, ...]
+    options: tuple[Option, ...]
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,14 @@ def _slots(file: SpaceFile) -> Iterator[Slot]:
     yield Slot(Conv, {}, {**stem, "stride": file.stem.stride, **shared})
     block_fields = {**shared, "divisor": file.divisor, "shortcut": file.shortcut}
     width: Any = file.stem.width
-    index = 0
+    index = attentions = 0
     for row_index, row in enumerate(file.rows):
         if not isinstance(row, BlockRow):
-            if file.attention.kind != "none":
-                yield _slot(Attention, {"channels": width, **file.attention.model_dump()})
+            if file.attention.kinds != ("none",):
+                kind = _decide(f"a{attentions}_kind", file.attention.kinds)
+                settings = file.attention.model_dump(exclude={"kind"})
+                yield _slot(Attention, {"channels": width, "kind": kind, **settings})
+            attentions += 1
             continue
         halved = file.output_stride != file.natural_stride and row_index == file.last_strided_row
         for repeat in range(row.repeat):
@@ -132,7 +136,7 @@ def _slots(file: SpaceFile) -> Iterator[Slot]:
         yield _slot(PoolHead, {**ends, **expanding})
 
 
-def _decide(label: str, options: tuple[float, ...]) -> Any:
+def _decide(label: str, options: tuple[Option, ...]) -> Any:
     """Return a decision, or the only option where there is nothing to choose."""
     return options[0] if len(options) == 1 else Decision(label, options)
 

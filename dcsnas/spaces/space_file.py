@@ -1,7 +1,7 @@
 """The YAML grammar of a search space: the rows of the papers' tables, validated strictly."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -14,7 +14,7 @@ from pydantic import (
 
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.layers import Shortcut
-from dcsnas.spaces.units import Activation, Affinity, AffinityScale
+from dcsnas.spaces.units import Activation, Affinity, AffinityScale, AttentionKind
 
 
 def expand_options(value: Any) -> tuple[float, ...]:
@@ -53,6 +53,21 @@ def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
+
+
+def check_kinds(value: Any) -> Any:
+    """Return one kind of attention, or several to choose from, as the tuple that YAML lists.
+
+    Raises ValueError for others, and where a list does not ascend from none over sa to dcs.
+    """
+    listed = isinstance(value, list | tuple)
+    kinds = tuple(value) if listed else (value,)
+    if not kinds or list(kinds) != [kind for kind in KINDS if kind in kinds]:
+        raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
+    return kinds if listed else value
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]
@@ -118,10 +133,16 @@ class PoolHeadRow(Strict):
 class AttentionSettings(Strict):
     """What stands at every attention position; see ``dcsnas.nn.attention`` for the terms."""
 
-    kind: Literal["dcs", "sa", "none"] = "dcs"
+    kind: Annotated[AttentionKind | tuple[AttentionKind, ...], BeforeValidator(check_kinds)] = "dcs"
+    """One kind everywhere, or a list from which the search chooses at every position."""
     affinity: Affinity = "dot"
     scale: AffinityScale = "cosine"
     tau: PositiveFloat = 1.0
+
+    @property
+    def kinds(self) -> tuple[AttentionKind, ...]:
+        """Return what there is to choose from at every position, the cheapest first."""
+        return self.kind if isinstance(self.kind, tuple) else (self.kind,)
 
 
 class SpaceFile(Strict):

@@ -12,7 +12,7 @@ from math import ceil
 from typing import ClassVar, Literal
 
 Activation = Literal["hard_swish", "relu", "identity"]
-AttentionKind = Literal["dcs", "sa"]
+AttentionKind = Literal["none", "sa", "dcs"]
 Affinity = Literal["dot", "softmax"]
 AffinityScale = Literal["none", "sqrt", "cosine"]
 

@@ -15,10 +15,10 @@ from nni.nas.space import RawFormatModelSpace
 from torch import Tensor
 
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import SearchConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import read_reid, split_train
+from dcsnas.search.loop import FBNetV2Module
 from dcsnas.search.run import Split, search
-from dcsnas.search.strategy import FBNetV2Module
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.task import SearchTask
 from dcsnas.training.inputs import pk_loader

@@ -91,14 +91,14 @@ def test_stopped_search_ends_as_the_uninterrupted_one(
 def test_another_configuration_is_refused_in_the_same_folder(
     folder: Path, finished: RunFolder
 ) -> None:
-    with pytest.raises(UserError, match=r"objective\.latency_weight: there 0\.1, now 0\.7"):
-        run(folder, "finished", objective={"latency_weight": 0.7})
+    with pytest.raises(UserError, match=r"objective\.weight: there 0\.1, now 0\.7"):
+        run(folder, "finished", objective={"form": "add", "weight": 0.7})
 
 
 def test_larger_latency_weight_gives_a_faster_network(folder: Path) -> None:
     predicted = []
     for weight in (0.0, 100.0):
-        done = run(folder, f"weight{weight}", objective={"latency_weight": weight}, epochs=6)
+        done = run(folder, f"weight{weight}", objective={"form": "add", "weight": weight}, epochs=6)
         latency = derive(done.path).provenance.predicted_latency_ms
         assert latency is not None
         predicted.append(latency)

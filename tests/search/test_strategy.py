@@ -9,10 +9,13 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from nni.nas.strategy import GumbelDARTS
 from torch import nn
 
-from dcsnas.config.stages import ArchitectureConfig, DataConfig, ObjectiveConfig, SearchConfig
+from dcsnas.config.search import AddConfig, ArchitectureConfig, SearchConfig
+from dcsnas.config.stages import DataConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.predict import predict_ms
-from dcsnas.search.strategy import FBNetV2, FBNetV2Module, PhaseLoader, held
+from dcsnas.search.loop import FBNetV2Module, held
+from dcsnas.search.objective import CostObjective
+from dcsnas.search.strategy import FBNetV2, PhaseLoader
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.task import SearchTask
 from latency_fakes import fake_table, micro_space
@@ -21,12 +24,13 @@ SPACE = micro_space()
 TABLE = fake_table(SPACE)
 
 
-def search_module(**objective: Any) -> FBNetV2Module:
+def search_module() -> FBNetV2Module:
     """Return the search loop around a mutated supernet, without a trainer."""
+    latency = ExpectedCost(SPACE, SPACE.size, TABLE.latency_ms)
     strategy = FBNetV2(
         config=ArchitectureConfig(),
-        objective=ObjectiveConfig(**objective),
-        latency=ExpectedCost(SPACE, SPACE.size, TABLE.latency_ms),
+        objective=CostObjective(AddConfig(form="add"), latency),
+        latency=latency,
     )
     supernet: Any = Supernet(SPACE)
     strategy.mutate_model(supernet)
@@ -38,12 +42,12 @@ def search_module(**objective: Any) -> FBNetV2Module:
 
 def test_latency_term_alone_moves_the_choices_to_the_fastest_network() -> None:
     module = search_module()
-    optimizer = torch.optim.Adam(module.choice_parameters().values(), 0.1)
+    optimizer = torch.optim.Adam(module.choice_parameters.values(), 0.1)
     start = module.expected_latency_ms().item()
     for _ in range(300):
         optimizer.zero_grad()
         module.expected_latency_ms().backward()
-        assert all(p.grad is not None and p.grad.any() for p in module.choice_parameters().values())
+        assert all(p.grad is not None and p.grad.any() for p in module.choice_parameters.values())
         optimizer.step()
     choice = {d.label: d.options[0] for d in SPACE.decisions}
     fastest = predict_ms(TABLE, SPACE.architecture(choice).layers, SPACE.size)
@@ -66,7 +70,7 @@ def test_masks_are_trained_with_the_architecture() -> None:
     module = search_module()
     names = {id(p): n for n, p in module.named_parameters()}
     chosen = {names[id(p)] for p in module.arch_parameters()}
-    weights = {names[id(p)] for p in module.weight_parameters()}
+    weights = {names[id(p)] for p in module.trained_in_weight_phase}
     assert {name for name in chosen if ".theta." in name} == {
         name for name in names.values() if ".theta." in name
     }

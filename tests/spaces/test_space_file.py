@@ -131,7 +131,8 @@ def test_place_inside_a_list_of_options() -> None:
          "name: String should match pattern '^[a-z][a-z0-9_]*$' (given: 'My Space')"),
         ({"schema_version": 2}, "schema_version: Input should be 1 (given: 2)"),
         ({"attention__kind": "gsa"},
-         "attention.kind: Input should be 'dcs', 'sa' or 'none' (given: 'gsa')"),
+         "attention.kind: expected one of none, sa, dcs, or a list of them in that order "
+         "(given: 'gsa')"),
     ],
 )  # fmt: skip
 def test_one_mistake(changes: dict[str, Any], expected: str) -> None:

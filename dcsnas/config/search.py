@@ -1,0 +1,146 @@
+"""The configuration of ``dcsnas search``: what may stand in its YAML file, and the defaults.
+
+Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from dcsnas.config.stages import (
+    AugmentConfig,
+    BatchConfig,
+    DataConfig,
+    LossConfig,
+    OptimizerConfig,
+    RunConfig,
+    Size,
+)
+from dcsnas.config.strict import Strict
+
+Strategy = Literal[
+    "fbnetv2",
+    "darts",
+    "nni_gumbel_darts",
+    "nni_darts",
+    "nni_proxyless",
+    "nni_random_oneshot",
+    "random",
+]
+CostName = Literal["latency", "macs", "params"]
+
+
+class CostConfig(Strict):
+    """What every form of the search's objective has: the cost that it is about.
+
+    ``latency`` is in milliseconds as the table was measured, ``macs`` and ``params`` are counts.
+    """
+
+    cost: CostName = "latency"
+
+
+class AddConfig(CostConfig):
+    """loss + weight * E[cost] / reference (Equation 5)."""
+
+    form: Literal["add"]
+    weight: NonNegativeFloat = 0.1
+    reference: PositiveFloat | None = None
+    """The expected cost at the start unless given, so that a weight means the same anywhere."""
+
+
+class MulConfig(CostConfig):
+    """loss * (E[cost] / reference) ^ exponent."""
+
+    form: Literal["mul"]
+    exponent: PositiveFloat = 0.6
+    reference: PositiveFloat | None = None
+    """The expected cost at the start unless given."""
+
+
+class FBNetConfig(CostConfig):
+    """loss * factor * log(E[cost] / unit) ^ exponent, as FBNet published it."""
+
+    form: Literal["fbnet"]
+    factor: PositiveFloat = 0.2
+    exponent: PositiveFloat = 0.6
+    unit: PositiveFloat = 1.0
+    """Every network of the space must cost more than that."""
+
+
+class TargetConfig(CostConfig):
+    """loss + multiplier * g + penalty / 2 * g^2 with g = log(E[cost] / target).
+
+    The multiplier starts at 0 and grows by ``rate`` * g over the whole search (dual ascent).
+    """
+
+    form: Literal["target"]
+    target: PositiveFloat
+    """Where the expected cost is to end: milliseconds, or a count."""
+    penalty: NonNegativeFloat = 10.0
+    rate: PositiveFloat = 100.0
+
+
+def add_unless_named(value: Any) -> Any:
+    """Return the objective's mapping, of the form ``add`` where it names none."""
+    return {"form": "add", **value} if isinstance(value, dict) else value
+
+
+ObjectiveConfig = Annotated[
+    AddConfig | MulConfig | FBNetConfig | TargetConfig,
+    Field(discriminator="form"),
+    BeforeValidator(add_unless_named),
+]
+
+
+class ArchitectureConfig(Strict):
+    """Architecture and mask parameters: Adam on the second part of the split."""
+
+    lr: PositiveFloat = 0.03
+    weight_decay: NonNegativeFloat = 5e-4
+    warmup_epochs: NonNegativeInt = 0
+    """First epochs that train weights alone."""
+    temperature: PositiveFloat = 5.0
+    """Gumbel temperature at the start; falls exponentially to ``final_temperature``."""
+    final_temperature: PositiveFloat = 0.087
+    """5.0 * 0.956^90: what FBNet's factor per epoch reaches over its 90 epochs."""
+
+
+class SearchConfig(Strict):
+    """``dcsnas search``."""
+
+    space: str
+    table: Path
+    data: DataConfig
+    input: Size | None = None
+    """(height, width); the space's own unless given."""
+    strategy: Strategy = "fbnetv2"
+    epochs: PositiveInt = 300
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    batch: BatchConfig = BatchConfig()
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    objective: ObjectiveConfig = AddConfig(form="add")
+    weights: OptimizerConfig = OptimizerConfig()
+    architecture: ArchitectureConfig = ArchitectureConfig()
+    validate_every: NonNegativeInt = 0
+    """Epochs between scores of the most probable network: its mAP on the images that train the
+    architecture, with the supernet's weights; 0 is never."""
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _architecture_is_trained(self) -> "SearchConfig":
+        if self.architecture.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
+                "epochs, so the architecture would never be trained; lower it"
+            )
+        return self

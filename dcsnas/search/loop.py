@@ -1,0 +1,201 @@
+"""The search loop of the FBNetV2 strategy: weight steps, architecture steps, what they log."""
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import torch
+from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
+from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
+from torch import Tensor, nn
+
+from dcsnas.config.search import ArchitectureConfig
+from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.nn.attention import DCSAttention
+from dcsnas.search.objective import CostObjective
+from dcsnas.search.task import SearchTask
+from dcsnas.training.fitting import progress_of
+from dcsnas.training.schedules import cosine, exponential
+
+
+@contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep ``parameters`` out of the gradient computation inside the block."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class FBNetV2Module(DartsLightningModule):
+    """The search loop: weight steps and architecture steps on a shared draw."""
+
+    def __init__(
+        self,
+        training_module: SearchTask,
+        *,
+        config: ArchitectureConfig,
+        objective: CostObjective,
+        latency: ExpectedCost,
+        gradient_clip: float | None,
+    ) -> None:
+        super().__init__(
+            training_module,
+            arc_learning_rate=config.lr,
+            gradient_clip_val=gradient_clip,
+            warmup_epochs=config.warmup_epochs,
+        )
+        self.training_module: SearchTask
+        self.config = config
+        self.objective = objective
+        self.latency = latency
+
+    @cached_property
+    def choice_parameters(self) -> dict[str, nn.Parameter]:
+        """The architecture parameters by decision label, in network order."""
+        found: dict[str, nn.Parameter] = {}
+        for module in self.supernet_modules():
+            alphas: Any = getattr(module, "_arch_alpha", {})
+            for label, alpha in alphas.items():
+                found.setdefault(label, alpha)
+        return found
+
+    @cached_property
+    def trained_in_architecture_phase(self) -> list[nn.Parameter]:
+        """Choices, then attention masks, in network order."""
+        attentions = [m for m in self.modules() if isinstance(m, DCSAttention)]
+        thetas = [p for m in attentions if m.theta is not None for p in m.theta.parameters()]
+        return [*self.choice_parameters.values(), *thetas]
+
+    @cached_property
+    def trained_in_weight_phase(self) -> list[nn.Parameter]:
+        """Everything else."""
+        chosen = {id(p) for p in self.trained_in_architecture_phase}
+        return [p for p in self.parameters() if id(p) not in chosen]
+
+    def arch_parameters(self) -> list[nn.Parameter]:
+        """Return what the architecture phase trains; NNI's own lists it in no order."""
+        return self.trained_in_architecture_phase
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """Return the probabilities of every decision's options, without noise."""
+        return {label: alpha.softmax(-1) for label, alpha in self.choice_parameters.items()}
+
+    def most_probable(self) -> dict[str, Tensor]:
+        """Return the probabilities that make the most probable option of each decision certain."""
+        return {
+            label: nn.functional.one_hot(alpha.detach().argmax(), len(alpha)).to(alpha.dtype)
+            for label, alpha in self.choice_parameters.items()
+        }
+
+    @torch.no_grad()
+    def entropy(self) -> float:
+        """Return the mean entropy of the decisions, 1 where all options are equally probable."""
+        shares = [
+            -(p * p.clamp_min(1e-12).log()).sum() / math.log(len(p))
+            for p in self.probabilities().values()
+        ]
+        return float(torch.stack(shares).mean()) if shares else 0.0
+
+    def expected_latency_ms(self) -> Tensor:
+        """Return the exact expected latency under the current probabilities."""
+        return self.latency(self.probabilities())
+
+    def on_fit_start(self) -> None:
+        """Fix the reference that the cost is measured in."""
+        self.objective.start(self.probabilities())
+        super().on_fit_start()
+
+    def on_train_epoch_start(self) -> None:
+        """Pass the hook on; NNI's own freezing by epoch is replaced by ``held``."""
+        self.training_module.on_train_epoch_start()
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
+        """Run one step of the phase that ``batch`` belongs to."""
+        progress = self._architecture_progress(progress_of(self.trainer, batch_idx))
+        temperature = self._anneal(progress)
+        loss = None
+        if "train" in batch:
+            with held(self.trained_in_architecture_phase):
+                self.resample()
+                loss = self.training_module.training_step(batch["train"], 2 * batch_idx + 1)
+                self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
+        elif self.trainer.current_epoch >= self.warmup_epochs:
+            loss = self._architecture_step(batch["val"], batch_idx, progress)
+            self._log(temperature=temperature)
+        self.advance_lr_schedulers(batch_idx)
+        return None if loss is None else loss.detach()
+
+    def _architecture_step(self, batch: Any, batch_idx: int, progress: float) -> Tensor:
+        optimizer: Any = self.architecture_optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.lr * cosine(progress)
+        with held(self.trained_in_weight_phase):
+            self.resample()
+            loss = self.training_module.training_step(batch, 2 * batch_idx)
+            cost = self.objective.cost(self.probabilities())
+            total = self.objective(loss, cost)
+            optimizer.zero_grad()
+            self.manual_backward(total)
+        optimizer.step()
+        self.objective.advance(cost, self._architecture_steps())
+        self._log_costs(cost.detach(), (total - loss).detach())
+        return total
+
+    def _log_costs(self, cost: Tensor, term: Tensor) -> None:
+        """Log what the expected cost was, what it added to the loss, and the multiplier."""
+        name = self.objective.config.cost
+        if name != "latency":
+            self._log(**{f"expected_{name}": cost})
+            with torch.no_grad():
+                cost = self.expected_latency_ms()
+        self._log(expected_latency_ms=cost, cost_term=term)
+        if self.objective.config.form == "target":
+            self._log(multiplier=self.objective.multiplier)
+
+    def _log(self, **values: Tensor | float) -> None:
+        """Log means over the epoch."""
+        for name, value in values.items():
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=1)
+
+    def _architecture_steps(self) -> int:
+        """Return the number of architecture steps of the whole search."""
+        loader: Any = self.trainer.train_dataloader
+        assert self.trainer.max_epochs
+        return len(loader.architecture) * (self.trainer.max_epochs - self.warmup_epochs)
+
+    def _architecture_progress(self, progress: float) -> float:
+        """Return the share of the epochs after the warm-up that is over."""
+        assert self.trainer.max_epochs
+        warmup = self.warmup_epochs / self.trainer.max_epochs
+        return max(0.0, (progress - warmup) / (1 - warmup))
+
+    def _anneal(self, progress: float) -> float:
+        start, end = self.config.temperature, self.config.final_temperature
+        temperature = exponential(start, end, progress)
+        for module in self._draws:
+            module.tau = temperature  # type: ignore[assignment]
+        return temperature
+
+    @cached_property
+    def _draws(self) -> list[GumbelSoftmax]:
+        return [module for module in self.modules() if isinstance(module, GumbelSoftmax)]
+
+    def configure_architecture_optimizers(self) -> torch.optim.Adam:
+        """Return Adam over choices and masks."""
+        config = self.config
+        return torch.optim.Adam(self.arch_parameters(), config.lr, weight_decay=config.weight_decay)
+
+    def configure_optimizers(self) -> Any:
+        """Return both optimisers; the architecture's rate is set in its own steps."""
+        weights: Any = self.training_module.configure_optimizers()
+        self.postprocess_weight_optimizers(weights["optimizer"])
+        architecture: Any = self.configure_architecture_optimizers()
+        architecture.is_arch_optimizer = True
+        return [weights, {"optimizer": architecture}]
