@@ -20,6 +20,7 @@ import numpy as np
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.latency.allocator import reexec_with_allocator
+from dcsnas.spaces.space import Choice, Option
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Targets, as shares of the way from the fastest network to the most probable one."""
@@ -52,13 +53,13 @@ def measure(path: Path, seed: int) -> dict:
     space = table.space
     probabilities = leaning_probabilities(space.decisions, seed)
 
-    def derive(limit: float | None) -> dict[str, float]:
+    def derive(limit: float | None) -> dict[str, Option]:
         (found,) = most_probable_within(
             space, size, table.latency_ms, probabilities, limit=limit, constant=table.offset_ms
         )
         return found.choice
 
-    def predicted(choice: dict[str, float]) -> float:
+    def predicted(choice: Choice) -> float:
         return predict_ms(table, space.architecture(choice).layers, size)
 
     fastest, freest = predicted(smallest_choice(space)), predicted(derive(None))

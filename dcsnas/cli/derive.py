@@ -20,7 +20,11 @@ MOST = 100
 def derive(
     run: Annotated[Path, typer.Argument(help="Run folder of dcsnas search.")],
     target_ms: Annotated[
-        float | None, typer.Option(help="Largest predicted latency; any without.")
+        float | None,
+        typer.Option(
+            help="Largest predicted latency. Default: that of a search for a target latency, else "
+            "any."
+        ),
     ] = None,
     top_k: Annotated[
         int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")
@@ -32,6 +36,16 @@ def derive(
             "the run."
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the network with the supernet's weights to this .safetensors, so that "
+            "dcsnas evaluate can score it untrained."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="For --weights, where the search's data set is now.")
+    ] = None,
 ) -> None:
     """Write the most probable architecture of a search, or the most probable ones.
 
@@ -41,18 +55,29 @@ def derive(
         raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
     if not 1 <= top_k <= MOST:
         raise UserError(f"--top-k {top_k}: expected a number from 1 to {MOST}")
+    if data and not weights:
+        raise UserError("--data: is for --weights alone; give that as well, or leave it out")
     if top_k == 1:
-        _derive_one(run, target_ms, out or run / "architecture.yaml")
+        _derive_one(run, target_ms, out or run / "architecture.yaml", weights, data)
+    elif weights:
+        raise UserError("--weights: is of one network; leave --top-k out")
     else:
         _derive_several(run, target_ms, top_k, out or run / "architectures")
 
 
-def _derive_one(run: Path, target_ms: float | None, path: Path) -> None:
+def _derive_one(
+    run: Path, target_ms: float | None, path: Path, weights: Path | None, data: Path | None
+) -> None:
     from dcsnas.search.derive import derive as derive_run
     from dcsnas.spaces.architecture import save_architecture
 
     require_file_path(path)
     found = derive_run(run, target_ms=target_ms)
+    if weights:
+        from dcsnas.search.derived_weights import save_derived_weights
+
+        require_file_path(weights)
+        save_derived_weights(run, found, weights, data_root=data)
     save_architecture(path, found)
     origin = found.provenance
     console.print(
@@ -60,6 +85,9 @@ def _derive_one(run: Path, target_ms: float | None, path: Path) -> None:
         f"predicted {origin.predicted_latency_ms:.3f} ms at batch {origin.latency_batch}, "
         f"probability 10^{origin.log10_probability:.2f}"
     )
+    _say_limit(target_ms, found)
+    if weights:
+        console.print(f"{weights}: untrained; next: dcsnas evaluate {weights} --data DIR")
 
 
 def _derive_several(run: Path, target_ms: float | None, top_k: int, folder: Path) -> None:
@@ -75,9 +103,18 @@ def _derive_several(run: Path, target_ms: float | None, top_k: int, folder: Path
         table.add_row(path.name, *_cells(found))
     console.print(table)
     console.print(f"{folder}: predicted at batch {ranked[0].provenance.latency_batch}")
+    _say_limit(target_ms, ranked[0])
     if len(ranked) < top_k:
-        within = f" within {target_ms:g} ms" if target_ms else ""
+        limit = ranked[0].provenance.target_ms
+        within = f" within {limit:g} ms" if limit else ""
         console.print(f"{top_k} were asked for; there are no more distinct networks{within}")
+
+
+def _say_limit(target_ms: float | None, found: "ArchitectureFile") -> None:
+    """Say so where the limit came from the search and not from the command line."""
+    limit = found.provenance.target_ms
+    if target_ms is None and limit is not None:
+        console.print(f"at most {limit:g} ms, the target of the search; --target-ms changes it")
 
 
 def _cells(found: "ArchitectureFile") -> list[str]:

@@ -10,7 +10,7 @@ from dcsnas.cli.options import console
 from dcsnas.cli.progress import bar
 
 if TYPE_CHECKING:
-    from dcsnas.evaluation.evaluate import Evaluation
+    from dcsnas.evaluation.record import Evaluation
 
 
 def evaluate(
@@ -27,9 +27,18 @@ def evaluate(
     camera_filter: Annotated[
         bool, typer.Option(help="Leave out matches from the query's own camera.")
     ] = True,
+    ap: Annotated[
+        Literal["plain", "trapezoid"], typer.Option(help="Rule of average precision.")
+    ] = "plain",
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average features of image and mirror image.")
+    ] = False,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Default: metrics.json beside WEIGHTS.")] = None,
 ) -> None:
-    """Measure mAP, CMC, mINP, IB loss, IBB and latency.
+    """Measure mAP, CMC, mINP, ROC, IB loss, IBB, Fisher score and latency.
 
     Example: dcsnas evaluate runs/retrain-0000-retrain_tiny/model.safetensors --data DIR
     """
@@ -40,15 +49,12 @@ def evaluate(
     from dcsnas.config.files import require_file_path
     from dcsnas.evaluation.evaluate import evaluate as run_evaluate
     from dcsnas.evaluation.evaluate import save_evaluation
+    from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
-    from dcsnas.nn.weights import check_same_network, read_header
-    from dcsnas.spaces.architecture import load_architecture
 
     path = out or weights.with_name("metrics.json")
     require_file_path(path)
-    read_header(weights)
-    if arch:
-        check_same_network(weights, read_header(weights), load_architecture(arch))
+    _check_weights(weights, arch)
     with bar("evaluating") as report:
         result = run_evaluate(
             weights,
@@ -57,6 +63,9 @@ def evaluate(
             workers=workers,
             threads=threads,
             camera_filter=camera_filter,
+            ap=ap,
+            flip=flip,
+            rerank=KReciprocal() if rerank else None,
             progress=report,
         )
     latency = measure_latency(weights, device=device)
@@ -65,11 +74,35 @@ def evaluate(
     console.print(f"all in {path}")
 
 
+def _check_weights(weights: Path, arch: Path | None) -> None:
+    from dcsnas.nn.weights import check_same_network, read_header
+    from dcsnas.spaces.architecture import load_architecture
+
+    header = read_header(weights)
+    if arch:
+        check_same_network(weights, header, load_architecture(arch))
+
+
 def _show(result: "Evaluation", latency: dict[str, Any]) -> None:
     for name, value in result.percentages().items():
         console.print(f"{name:>8} {value:6.2f} %")
+    retrieval, rerank = result.retrieval, "re-ranked" if result.rerank else "not re-ranked"
+    console.print(
+        f"         {retrieval.ap_rule} AP, {retrieval.metric}, {rerank},"
+        f" {'mirror images averaged' if result.flip else 'no mirror images'};"
+        f" {retrieval.num_queries:,} queries, {retrieval.num_gallery:,} gallery images"
+    )
+    for point in result.verification.points:
+        console.print(
+            f"     TPR {100 * point.tpr:6.2f} % at FPR {point.fpr:g} (cosine {point.threshold:.4f})"
+        )
     console.print(f" IB loss {result.information.ib_loss:8.5f} nats")
     console.print(f"     IBB {result.information.ibb:8.5f} nats")
+    if result.fisher_score is not None:
+        console.print(f"  Fisher {result.fisher_score:8.3f}")
+    for module in result.selected_channels:
+        share = f"{100 * module.share:6.2f} %"
+        console.print(f"selected {share} of {module.channels} channels in {module.module}")
     batch, predicted = latency["conditions"]["batch"], latency["predicted_ms"]
     beside = f" (predicted {predicted:.3f})" if predicted is not None else ""
     console.print(f" latency {latency['measured_ms']:.3f} ms{beside} at batch {batch}")

@@ -1,5 +1,6 @@
 """``dcsnas search``: the differentiable search."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from dcsnas.cli.options import (
     show_progress,
     with_data,
 )
+from dcsnas.config.errors import UserError
 
 
 def search(
@@ -28,7 +30,8 @@ def search(
     target_ms: Annotated[
         float | None,
         typer.Option(
-            help="Expected latency to end at; --set objective.form=target at that target."
+            help="Expected latency to end at, in place of the configuration's objective; same as "
+            "--set 'objective={form: target, target: MS}'."
         ),
     ] = None,
     set_: Set = None,
@@ -45,9 +48,7 @@ def search(
     from dcsnas.config.search import SearchConfig
 
     overrides = [*with_data(set_, data), *path_override("table", table)]
-    if target_ms is not None:
-        overrides.append(f"objective={{form: target, target: {target_ms}}}")
-    resolved = resolve(SearchConfig, config, overrides)
+    resolved = resolve(SearchConfig, config, [*_target_override(target_ms), *overrides])
     if dry_run:
         return show(resolved)
 
@@ -59,3 +60,12 @@ def search(
         f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
         f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"
     )
+
+
+def _target_override(target_ms: float | None) -> list[str]:
+    """Return the objective of ``--target-ms``; it stands first, so that --set can add to it."""
+    if target_ms is None:
+        return []
+    if not 0 < target_ms < math.inf:
+        raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
+    return [f"objective={{form: target, target: {target_ms!r}}}"]

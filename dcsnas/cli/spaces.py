@@ -29,11 +29,12 @@ def spaces(
         table.add_column(column, justify="left" if column == "space" else "right", no_wrap=True)
     for path in paths:
         space = SearchSpace.load(path)
-        plain, kind = space.with_attention("none"), space.file.attention.kind
-        count = f"10^{space.log10_size:.1f}"
-        table.add_row(space.name, str(space.num_blocks), count, *_ranges(plain), _keys(plain))
-        if kind != "none":
-            table.add_row(f"  + {kind}", "", "", *_ranges(space), _keys(space))
+        plain, kinds = space.with_attention("none"), space.file.attention.kinds
+        blocks, count = str(space.num_blocks), _count(plain)
+        table.add_row(space.name, blocks, count, *_ranges(plain), _keys(plain))
+        if kinds != ("none",):
+            chosen = _count(space) if len(kinds) > 1 else ""
+            table.add_row(f"  + {' | '.join(kinds)}", "", chosen, *_ranges(space), _keys(space))
     console.print(table)
     console.print(
         "Smallest to largest network at the space's own input size, without classifier. "
@@ -41,6 +42,10 @@ def spaces(
     )
     if name:
         _show_slots(SearchSpace.load(paths[0]))
+
+
+def _count(space: "SearchSpace") -> str:
+    return f"10^{space.log10_size:.1f}"
 
 
 def _ranges(space: "SearchSpace") -> tuple[str, str]:
@@ -66,6 +71,7 @@ def _show_slots(space: "SearchSpace") -> None:
     )
     for slot in space.slots:
         decided = {name: list(d.options) for name, d in slot.decided.items() if name != "c_in"}
-        fixed = {k: v for k, v in slot.constant.items() if k in ("stride", "c_out", "expansion")}
+        shown = ("stride", "c_out", "expansion", "kind")
+        fixed = {name: value for name, value in slot.constant.items() if name in shown}
         stated = ", ".join(f"{name} {value}" for name, value in {**decided, **fixed}.items())
         console.print(f"  {slot.layer.__name__:<10} {stated}")

@@ -1,12 +1,13 @@
 """Logs by epoch: one JSON object a line, each with a whole number ``epoch``."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text, write_text
+from dcsnas.config.files import read_text, write_text, writing
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
@@ -33,10 +34,20 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def append_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Append one line to a log; raises ValueError for a number that is not finite."""
-    line = json.dumps(record, allow_nan=False)
-    with path.open("a", encoding="utf-8") as file:
+    """Append one line to a log and wait until it is on the disk.
+
+    Raises UserError for a number that is not finite, and where the file cannot be written.
+    """
+    try:
+        line = json.dumps(record, allow_nan=False)
+    except ValueError:
+        raise UserError(
+            f"{path}: a value of epoch {record['epoch']} is not finite; lower the learning rates"
+        ) from None
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def keep_records_before(path: Path, epoch: int) -> None:

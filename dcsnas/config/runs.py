@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def environment(self) -> Path:
+        """Return the path of what the run was started with: versions, machine, commit."""
+        return self.path / "environment.json"
+
+    @property
     def metrics(self) -> Path:
         """Return the path of the metrics, one JSON object a line."""
         return self.path / "metrics.jsonl"
@@ -60,13 +65,19 @@ class RunFolder:
                     f"{self.path}: holds a run with another configuration:\n{lines}\n"
                     "give another --out, or the same configuration to continue"
                 )
-            for abandoned in self.path.glob("*.partial"):
-                abandoned.unlink()  # left by a process that was killed while writing
-            return
-        if self.path.exists() and any(self.path.iterdir()):
+        elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
-        write_yaml(self.config, record)
-        write_json(self.path / "environment.json", _environment())
+        for abandoned in self.path.glob("*.partial"):
+            abandoned.unlink()  # left by a process that was killed while writing
+        if not self.config.exists():
+            write_yaml(self.config, record)
+        if not self.environment.exists():
+            write_json(self.environment, _environment())
+
+    def _holds_other_things(self) -> bool:
+        """Return whether there is more than the beginnings of ``config.yaml``."""
+        begun = set(self.path.glob(f"{self.config.name}.*.partial"))
+        return self.path.exists() and bool({*self.path.iterdir()} - begun)
 
 
 def next_run(root: Path, stage: str, slug: str) -> Path:

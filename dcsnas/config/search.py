@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
@@ -85,19 +87,43 @@ class TargetConfig(CostConfig):
     form: Literal["target"]
     target: PositiveFloat
     """Where the expected cost is to end: milliseconds, or a count."""
-    penalty: NonNegativeFloat = 10.0
-    rate: PositiveFloat = 100.0
+    penalty: NonNegativeFloat = 100.0
+    """Holds the cost near the target, and damps the multiplier's way to its value."""
+    rate: PositiveFloat = 300.0
 
 
-def add_unless_named(value: Any) -> Any:
-    """Return the objective's mapping, of the form ``add`` where it names none."""
-    return {"form": "add", **value} if isinstance(value, dict) else value
+FORMS = {"add": AddConfig, "mul": MulConfig, "fbnet": FBNetConfig, "target": TargetConfig}
+
+
+def check_form(value: Any) -> Any:
+    """Return the objective's mapping, of the form ``add`` where it names none.
+
+    Raises ValueError for a form that there is not.
+    """
+    if not isinstance(value, dict):
+        return value
+    form = value.get("form", "add")
+    if form not in list(FORMS):  # whatever a file holds, lists too
+        raise ValueError(f"form {form!r} is none of {', '.join(FORMS)}")
+    return {**value, "form": form}
+
+
+def class_of_form(value: Any) -> str:
+    """Return the name of the class of an objective.
+
+    Where the form itself told them apart it would stand in the key path of every error, and
+    ``target`` is a key as well.
+    """
+    return FORMS[value["form"]].__name__ if isinstance(value, dict) else type(value).__name__
 
 
 ObjectiveConfig = Annotated[
-    AddConfig | MulConfig | FBNetConfig | TargetConfig,
-    Field(discriminator="form"),
-    BeforeValidator(add_unless_named),
+    Annotated[AddConfig, Tag("AddConfig")]
+    | Annotated[MulConfig, Tag("MulConfig")]
+    | Annotated[FBNetConfig, Tag("FBNetConfig")]
+    | Annotated[TargetConfig, Tag("TargetConfig")],
+    Discriminator(class_of_form, "no_mapping", "expected a mapping such as {form: add, weight: 1}"),
+    BeforeValidator(check_form),
 ]
 
 
@@ -133,7 +159,7 @@ class SearchConfig(Strict):
     architecture: ArchitectureConfig = ArchitectureConfig()
     validate_every: NonNegativeInt = 0
     """Epochs between scores of the most probable network: its mAP on the images that train the
-    architecture, with the supernet's weights; 0 is never."""
+    architecture, with the supernet's weights; after the last epoch too. 0 is never."""
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
@@ -142,5 +168,14 @@ class SearchConfig(Strict):
             raise ValueError(
                 f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
                 "epochs, so the architecture would never be trained; lower it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _validated_network_is_searched(self) -> "SearchConfig":
+        if self.validate_every and self.strategy in ("nni_random_oneshot", "random"):
+            raise ValueError(
+                f"validate_every is {self.validate_every}, but under strategy {self.strategy} no "
+                "network is more probable than another; set validate_every to 0"
             )
         return self

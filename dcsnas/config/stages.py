@@ -90,6 +90,8 @@ class RunConfig(Strict):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: PositiveInt = 1
+    """Processes on a machine, each with a device of its own and an equal share of every batch."""
     threads: PositiveInt | None = None
     """CPU threads within an operator; torch's default, all cores, unless given."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"

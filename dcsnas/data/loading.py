@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
-from dcsnas.data.samplers import EpochShuffle, PKSampler
+from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
 
 # what Pillow's decoders raise on damaged files; OSError covers most of them
 _DECODING_ERRORS = (
@@ -105,8 +105,9 @@ def make_loader(
     """Return a loader of ``Batch`` with either a batch size or a batch sampler.
 
     Its order depends on (seed, epoch) alone, and loading leaves the global random state as it is.
-    While shuffling, each process reads its own share and an incomplete last batch is left out,
-    except where it is the only one; without, every process reads all images in order.
+    While shuffling, each process reads an equal share of every batch, and an incomplete last batch
+    is left out unless it is the only one; without, every process reads all images in order.
+    Raises UserError where a batch cannot be shared out equally.
     """
     assert (batch_size is None) != (batch_sampler is None), "give batch_size or batch_sampler"
     common = {
@@ -118,13 +119,13 @@ def make_loader(
     }
     if batch_sampler is not None:
         return Loader(dataset, batch_sampler=batch_sampler, **common)
-    sampler = (
-        EpochShuffle(len(dataset), seed=seed, rank=rank, world_size=world_size)
-        if shuffle
-        else SequentialSampler(dataset)
-    )
-    drop_last = shuffle and len(sampler) >= (batch_size or 0)
-    return Loader(dataset, batch_size=batch_size, sampler=sampler, drop_last=drop_last, **common)
+    assert batch_size is not None
+    if not shuffle:
+        return Loader(dataset, batch_size=batch_size, sampler=SequentialSampler(dataset), **common)
+    sampler = EpochShuffle(len(dataset), seed=seed, rank=rank, world_size=world_size)
+    share = equal_share("batch_size", batch_size, world_size)
+    drop_last = len(sampler) >= share
+    return Loader(dataset, batch_size=share, sampler=sampler, drop_last=drop_last, **common)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -5,7 +5,6 @@ samplers here are reached by it. Resuming at epoch e therefore gives the same ba
 up to it. Lightning must not wrap them again: ``Trainer(use_distributed_sampler=False)``.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,10 +16,14 @@ from dcsnas.config.errors import UserError
 class EpochShuffle(Sampler[int]):
     """All indices below ``size``, shuffled anew each epoch; each process gets an equal share.
 
-    The shuffled order is filled up from its own start until ``world_size`` divides it.
+    The order is dealt out in turn: n in a row of every process are n * world_size in a row of the
+    order, whatever the number of processes. Up to ``world_size`` - 1 at its end go to none.
+    Raises UserError where there are fewer indices than processes.
     """
 
     def __init__(self, size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        if size < world_size:
+            raise UserError(f"{size} images are too few for {world_size} processes; use fewer")
         self.size = size
         self.seed = seed
         self.rank = rank
@@ -32,12 +35,11 @@ class EpochShuffle(Sampler[int]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return math.ceil(self.size / self.world_size)
+        return self.size // self.world_size
 
     def __iter__(self) -> Iterator[int]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        order = np.resize(order, len(self) * self.world_size)
-        yield from order[self.rank :: self.world_size].tolist()
+        yield from order[self.rank :: self.world_size][: len(self)].tolist()
 
 
 class PKSampler(Sampler[list[int]]):
@@ -46,12 +48,12 @@ class PKSampler(Sampler[list[int]]):
     In an epoch an identity with n images gets round(n / K) places in batches, but at least one and
     at most one per batch. Its images are shuffled and dealt to these places in turn, so an image
     repeats within a place only if n < K. The places are dealt to batches at random, an identity's
-    chance growing with the places it has left; those that fill no batch (fewer than P for each
-    process, chosen at random) wait for another epoch. With several processes each takes every
-    ``world_size``-th batch.
+    chance growing with the places it has left; those that fill no batch (fewer than P, chosen at
+    random) wait for another epoch. The batches are the same for any number of processes: each takes
+    its share of the identities of every batch, in the order of their ranks.
 
     Source: Hermans et al., "In Defense of the Triplet Loss", 2017, section 2 (PK batches).
-    Raises UserError where there are fewer than P identities, or fewer batches than processes.
+    Raises UserError where there are fewer than P identities, or P cannot be shared out equally.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class PKSampler(Sampler[list[int]]):
                 f"batch.identities is {identities_per_batch}, but the training images show"
                 f" {len(self._images)} identities; set it to at most {len(self._images)}"
             )
+        self.share = equal_share("batch.identities", identities_per_batch, world_size)
         self.identities_per_batch = identities_per_batch
         self.images_per_identity = images_per_identity
         self.seed = seed
@@ -80,14 +83,8 @@ class PKSampler(Sampler[list[int]]):
         self.epoch = 0
         counts = np.array([len(images) for images in self._images])
         places = np.maximum(np.floor(counts / images_per_identity + 0.5).astype(int), 1)
-        batches = _most_batches(places, identities_per_batch)
-        self._batches = batches - batches % world_size
+        self._batches = _most_batches(places, identities_per_batch)
         self._places = np.minimum(places, self._batches)
-        if self._batches == 0:
-            raise UserError(
-                f"an epoch has {batches} batches of {identities_per_batch} identities, too few for"
-                f" {world_size} processes; lower batch.identities or use fewer devices"
-            )
 
     @property
     def sampler(self) -> "PKSampler":
@@ -99,23 +96,23 @@ class PKSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._batches // self.world_size
+        return self._batches
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         images = [rng.permutation(indices) for indices in self._images]
         used = np.zeros(len(images), dtype=int)
-        for batch, identities in enumerate(self._draw_identities(rng)):
-            if batch % self.world_size == self.rank:
-                yield [
-                    int(images[i][place % len(images[i])])
-                    for i in identities
-                    for place in range(used[i], used[i] + self.images_per_identity)
-                ]
+        own = slice(self.rank * self.share, (self.rank + 1) * self.share)
+        for identities in self._draw_identities(rng):
+            yield [
+                int(images[i][place % len(images[i])])
+                for i in identities[own]
+                for place in range(used[i], used[i] + self.images_per_identity)
+            ]
             used[identities] += self.images_per_identity
 
     def _draw_identities(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yield the identities of each batch of the epoch, for all processes together."""
+        """Yield the identities of each batch of the epoch."""
         left = self._places.copy()
         owners = np.repeat(np.arange(len(left)), left)
         surplus = len(owners) - self._batches * self.identities_per_batch
@@ -129,6 +126,16 @@ class PKSampler(Sampler[list[int]]):
             identities = np.argsort(clocks)[: self.identities_per_batch]
             left[identities] -= 1
             yield identities
+
+
+def equal_share(name: str, size: int, world_size: int) -> int:
+    """Return each process's part of a batch; raises UserError that names the key ``name``."""
+    if size % world_size:
+        raise UserError(
+            f"{name} is {size}, but {world_size} processes take equal shares of a batch; set it to"
+            f" a multiple of {world_size}"
+        )
+    return size // world_size
 
 
 def _most_batches(places: np.ndarray, identities_per_batch: int) -> int:

@@ -1,7 +1,6 @@
 """The evaluate stage: weights and a data set in, metrics.json out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,15 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.data.reid import ReidData, read_reid
+from dcsnas.data.reid import ReidData, read_reid, samples_digest
+from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval, nearest
+from dcsnas.evaluation.pairs import Embeddings
+from dcsnas.evaluation.ranking import ApRule, evaluate_retrieval, nearest
+from dcsnas.evaluation.record import Evaluation, Information
+from dcsnas.evaluation.reranking import KReciprocal, Reranked
+from dcsnas.evaluation.roc import verify
+from dcsnas.evaluation.selection import SelectionCounter
 from dcsnas.losses.information import (
     class_means,
     conditional,
@@ -26,51 +31,7 @@ from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import WeightsHeader, load_weights, read_header
 from dcsnas.spaces.architecture import ArchitectureFile
 
-RANKS = (1, 5, 10)
 NEIGHBOURS = 10
-
-
-@dataclass(frozen=True)
-class Information:
-    """IB loss I(F; X) - I(F; Y) and its bound IBB on the training images, in nats (Section 3.3)."""
-
-    ib_loss: float
-    ibb: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Everything that is measured of one trained network."""
-
-    retrieval: RetrievalResult
-    information: Information
-    counts: dict[str, int]
-    neighbours: list[list[int]]
-    """For every query the positions of its nearest gallery images, nearest first; -1 is none."""
-
-    def percentages(self) -> dict[str, float]:
-        """Return mAP, Rank-k and mINP in percent."""
-        result = self.retrieval
-        ranks = {f"rank{k}": 100 * result.rank(k) for k in RANKS}
-        return {"map": 100 * result.map, **ranks, "minp": 100 * result.minp}
-
-    def record(self) -> dict[str, object]:
-        """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
-        retrieval = asdict(self.retrieval)
-        protocol = {
-            "feature": "after the neck's BatchNorm",
-            "metric": self.retrieval.metric,
-            "ap_rule": self.retrieval.ap_rule,
-            "camera_filter": self.retrieval.camera_filter,
-            "re_ranking": False,
-        }
-        return {
-            **self.percentages(),
-            "cmc": retrieval["cmc"],
-            **asdict(self.information),
-            "protocol": protocol,
-            "counts": self.counts,
-        }
 
 
 def load_reid_network(path: Path) -> tuple[ReidNetwork, WeightsHeader, ArchitectureFile]:
@@ -96,9 +57,16 @@ def evaluate(
     threads: int | None = None,
     ib_size: tuple[int, int] = (16, 8),
     camera_filter: bool = True,
+    ap: ApRule = "plain",
+    flip: bool = False,
+    rerank: KReciprocal | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Evaluate the network in ``weights`` on query and gallery, and its information on train."""
+    """Evaluate the network in ``weights`` on query and gallery, and its information on train.
+
+    ``ap``, ``flip`` and ``rerank`` are explained in docs/evaluation.md; as given here they are
+    those of the papers' tables.
+    """
     network, header, _ = load_reid_network(weights)
     data = read_reid(data_root)
     if threads:
@@ -110,22 +78,34 @@ def evaluate(
         std=header.std,
         device=pick_device(device),
         workers=workers,
+        flip=flip,
     )
-    counts = {"train": len(data.train), "query": len(data.query), "gallery": len(data.gallery)}
-    total, done = sum(counts.values()), 0
-
-    def advance(images: int) -> None:
-        nonlocal done
-        done += images
-        progress(done, total)
-
-    query = extractor.embed(data.query, advance)
-    gallery = extractor.embed(data.gallery, advance)
-    retrieval = evaluate_retrieval(query, gallery, camera_filter=camera_filter)
-    shown = nearest(query, gallery, k=NEIGHBOURS, camera_filter=camera_filter)
-    tensors = extractor.information(data.train, advance, ib_size=ib_size)
-    information = information_of(*tensors, data)
-    return Evaluation(retrieval, information, {**counts, **_identities(data)}, shown.tolist())
+    advance = _counted(progress, len(data.train) + len(data.query) + len(data.gallery))
+    selection = SelectionCounter(network)
+    with selection.counting():
+        query = extractor.embed(data.query, advance)
+        gallery = extractor.embed(data.gallery, advance)
+    where = extractor.device
+    scorer = Reranked(query, gallery, rerank, device=where) if rerank else None
+    rules = {"camera_filter": camera_filter, "device": where}
+    retrieval = evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules)
+    shown = nearest(query, gallery, k=NEIGHBOURS, scorer=scorer, **rules)
+    return Evaluation(
+        retrieval=retrieval,
+        verification=verify(query, gallery, **rules),
+        information=information_of(
+            *extractor.information(data.train, advance, ib_size=ib_size), data
+        ),
+        fisher_score=_fisher_score(query, gallery),
+        selected_channels=selection.shares(),
+        data=_statement(data),
+        counts=_counts(data),
+        neighbours=shown.tolist(),
+        input=header.input,
+        ib_size=ib_size,
+        flip=flip,
+        rerank=rerank,
+    )
 
 
 def save_evaluation(
@@ -148,8 +128,41 @@ def information_of(features: Tensor, inputs: Tensor, labels: Tensor, data: ReidD
     return Information(float(ib_loss(phi_f, phi_x, labels)), float(bound))
 
 
-def _identities(data: ReidData) -> dict[str, int]:
+def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    return advance
+
+
+def _fisher_score(query: Embeddings, gallery: Embeddings) -> float | None:
+    """Return the score over all images of the queries' identities; None where there is but one."""
+    identities = query.identities.unique()
+    if len(identities) < 2:
+        return None
+    known = torch.isin(gallery.identities, identities)
+    features = torch.cat([query.features, gallery.features[known]])
+    return fisher_score(features, torch.cat([query.identities, gallery.identities[known]]))
+
+
+def _statement(data: ReidData) -> dict[str, str]:
+    """Say which data set it is, also where two folders have the same name."""
+    parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
+    digests = {f"{part}_digest": samples_digest(samples) for part, samples in parts.items()}
+    return {"name": data.root.resolve().name, **digests}
+
+
+def _counts(data: ReidData) -> dict[str, int]:
+    tested = [*data.query, *data.gallery]
     return {
+        "train": len(data.train),
+        "query": len(data.query),
+        "gallery": len(data.gallery),
         "train_identities": data.num_identities,
         "query_identities": len({sample.identity for sample in data.query}),
+        "cameras": len({sample.camera for sample in tested}),
     }

@@ -3,7 +3,7 @@
 Shapes: B images, D features, X pooled input values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,13 +12,16 @@ from torch import Tensor
 from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
-from dcsnas.evaluation.ranking import Embeddings
+from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.losses.bound import input_features
 from dcsnas.nn.reid import ReidNetwork
 
 
 class Extractor:
-    """Runs a network over image files at one input size and normalisation."""
+    """Runs a network over image files at one input size and normalisation.
+
+    ``flip`` takes as an image's retrieval feature the mean of its own and its mirror image's.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class Extractor:
         device: torch.device,
         batch_size: int = 128,
         workers: int = 2,
+        flip: bool = False,
     ) -> None:
         self.network = network.to(device).eval()
         self.size = size
@@ -37,11 +41,12 @@ class Extractor:
         self.device = device
         self.batch_size = batch_size
         self.workers = workers
+        self.flip = flip
 
     def embed(self, samples: Sequence[Sample], advance: Callable[[int], None]) -> Embeddings:
         """Return the retrieval features of ``samples``; ``advance`` hears of every batch's size."""
         images = ImageSet(samples, self.size)
-        features = torch.cat([row.retrieval for row in self._run(images, advance)])
+        features = torch.cat([row.retrieval for row in self._run(images, advance, self.flip)])
         names = [str(sample.path) for sample in samples]
         return Embeddings(features, images.labels, images.cameras, names)
 
@@ -63,14 +68,17 @@ class Extractor:
         self,
         images: ImageSet,
         advance: Callable[[int], None],
+        flip: bool = False,
         *,
         ib_size: tuple[int, int] = (1, 1),
-    ):
+    ) -> Iterator["_Row"]:
         loader = make_loader(images, batch_size=self.batch_size, workers=self.workers, seed=0)
         for batch in loader:
             pixels = self.normalize(batch.images.to(self.device))
             features = self.network.backbone(pixels)
             retrieval = self.network.neck.norm(features)
+            if flip:
+                retrieval = (retrieval + self.network.embed(pixels.flip(-1))) / 2
             inputs = input_features(pixels, ib_size)
             yield _Row(features.float().cpu(), retrieval.float().cpu(), inputs.cpu())
             advance(len(batch.labels))

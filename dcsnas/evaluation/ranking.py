@@ -2,43 +2,34 @@
 
 AP, CMC and mINP need only the rank of each correct match, and the j-th match of a query has rank
 j + the number of wrong images at most as far away. So each query's row of similarities is compared
-with its few matches and thrown away; memory is one chunk of rows, whatever the gallery's size.
+with its few matches and thrown away; memory is one copy of the gallery and one block of rows.
 
-Protocol: Zheng et al., ICCV 2015 (Market-1501). Gallery images of identity -1 (junk) do not exist;
-those of the query's identity from the query's own camera are removed for that query; identity 0
-(distractors) is an identity like any other, which no query has. Queries without a match are
-skipped and counted.
-Legend: Q queries, G gallery images, D feature size.
+The protocol is in ``pairs``. Queries without a match are skipped and counted.
+Legend: Q queries, G gallery images without junk, D feature size, B queries of a block.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dcsnas.config.errors import UserError
+from dcsnas.evaluation.pairs import (
+    DotProducts,
+    Embeddings,
+    Metric,
+    Pairs,
+    Scorer,
+    Tie,
+    check_embeddings,
+    queries_with_a_match,
+)
 
-Metric: TypeAlias = Literal["cosine", "euclidean"]
 ApRule: TypeAlias = Literal["plain", "trapezoid"]
-
-JUNK = -1
-# Relative rounding error of a float32 matrix product: at D = 4096 the same pair of vectors differed
-# by up to 6e-7 between two places of the product, so nothing closer than this is told apart.
-TIE = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Embeddings:
-    """Features [N, D], identities [N] and cameras [N] of N images; names only for messages."""
-
-    features: Tensor
-    identities: Tensor
-    cameras: Tensor
-    names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,7 @@ class RetrievalResult:
 
     ``cmc[k - 1]`` is the share of queries with a match among the first k. ``num_queries`` counts
     the queries that were evaluated, without the ``num_skipped`` that have no match; ``num_gallery``
-    is without junk.
+    is without the ``num_junk``.
     """
 
     map: float
@@ -56,6 +47,7 @@ class RetrievalResult:
     num_queries: int
     num_skipped: int
     num_gallery: int
+    num_junk: int
     ap_rule: ApRule
     metric: Metric
     camera_filter: bool
@@ -77,11 +69,13 @@ def evaluate_retrieval(
     max_rank: int = 50,
     camera_filter: bool = True,
     chunk: int = 256,
+    device: torch.device | str = "cpu",
+    scorer: Scorer | None = None,
 ) -> RetrievalResult:
     """Return mAP, CMC and mINP of a query set against a gallery, exact to float32 rounding.
 
-    Ties count against the match: a wrong image at the same distance (within float32 rounding, TIE)
-    is ahead of it, so a model whose features collapsed scores nothing.
+    Ties count against the match: a wrong image at the same distance (within float32 rounding,
+    ``pairs.TIE``) is ahead of it, so a model whose features collapsed scores nothing.
 
     Args:
         query: Q images.
@@ -90,31 +84,32 @@ def evaluate_retrieval(
         ap: plain is the mean precision at the matches; trapezoid (never higher) is Market-1501's.
         max_rank: Length of the CMC curve; may exceed the gallery.
         camera_filter: False keeps images of the query's own camera, for data with one camera.
-        chunk: Queries compared at a time; memory is about 4 * chunk * G bytes.
+        chunk: Queries compared at a time; memory is 4 * (chunk + D) * G bytes.
+        device: Where similarities are computed and counted.
+        scorer: Instead of the plain distances, such as ``reranking.Reranked``; has its own metric.
 
     Raises:
         UserError: Features are not finite, the sets do not fit together, or no query has a match.
 
     """
     _check_options(ap, max_rank=max_rank, chunk=chunk)
-    norms = _checked_norms(query, gallery, metric=metric)
-    index = _Index.build(query, gallery, camera_filter=camera_filter)
-    valid = _valid_queries(query, gallery, index=index)
-    ranks, similarities = [], _similarities(query, gallery, metric=metric, rows=valid, chunk=chunk)
-    for q, row in zip(valid, similarities, strict=True):
-        tie = _tie(metric, norms[0][q], norms[1][index.matches[q]])
-        ranks.append(_match_ranks(row, tie, index=index, query=q))
+    check_embeddings(query, gallery, metric=metric)
+    pairs = Pairs.of(query, gallery, camera_filter=camera_filter)
+    valid = queries_with_a_match(query, gallery, pairs)
+    scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
+    ranks = _all_ranks(scorer, pairs, valid, chunk)
     first = np.sort([r[0] for r in ranks])
     within = np.searchsorted(first, np.arange(1, max_rank + 1), side="right")
     return RetrievalResult(
-        map=float(np.mean([_average_precision(r, ap) for r in ranks])),
+        map=float(_average_precisions(ranks, ap).mean()),
         cmc=tuple((within / len(ranks)).tolist()),
         minp=float(np.mean([len(r) / r[-1] for r in ranks])),
         num_queries=len(ranks),
         num_skipped=len(query.features) - len(ranks),
-        num_gallery=len(gallery.features) - len(index.junk),
+        num_gallery=len(pairs.kept),
+        num_junk=len(gallery.features) - len(pairs.kept),
         ap_rule=ap,
-        metric=metric,
+        metric=scorer.metric,
         camera_filter=camera_filter,
     )
 
@@ -128,102 +123,92 @@ def nearest(
     metric: Metric = "cosine",
     camera_filter: bool = True,
     chunk: int = 256,
+    device: torch.device | str = "cpu",
+    scorer: Scorer | None = None,
 ) -> Tensor:
     """Return the gallery positions [Q, k] of each query's k nearest images, nearest first.
 
     Junk and, under the camera filter, the query's identity in its own camera are left out; -1
-    fills up where fewer than k images remain. Raises UserError as evaluate_retrieval, but needs no
-    match.
+    fills up where fewer than k images remain. Arguments and errors are those of evaluate_retrieval,
+    but no query needs a match.
     """
-    _checked_norms(query, gallery, metric=metric)
-    index = _Index.build(query, gallery, camera_filter=camera_filter)
+    check_embeddings(query, gallery, metric=metric)
+    pairs = Pairs.of(query, gallery, camera_filter=camera_filter)
+    scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
+    kept = torch.from_numpy(pairs.kept)
     result = torch.full((len(query.features), k), -1, dtype=torch.long)
-    rows = range(len(query.features))
-    similarities = _similarities(query, gallery, metric=metric, rows=rows, chunk=chunk)
-    for q, row in enumerate(similarities):
-        for absent in (index.removed[q], index.junk):
-            row[absent] = -np.inf
-        values, positions = torch.from_numpy(row).topk(min(k, len(row)))
-        positions[values == -torch.inf] = -1
-        result[q, : len(positions)] = positions
+    for queries, block in scorer.blocks(range(len(query.features)), chunk):
+        _leave_out(block, [pairs.removed[q] for q in queries])
+        values, positions = (t.cpu() for t in block.topk(min(k, len(kept)), dim=1))
+        found = kept[positions].masked_fill(values == -torch.inf, -1)
+        result[queries, : found.shape[1]] = found
     return result
 
 
-@dataclass(frozen=True, eq=False)
-class _Index:
-    """Gallery positions: junk, and for each query its matches and what is removed for it."""
-
-    junk: np.ndarray
-    matches: list[np.ndarray]
-    removed: list[np.ndarray]
-
-    @classmethod
-    def build(cls, query: Embeddings, gallery: Embeddings, *, camera_filter: bool) -> "_Index":
-        identities, cameras = gallery.identities.cpu().numpy(), gallery.cameras.cpu().numpy()
-        kept = np.flatnonzero(identities != JUNK)
-        order = kept[np.argsort(identities[kept], kind="stable")]
-        wanted = query.identities.cpu().numpy()
-        start = np.searchsorted(identities[order], wanted, side="left")
-        stop = np.searchsorted(identities[order], wanted, side="right")
-        same = [order[a:b] for a, b in zip(start, stop, strict=True)]
-        if not camera_filter:
-            return cls(np.flatnonzero(identities == JUNK), same, [order[:0]] * len(same))
-        own = query.cameras.cpu().numpy()
-        return cls(
-            junk=np.flatnonzero(identities == JUNK),
-            matches=[s[cameras[s] != camera] for s, camera in zip(same, own, strict=True)],
-            removed=[s[cameras[s] == camera] for s, camera in zip(same, own, strict=True)],
-        )
+def _all_ranks(
+    scorer: Scorer, pairs: Pairs, queries: Sequence[int], chunk: int
+) -> list[np.ndarray]:
+    """Return for each of ``queries`` the ranks from 1 of its matches, ascending."""
+    ranks: list[np.ndarray] = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy's comparisons run in parallel
+        for part, block in scorer.blocks(queries, chunk):
+            matches = [pairs.matches[q] for q in part]
+            removed = [pairs.removed[q] for q in part]
+            ties = [scorer.tie(q, own) for q, own in zip(part, matches, strict=True)]
+            if block.device.type == "cpu":
+                ranks += pool.map(match_ranks, block.numpy(), matches, removed, ties)
+            else:
+                ranks += match_ranks_of_block(block, matches, removed, ties)
+    return ranks
 
 
-def _similarities(
-    query: Embeddings, gallery: Embeddings, *, metric: Metric, rows: Sequence[int], chunk: int
-) -> Iterator[np.ndarray]:
-    """Yield, for each query in ``rows``, its similarities [G]; the caller may overwrite them.
-
-    Larger is nearer. Only the order within a row matters, so what depends on the query alone is
-    left out: cosine is ``q.g / |g|`` with a unit q, Euclidean is ``q.g - |g|^2 / 2``.
-    """
-    features, reference = _float32(query.features), _float32(gallery.features)
-    norms = torch.linalg.vector_norm(reference, dim=1)
-    buffer = reference.new_empty(min(chunk, len(rows)), len(reference))
-    for part in torch.as_tensor(rows).split(chunk):
-        block = buffer[: len(part)]
-        if metric == "cosine":
-            torch.mm(F.normalize(features[part], dim=1), reference.T, out=block)
-            block.div_(norms.clamp(min=1e-12))
-        else:
-            torch.mm(features[part], reference.T, out=block)
-            block.sub_(norms.square() / 2)
-        yield from block.numpy()
+def match_ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray, tie: Tie) -> np.ndarray:
+    """Return the ranks from 1 of a query's matches, ascending; overwrites its ``row`` [G]."""
+    scores = np.sort(row[matches] - tie)[::-1].astype(row.dtype)
+    row[matches] = row[removed] = -np.inf
+    ahead = np.empty(len(row), dtype=bool)
+    counts = [np.count_nonzero(np.greater_equal(row, score, out=ahead)) for score in scores]
+    return np.asarray(counts) + np.arange(1, len(scores) + 1)
 
 
-def _tie(metric: Metric, query_norm: float, match_norms: np.ndarray) -> np.ndarray | float:
-    """Return how far the similarities of the matches may be off by rounding."""
-    if metric == "cosine":
-        return TIE
-    return TIE * match_norms * (query_norm + match_norms / 2)
+def match_ranks_of_block(
+    block: Tensor, matches: list[np.ndarray], removed: list[np.ndarray], ties: list[Tie]
+) -> list[np.ndarray]:
+    """Return match_ranks of each row of ``block`` [B, G] with few large operations, for a GPU."""
+    lengths = [len(own) for own in matches]
+    wanted = np.full((len(matches), max(lengths)), np.inf, dtype=np.float32)
+    found = block[_indices(matches, block.device)].cpu().numpy()
+    for row, scores in enumerate(np.split(found, np.cumsum(lengths)[:-1])):
+        wanted[row, : len(scores)] = np.sort(scores - ties[row])[::-1]
+    _leave_out(block, matches)
+    _leave_out(block, removed)
+    columns = torch.from_numpy(wanted).to(block.device).split(1, dim=1)
+    ahead = torch.cat([(block >= score).sum(1, keepdim=True) for score in columns], dim=1)
+    ranks = ahead.cpu().numpy() + np.arange(1, wanted.shape[1] + 1)
+    return [row[:length] for row, length in zip(ranks, lengths, strict=True)]
 
 
-def _match_ranks(
-    row: np.ndarray, tie: np.ndarray | float, *, index: _Index, query: int
-) -> np.ndarray:
-    """Return the ranks from 1 of a query's matches, ascending; overwrites its ``row``."""
-    scores = np.sort(row[index.matches[query]] - tie)[::-1]
-    for absent in (index.matches[query], index.removed[query], index.junk):
-        row[absent] = -np.inf
-    ahead = [np.count_nonzero(row >= score) for score in scores]
-    return np.asarray(ahead) + np.arange(1, len(scores) + 1)
+def _leave_out(block: Tensor, positions: list[np.ndarray]) -> None:
+    block[_indices(positions, block.device)] = -torch.inf
 
 
-def _average_precision(ranks: np.ndarray, rule: ApRule) -> float:
-    found = np.arange(1, len(ranks) + 1)
-    after = found / ranks
-    if rule == "plain":
-        return float(after.mean())
-    # precision just before each match; before the first image it counts as 1
-    before = np.where(ranks > 1, (found - 1) / np.maximum(ranks - 1, 1), 1.0)
-    return float((before + after).mean() / 2)
+def _indices(positions: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
+    rows = np.repeat(np.arange(len(positions)), [len(p) for p in positions])
+    return torch.from_numpy(rows).to(device), torch.from_numpy(np.concatenate(positions)).to(device)
+
+
+def _average_precisions(ranks: list[np.ndarray], rule: ApRule) -> np.ndarray:
+    """Return the average precision of each query from the ranks of its matches."""
+    lengths = np.array([len(r) for r in ranks])
+    starts = np.cumsum(lengths) - lengths
+    at = np.concatenate(ranks)
+    found = np.arange(1, len(at) + 1) - np.repeat(starts, lengths)
+    precision = found / at
+    if rule == "trapezoid":
+        # with the precision just before each match; before the first image it counts as 1
+        before = np.where(at > 1, (found - 1) / np.maximum(at - 1, 1), 1.0)
+        precision = (before + precision) / 2
+    return np.add.reduceat(precision, starts) / lengths
 
 
 def _check_options(ap: str, *, max_rank: int, chunk: int) -> None:
@@ -231,66 +216,3 @@ def _check_options(ap: str, *, max_rank: int, chunk: int) -> None:
         raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
     if max_rank < 1 or chunk < 1:
         raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")
-
-
-def _checked_norms(
-    query: Embeddings, gallery: Embeddings, *, metric: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the feature norms of both sets; raises UserError where they cannot be compared."""
-    if metric not in ("cosine", "euclidean"):
-        raise UserError(f"metric: '{metric}' is not known; choose cosine or euclidean")
-    sizes = [images.features.shape[-1] for images in (query, gallery)]
-    if sizes[0] != sizes[1]:
-        raise UserError(
-            f"query features have size {sizes[0]}, gallery features {sizes[1]}; "
-            "extract both with the same network"
-        )
-    return _norms("query", query), _norms("gallery", gallery)
-
-
-def _norms(role: str, images: Embeddings) -> np.ndarray:
-    shape = tuple(images.features.shape)
-    if len(shape) != 2 or 0 in shape:
-        raise UserError(f"{role} features: expected images x size, both not empty, got {shape}")
-    if not len(images.identities) == len(images.cameras) == shape[0]:
-        raise UserError(
-            f"{role}: {shape[0]} features, {len(images.identities)} identities, "
-            f"{len(images.cameras)} cameras; there must be one of each per image"
-        )
-    norms = torch.linalg.vector_norm(_float32(images.features), dim=1)
-    # their squares are what is compared, and this needs no mask of images x size
-    bad = (~torch.isfinite(norms.square())).nonzero().flatten().tolist()
-    if bad:
-        names = images.names
-        rows = [f"row {i}" if names is None else str(names[i]) for i in bad[:5]]
-        raise UserError(
-            f"{role} features: {len(bad)} of {shape[0]} images have NaN or infinite values (or "
-            f"too large to square in float32): {', '.join(rows)}{', ...' if len(bad) > 5 else ''}; "
-            "the network diverged or was evaluated in too low a precision"
-        )
-    return norms.numpy()
-
-
-def _float32(features: Tensor) -> Tensor:
-    # on the CPU, where no TF32 setting lowers the precision of a matrix product
-    return features.detach().cpu().float()
-
-
-def _valid_queries(query: Embeddings, gallery: Embeddings, *, index: _Index) -> list[int]:
-    """Return the queries that have a match; raises UserError where there is none."""
-    valid = [q for q, matches in enumerate(index.matches) if len(matches)]
-    if valid:
-        return valid
-    known = sum(len(removed) > 0 for removed in index.removed)
-    head = f"none of the {len(index.matches)} query images has a match among the gallery images"
-    if not known:
-        raise UserError(
-            f"{head}: no query identity occurs in the gallery (junk, identity {JUNK}, not counted);"
-            " check that both come from the same data set and that their labels agree"
-        )
-    cameras = sorted(set(query.cameras.tolist()) | set(gallery.cameras.tolist()))
-    raise UserError(
-        f"{head}: {known} of them have their identity in the gallery, but only from their own "
-        f"camera (cameras: {', '.join(map(str, cameras[:10]))}), and such images are removed; "
-        "check the camera labels, or turn this rule off (--no-camera-filter, camera_filter=False)"
-    )

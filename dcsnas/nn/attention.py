@@ -81,12 +81,18 @@ class DCSAttention(nn.Module):
         nn.init.zeros_(self.norm.weight)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, selecting: Tensor | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        *,
+        branch_mask: Tensor | None = None,
+        selecting: Tensor | None = None,
     ) -> Tensor:
-        """Return [B, C, H, W].
+        """Return [B, C, H, W]; all but ``x`` is a supernet's.
 
-        ``mask`` [C] and ``selecting``, a scalar, are a supernet's: the probabilities that each
-        channel exists, and that the module selects channels (``dcs``) rather than use all (``sa``).
+        ``mask`` [C] holds the probabilities that each channel exists, ``branch_mask`` [C] those
+        that the branch adds to it (``mask`` unless given), and the scalar ``selecting`` is the
+        probability that the module selects channels (``dcs``) rather than use all (``sa``).
         """
         if self.kind == "none":
             return x
@@ -97,7 +103,7 @@ class DCSAttention(nn.Module):
             selected = tokens * (chosen if selecting is None else 1 - selecting * (1 - chosen))
         query, key = self.scaled(selected, mask)
         attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
-        return x + self.norm(self.depthwise(attended), mask)
+        return x + self.norm(self.depthwise(attended), mask if branch_mask is None else branch_mask)
 
     def scaled(self, selected: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return queries and keys [B, N, C] of the selected tokens under ``scale``."""

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcsnas.nn.distributed import BatchWide, batch_norm
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "hard_swish": nn.Hardswish,
     "relu": nn.ReLU,
@@ -19,11 +21,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 
 
-class MaskedBatchNorm2d(nn.BatchNorm2d):
+class MaskedBatchNorm2d(BatchWide, nn.BatchNorm2d):
     """BatchNorm whose output channels can be scaled by a [C] mask: BN(x; gamma*m, beta*m)."""
 
     def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """Normalise ``input`` [B, C, H, W]; ``mask`` [C] scales the result per channel."""
+        if self.across_processes and self.training:
+            return batch_norm(self, input, mask)
         if mask is None:
             return super().forward(input)
         return F.batch_norm(

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from dcsnas.nn.distributed import BatchWide, batch_norm
+
 
 class ReidOutput(NamedTuple):
     """What the losses need: features before the neck [B, D], and logits [B, C]."""
@@ -16,12 +18,22 @@ class ReidOutput(NamedTuple):
     logits: Tensor
 
 
+class NeckNorm(BatchWide, nn.BatchNorm1d):
+    """BatchNorm of feature vectors."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise ``input`` [B, D]."""
+        if self.across_processes and self.training:
+            return batch_norm(self, input)
+        return super().forward(input)
+
+
 class BNNeck(nn.Module):
     """BatchNorm without a trained shift, then a classifier without bias."""
 
     def __init__(self, feature_dim: int, num_classes: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(feature_dim)
+        self.norm = NeckNorm(feature_dim)
         self.norm.bias.requires_grad_(False)
         self.classifier = nn.Linear(feature_dim, num_classes, bias=False)
         nn.init.normal_(self.classifier.weight, std=0.001)

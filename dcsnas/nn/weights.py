@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
@@ -57,7 +57,8 @@ def save_weights(path: Path, state: Mapping[str, Tensor], header: WeightsHeader)
     """Write a module's state and ``header`` to ``path`` atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"dcsnas": header.model_dump_json()})
+        # the library's own writer answers a full disk with an error that is no OSError
+        partial.write_bytes(save(tensors, metadata={"dcsnas": header.model_dump_json()}))
 
 
 def read_header(path: Path) -> WeightsHeader:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +50,8 @@ def log10_probability(space: SearchSpace, probabilities: Probabilities, choice: 
 def derive(run: Path, *, target_ms: float | None = None) -> ArchitectureFile:
     """Return the most probable architecture of a finished or running search.
 
-    ``target_ms`` limits its predicted latency; raises UserError where no network is as fast.
+    ``target_ms`` limits its predicted latency, ``searched_target_ms`` where it is None; raises
+    UserError where no network is as fast.
     """
     return derive_ranked(run, count=1, target_ms=target_ms)[0]
 
@@ -59,10 +61,11 @@ def derive_ranked(
 ) -> list[ArchitectureFile]:
     """Return the ``count`` most probable distinct architectures of a search, in that order.
 
-    ``target_ms`` limits their predicted latency. There are fewer where no more networks keep to
-    it; raises UserError where none does.
+    ``target_ms`` limits their predicted latency, ``searched_target_ms`` where it is None. There are
+    fewer where no more networks keep to it; raises UserError where none does.
     """
     config = _search_config(run)
+    target_ms = searched_target_ms(config) if target_ms is None else target_ms
     space = SearchSpace.load(run / "space.yaml")
     loaded = load_table(run / "table.json", expected=None)
     table = LatencyTable(loaded.file, config["table"])
@@ -91,6 +94,16 @@ def derive_ranked(
         )
         for choice in choices
     ]
+
+
+def searched_target_ms(config: Mapping[str, Any]) -> float | None:
+    """Return the latency that a search with the content ``config`` was to end at, if any.
+
+    None for random search, whose networks are within 1 % of the target on either side.
+    """
+    objective = config.get("objective", {})
+    aimed = objective.get("form") == "target" and objective.get("cost") == "latency"
+    return objective["target"] if aimed and config["strategy"] != "random" else None
 
 
 def require_new_folder(path: Path) -> None:

@@ -15,8 +15,9 @@ from dcsnas.config.search import ArchitectureConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.search.objective import CostObjective
+from dcsnas.search.sampling import SharedSamplePolicy
 from dcsnas.search.task import SearchTask
-from dcsnas.training.fitting import progress_of
+from dcsnas.training.fitting import SHARED_STREAM, epoch_seed, progress_of
 from dcsnas.training.schedules import cosine, exponential
 
 
@@ -113,7 +114,13 @@ class FBNetV2Module(DartsLightningModule):
         super().on_fit_start()
 
     def on_train_epoch_start(self) -> None:
-        """Pass the hook on; NNI's own freezing by epoch is replaced by ``held``."""
+        """Seed the draws and pass the hook on; NNI's freezing by epoch is replaced by ``held``."""
+        seed = epoch_seed(self.training_module.config.run.seed, self.current_epoch, SHARED_STREAM)
+        noise = torch.Generator().manual_seed(seed)
+        for module in self.supernet_modules():
+            policy = getattr(module, "sampling_policy", None)
+            if isinstance(policy, SharedSamplePolicy):
+                policy.noise = noise
         self.training_module.on_train_epoch_start()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
@@ -162,7 +169,7 @@ class FBNetV2Module(DartsLightningModule):
     def _log(self, **values: Tensor | float) -> None:
         """Log means over the epoch."""
         for name, value in values.items():
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=1)
+            self.log(name, value, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def _architecture_steps(self) -> int:
         """Return the number of architecture steps of the whole search."""

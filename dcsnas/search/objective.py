@@ -7,6 +7,7 @@ Equation 2, as a loss (``mul``); the method of multipliers for an equality (``ta
 Legend: L task loss, C expected cost, r = C / reference, g = log(C / target).
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -28,6 +29,12 @@ COUNTS: dict[CostName, Callable[[Operator], float]] = {
     "params": lambda operator: operator.cost.params,
 }
 
+UNITS: dict[CostName, str] = {
+    "latency": "ms with this table",
+    "macs": "MACs",
+    "params": "parameters",
+}
+
 
 def expected_cost(
     name: CostName, space: SearchSpace, size: Size, table: LatencyTable
@@ -47,8 +54,8 @@ def refuse_unreachable(
     cost = table.latency_ms if config.cost == "latency" else COUNTS[config.cost]
     constant = table.offset_ms if config.cost == "latency" else 0.0
     low, high = cost_range(space, size, cost, constant=constant)
-    unit = "ms" if config.cost == "latency" else config.cost
-    reach = f"networks of {space.name} cost {low:.5g} to {high:.5g} {unit} with this table"
+    ends = f"{_shown(low, math.ceil)} to {_shown(high, math.floor)}"
+    reach = f"networks of {space.name} have {ends} {UNITS[config.cost]}"
     if isinstance(config, TargetConfig) and not low <= config.target <= high:
         raise UserError(
             f"objective.target: {config.target:g}: {reach}; give a target in that range"
@@ -56,8 +63,14 @@ def refuse_unreachable(
     if isinstance(config, FBNetConfig) and low <= config.unit:
         raise UserError(
             f"objective.unit: {config.unit:g}: {reach}, and the logarithm of cost / unit must stay "
-            f"positive; give a unit below {low:.5g}"
+            f"positive; give a unit below {_shown(low, math.floor)}"
         )
+
+
+def _shown(cost: float, rounding: Callable[[float], int]) -> str:
+    """Return five digits of ``cost`` that can be given: rounded into the range that it ends."""
+    unit = 10.0 ** (math.floor(math.log10(cost)) - 4)
+    return f"{rounding(cost / unit) * unit:.5g}"
 
 
 class CostObjective(nn.Module):

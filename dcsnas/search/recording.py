@@ -27,6 +27,8 @@ class ProbabilityLog(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the initial state, or drop epochs that a resumed run will repeat."""
+        if not trainer.is_global_zero:
+            return
         if trainer.current_epoch == 0:
             self.path.unlink(missing_ok=True)
             self.append(-1, current_probabilities(self.space, pl_module))
@@ -34,7 +36,8 @@ class ProbabilityLog(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's probabilities, in the order of the space's options."""
-        self.append(trainer.current_epoch, current_probabilities(self.space, pl_module))
+        if trainer.is_global_zero:
+            self.append(trainer.current_epoch, current_probabilities(self.space, pl_module))
 
     def append(self, epoch: int, probabilities: Mapping[str, list[float]]) -> None:
         """Append one line."""
@@ -48,24 +51,37 @@ class ChoiceLog(Callback):
         """Log the values at the end of the epoch."""
         if isinstance(pl_module, FBNetV2Module):
             latency = pl_module.latency(pl_module.most_probable())
-            pl_module.log("entropy", pl_module.entropy())
-            pl_module.log("most_probable_latency_ms", latency)
+            pl_module.log("entropy", pl_module.entropy(), sync_dist=True)
+            pl_module.log("most_probable_latency_ms", latency, sync_dist=True)
 
 
 class ValidationLog(Callback):
-    """Logs the mAP in percent of the most probable network every few epochs and after the last."""
+    """Logs the mAP in percent of the most probable network every few epochs and after the last.
+
+    The first process scores it, and the others wait.
+    """
+
+    METRIC = "validation/map"
 
     def __init__(self, validator: Validator, every: int) -> None:
         self.validator = validator
         self.every = every
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last score, which Lightning would repeat in every epoch after."""
+        trainer.callback_metrics.pop(self.METRIC, None)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score the most probable network if it is time to."""
         done = trainer.current_epoch + 1
         if done % self.every and done != trainer.max_epochs:
             return
+        score = self._score(pl_module) if trainer.is_global_zero else 0.0
+        score = trainer.strategy.broadcast(score)
+        pl_module.log(self.METRIC, score, sync_dist=True)
+
+    def _score(self, pl_module: pl.LightningModule) -> float:
         space = self.validator.space
         choice = most_probable(space, current_probabilities(space, pl_module))
         module: Any = pl_module
-        score = self.validator.score(module.model, module.training_module.neck, choice)
-        pl_module.log("validation/map", score)
+        return self.validator.score(module.model, module.training_module.neck, choice)

@@ -1,8 +1,8 @@
 """The search stage: a space, a latency table and a Re-ID set in, a run folder out."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from dcsnas.data.reid import Sample, read_reid, samples_digest, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
-from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.objective import CostObjective, expected_cost, refuse_unreachable
-from dcsnas.search.random_search import best_random_choice
+from dcsnas.search.random_search import random_choices
 from dcsnas.search.recording import ChoiceLog, ProbabilityLog, ValidationLog
 from dcsnas.search.strategies import (
     RANDOM_PATHS,
+    any_choice,
     certain,
     make_strategy,
     refuse_unused_cost,
@@ -39,9 +39,10 @@ from dcsnas.search.task import SearchTask
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.inputs import pk_loader
+from dcsnas.training.processes import leave_unless_first, this_process
 
 
 @dataclass(frozen=True)
@@ -70,44 +71,50 @@ class Split(LightningDataModule):
 
 
 def search(
-    config: SearchConfig, folder: RunFolder, *, allow_foreign: bool = False, progress: bool = True
+    config: SearchConfig,
+    folder: RunFolder,
+    *,
+    allow_foreign: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> SearchResult:
-    """Search ``config.space``; continues a run that was stopped."""
+    """Search ``config.space``; continues a run that was stopped.
+
+    ``callbacks`` are called after the epoch's values are logged and before it is checkpointed.
+    Of several processes the first returns; the others end when the training does.
+    """
+    process = this_process(config.run)
     space = SearchSpace.load(find_space(config.space))
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=allow_foreign)
     refuse_unused_cost(config)
     refuse_unreachable(config.objective, space, size, table)
+    drawn = random_choices(config, space, table) if config.strategy == "random" else []
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
+    validator = Validator(config, space, size, parts, data.num_identities)
+    if config.validate_every or drawn:
+        validator.refuse_without_matches()
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
-    loaders = [pk_loader(part, size, **loading) for part in parts]
-    pick_device(config.run.device)
+    loaders = [pk_loader(part, size, **loading, process=process) for part in parts]
     inputs = {"space": space.digest, "table": table.digest, "data": samples_digest(data.train)}
-    folder.start("search", config, inputs)
-    _copy_inputs(folder, space, table)
+    if process.first:
+        folder.start("search", config, inputs)
+        _copy_inputs(folder, space, table)
 
-    setting = Setting(config, folder, space, size, table, parts, data.num_identities)
+    setting = Setting(config, folder, space, size, drawn, parts, data.num_identities)
     seed_everything(config.run.seed)
     task = _make_task(setting)
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
     strategy = make_strategy(config, CostObjective(config.objective, cost), latency)
-    validator = Validator(config, space, size, parts, data.num_identities)
-    trainer = make_trainer(
-        config.run,
-        folder,
-        epochs=config.epochs,
-        progress=progress,
-        callbacks=_callbacks(setting, validator),
-        gradient_clip=config.run.gradient_clip if config.strategy in RANDOM_PATHS else None,
-        factory=Trainer,
-    )
+    trainer = _make_trainer(setting, [*_callbacks(setting, validator), *callbacks], progress)
     resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
     evaluator = Lightning(task, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
     supernet: Any = Supernet(space)
     logging.getLogger("nni").setLevel(logging.CRITICAL)  # it repeats every error as its own
     strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
+    leave_unless_first(process)
     return _finish(setting, strategy, latency, validator)
 
 
@@ -119,7 +126,8 @@ class Setting:
     folder: RunFolder
     space: SearchSpace
     size: Size
-    table: LatencyTable
+    drawn: list[dict[str, Option]]
+    """What a random search scores."""
     parts: tuple[list[Sample], list[Sample]]
     num_classes: int
 
@@ -138,6 +146,19 @@ def _make_task(setting: Setting) -> SearchTask:
         num_classes=setting.num_classes,
         names={"weights": weights, "architecture": architecture},
         alternating=setting.config.strategy not in RANDOM_PATHS,
+    )
+
+
+def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: bool) -> Any:
+    config = setting.config
+    return make_trainer(
+        config.run,
+        setting.folder,
+        epochs=config.epochs,
+        progress=progress,
+        callbacks=callbacks,
+        gradient_clip=config.run.gradient_clip if config.strategy in RANDOM_PATHS else None,
+        factory=Trainer,
     )
 
 
@@ -162,15 +183,18 @@ def _finish(
     result: dict[str, float] = {}
     if config.strategy in RANDOM_PATHS:
         if config.strategy == "random":
-            choice, result["map"] = best_random_choice(
-                config, space, setting.table, partial(validator.score, supernet, neck)
-            )
+            scores = [validator.score(supernet, neck, choice) for choice in setting.drawn]
+            result["map"] = max(scores)
+            choice = setting.drawn[scores.index(result["map"])]
+            networks = [{"map": m, "choice": c} for m, c in zip(scores, setting.drawn, strict=True)]
+            write_json(folder.path / "random.json", {"networks": networks})
         else:
-            choice = next(strategy.list_models(limit=1)).sample
+            choice = any_choice(strategy)
         setting.probabilities.append(config.epochs, certain(space, choice))
     weights = folder.path / "supernet.safetensors"
     header = header_of("search", space, config.data, setting.size, setting.num_classes)
-    save_weights(weights, layer_weights(supernet), header)
+    state = {f"neck.{name}": tensor for name, tensor in neck.state_dict().items()}
+    save_weights(weights, {**layer_weights(supernet), **state}, header)
     records = read_probabilities(folder.path)
     for name, record in (("initial", records[0]), ("final", records[-1])):
         tensors = {d.label: torch.tensor(record[d.label]) for d in space.decisions}

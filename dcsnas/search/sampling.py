@@ -2,14 +2,31 @@
 
 NNI's own policy draws Gumbel noise once per module and once more in every forward, so that two
 layers with the same label work with different widths. Here ``resample``, which NNI calls before
-each phase with one memo for all modules, draws once; forwards reuse it.
+each phase with one memo for all modules, draws once; forwards reuse it. The noise comes from a
+generator of its own, so that processes that train together work with the same widths.
 """
 
 from typing import Any
 
-from nni.nas.oneshot.pytorch.supermodule.differentiable import MixedOpDifferentiablePolicy
+import torch
+from nni.nas.oneshot.pytorch.supermodule.differentiable import (
+    GumbelSoftmax,
+    MixedOpDifferentiablePolicy,
+)
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def relaxed_draw(softmax: nn.Module, alpha: Tensor, noise: torch.Generator | None) -> Tensor:
+    """Return ``softmax(alpha)``, where a GumbelSoftmax draws its noise from ``noise``.
+
+    Drawn on the CPU, the noise is the same on every device. Without a generator it is torch's
+    global one.
+    """
+    if not isinstance(softmax, GumbelSoftmax):
+        return softmax(alpha)
+    gumbel = -torch.empty(alpha.shape, dtype=alpha.dtype).exponential_(generator=noise).log()
+    return ((alpha + gumbel.to(alpha.device)) / softmax.tau).softmax(softmax.dim)
 
 
 class SharedSamplePolicy(MixedOpDifferentiablePolicy):
@@ -20,11 +37,13 @@ class SharedSamplePolicy(MixedOpDifferentiablePolicy):
     ) -> None:
         super().__init__(operation, memo, mutate_kwargs)
         self.drawn: dict[str, Tensor] = {}
+        self.noise: torch.Generator | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "SharedSamplePolicy":
         """Copy without the draws: they belong to one step's graph and cannot be copied."""
         copy = object.__new__(type(self))
         copy.drawn = {}
+        copy.noise = None
         return copy
 
     def resample(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
@@ -32,7 +51,7 @@ class SharedSamplePolicy(MixedOpDifferentiablePolicy):
         alphas: Any = operation._arch_alpha
         softmax: Any = operation._softmax
         self.drawn = {
-            label: memo[label] if label in memo else softmax(alpha)
+            label: memo[label] if label in memo else relaxed_draw(softmax, alpha, self.noise)
             for label, alpha in alphas.items()
         }
         return self.drawn

@@ -5,22 +5,24 @@ is computed from plain numbers) and their optimiser state cannot be resumed (the
 no order), so an objective with a cost is refused and a stopped run starts over.
 """
 
-from collections.abc import Callable, Mapping
+import random
+import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import nni.nas.strategy as stock
-from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
-from torch import nn
+from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
+from nni.nas.oneshot.pytorch.supermodule.sampling import MixedOpPathSamplingPolicy
+from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import AddConfig, SearchConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.search.loop import FBNetV2Module
 from dcsnas.search.objective import CostObjective
 from dcsnas.search.strategy import FBNetV2
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 Probabilities = dict[str, list[float]]
 
@@ -34,7 +36,7 @@ STOCK: dict[str, Callable[..., Any]] = {
     "nni_proxyless": stock.Proxyless,
 }
 RANDOM_PATHS = ("nni_random_oneshot", "random")
-"""Both train random paths; NNI's exports any architecture, ours the best of several."""
+"""Both train random paths; NNI's ends with any architecture, ours with the best of several."""
 
 
 def refuse_unused_cost(config: SearchConfig) -> None:
@@ -47,8 +49,8 @@ def refuse_unused_cost(config: SearchConfig) -> None:
         if isinstance(objective, TargetConfig) and objective.cost == "latency":
             return
         raise UserError(
-            "strategy: random search takes no cost into account but a latency target; set objective "
-            f"to {usable} or {{form: target, target: MS}}"
+            "strategy: random search takes no cost into account but a latency target; set "
+            f"objective to {usable} or {{form: target, target: MS}}"
         )
     raise UserError(
         f"strategy: {config.strategy} has no cost term that reaches the architecture: NNI's "
@@ -68,12 +70,53 @@ def make_strategy(config: SearchConfig, objective: CostObjective, latency: Expec
             softmax=SOFTMAX[config.strategy],
         )
     if config.strategy in RANDOM_PATHS:
-        return stock.RandomOneShot()
+        return RandomPaths(random.Random(config.run.seed))
     return STOCK[config.strategy](
         arc_learning_rate=architecture.lr,
         gradient_clip_val=clip,
         warmup_epochs=architecture.warmup_epochs,
     )
+
+
+class SeededPathPolicy(MixedOpPathSamplingPolicy):
+    """NNI's uniform paths, drawn from the strategy's generator; NNI asks the system's."""
+
+    def __init__(
+        self, operation: MixedOperation, memo: dict[str, Any], mutate_kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(operation, memo, mutate_kwargs)
+        self.rng: random.Random = mutate_kwargs["rng"]
+
+    def resample(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
+        """Draw every label of ``operation`` that ``memo`` does not hold yet."""
+        return super().resample(operation, {**self._drawn(operation, memo), **memo})
+
+    def export(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
+        """Return another draw of the labels that ``memo`` does not hold yet."""
+        return self._drawn(operation, memo)
+
+    def _drawn(self, operation: MixedOperation, memo: dict[str, Any]) -> dict[str, Any]:
+        choices: dict[str, Any] = operation.simplify()
+        return {n: self.rng.choice(c.values) for n, c in choices.items() if n not in memo}
+
+
+class RandomPaths(stock.RandomOneShot):
+    """NNI's RandomOneShot, whose paths follow from ``rng``."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self.rng = rng
+
+    def run_hook(self, hook: Any, name: str, module: nn.Module, memo: dict[str, Any]) -> Any:
+        """Give every super-module the seeded policy."""
+        return hook(module, name, memo, {"mixed_op_sampling": SeededPathPolicy, "rng": self.rng})
+
+
+def any_choice(strategy: Any) -> dict[str, Option]:
+    """Return what NNI exports of random paths: any choice, of which it warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Direct export from RandomOneShot")
+        return dict(next(strategy.list_models(limit=1)).sample)
 
 
 def resumes(config: SearchConfig) -> bool:
@@ -82,15 +125,18 @@ def resumes(config: SearchConfig) -> bool:
 
 
 def current_probabilities(space: SearchSpace, module: Any) -> Probabilities:
-    """Return the probabilities of every decision's options; equal ones of random paths."""
-    if isinstance(module, FBNetV2Module):
-        return {label: p.detach().tolist() for label, p in module.probabilities().items()}
-    if not isinstance(module, DartsLightningModule):
+    """Return the probabilities of every decision's options; equal ones of random paths.
+
+    NNI's own export adds Gumbel noise where the strategy draws it.
+    """
+    alphas: dict[str, Tensor] = {}
+    for operation in module.supernet_modules():
+        alphas.update(getattr(operation, "_arch_alpha", {}))
+    if not alphas:
         return {d.label: [1 / len(d.options)] * len(d.options) for d in space.decisions}
-    exported = module.export_probs()
-    return {d.label: [exported[d.label][o] for o in d.options] for d in space.decisions}
+    return {d.label: alphas[d.label].detach().softmax(-1).tolist() for d in space.decisions}
 
 
-def certain(space: SearchSpace, choice: Mapping[str, Any]) -> Probabilities:
+def certain(space: SearchSpace, choice: Choice) -> Probabilities:
     """Return the probabilities under which ``choice`` is certain."""
     return {d.label: [float(o == choice[d.label]) for o in d.options] for d in space.decisions}

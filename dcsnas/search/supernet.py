@@ -154,7 +154,7 @@ class MixedAttention(MaskedOperation, DCSAttention):
         attends = torch.stack([p[name] for name in p if name != "none"]).sum()
         smallest = torch.finfo(attends.dtype).tiny
         selecting = p["dcs"] / attends.clamp_min(smallest) if "dcs" in p else None
-        return DCSAttention.forward(self, x, mask * attends, selecting)
+        return DCSAttention.forward(self, x, mask, branch_mask=mask * attends, selecting=selecting)
 
 
 class MixedConvHead(MaskedOperation, ConvHead):

@@ -61,9 +61,11 @@ class SearchTask(LightningModule):
         if is_weight_phase:
             self.objective.observe(output, images, batch.labels)
         names = self.names[phase]
+        step += self.trainer.current_epoch * int(self.trainer.num_training_batches)
         require_finite(terms.total, step, [names[i] for i in batch.indices.tolist()])
+        logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         for name, value in terms.named().items():
-            self.log(f"{phase}/{name}", value, on_step=False, on_epoch=True, batch_size=len(images))
+            self.log(f"{phase}/{name}", value, **logging)
         return terms.total
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -5,11 +5,14 @@ images are not. The gallery is they and those that BatchNorm's statistics are me
 every evaluation here, what shows a query's identity from its own camera is left out.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet, make_loader
@@ -17,6 +20,7 @@ from dcsnas.data.reid import Sample
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.nn.build import build
+from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import inherit_weights
 from dcsnas.nn.recalibrate import recalibrate
 from dcsnas.nn.reid import ReidNetwork
@@ -25,7 +29,7 @@ from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Choice, SearchSpace
 
 RECALIBRATION_IMAGES = 1024
-"""Images for BatchNorm's statistics: evenly spaced over those that train the weights."""
+"""At most so many images for BatchNorm's statistics, evenly spaced over the weights' part."""
 BATCH = 128
 
 
@@ -48,37 +52,61 @@ class Validator:
         self.space = space
         self.size = size
         known, self.held_out = parts
-        self.known = known[:: max(1, len(known) // RECALIBRATION_IMAGES)]
+        self.known = known[:: math.ceil(len(known) / RECALIBRATION_IMAGES)]
         self.num_classes = num_classes
 
-    def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
-        """Return the mAP in percent of the network of ``choice``, weights sliced, recalibrated.
+    def refuse_without_matches(self) -> None:
+        """Raise UserError where no image of the architecture's part can be found elsewhere."""
+        cameras = defaultdict(set)
+        for sample in [*self.held_out, *self.known]:
+            cameras[sample.identity].add(sample.camera)
+        if not any(len(cameras[sample.identity]) > 1 for sample in self.held_out):
+            raise UserError(
+                f"{self.config.data.root}: no image of the architecture's part has its identity in "
+                "another camera, so networks cannot be scored during the search; set "
+                "validate_every to 0 and take another strategy than random"
+            )
 
-        ``supernet`` and ``neck`` are left as they are.
+    def network(
+        self, layers: Mapping[str, Tensor], neck: Mapping[str, Tensor], choice: Choice
+    ) -> ReidNetwork:
+        """Return the network of ``choice``, ready to evaluate: weights sliced, recalibrated.
+
+        ``layers`` are the supernet's weights, ``neck`` its neck's; neither is changed, and the
+        random state is left as it is.
         """
-        device = next(neck.parameters()).device
-        backbone = build(self.space.architecture(choice), torch.Generator().manual_seed(0))
-        inherit_weights(backbone, layer_weights(supernet))
-        network = ReidNetwork(backbone, backbone.feature_dim, self.num_classes)
-        network.neck.load_state_dict(neck.state_dict())
+        device = pick_device(self.config.run.device)
+        with torch.random.fork_rng():  # modules draw weights when they are made
+            backbone = build(self.space.architecture(choice))
+            network = ReidNetwork(backbone, backbone.feature_dim, self.num_classes)
+        report = inherit_weights(backbone, layers)
+        assert not report.left, report.left
+        network.neck.load_state_dict(dict(neck))
+        recalibrate(network.to(device), self._batches(device))
+        return network
+
+    def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
+        """Return the mAP in percent of the network of ``choice`` under the supernet's weights."""
         data = self.config.data
+        network = self.network(layer_weights(supernet), neck.state_dict(), choice)
         extractor = Extractor(
             network,
             size=self.size,
             mean=data.mean,
             std=data.std,
-            device=device,
+            device=pick_device(self.config.run.device),
             workers=data.workers,
         )
-        recalibrate(network, self._batches(device))
         query = extractor.embed(self.held_out, lambda images: None)
         gallery = extractor.embed([*self.held_out, *self.known], lambda images: None)
         return 100 * evaluate_retrieval(query, gallery).map
 
     def _batches(self, device: torch.device) -> Iterator[Tensor]:
-        data = self.config.data
+        """Yield the normalised images in batches of nearly one size, which count alike."""
+        data, count = self.config.data, len(self.known)
         normalize = Normalize(data.mean, data.std).to(device)
         images = ImageSet(self.known, self.size)
-        loader = make_loader(images, batch_size=BATCH, workers=data.workers, seed=0)
+        batch_size = math.ceil(count / math.ceil(count / BATCH))
+        loader = make_loader(images, batch_size=batch_size, workers=data.workers, seed=0)
         for batch in loader:
             yield normalize(batch.images.to(device))

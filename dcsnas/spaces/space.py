@@ -1,7 +1,7 @@
 """SearchSpace: slots of layers whose arguments are decisions, as plain values."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -65,8 +65,8 @@ class SearchSpace:
         """Read a space file; raises UserError with every mistake in it."""
         return cls(load(SpaceFile, path))
 
-    def with_attention(self, kind: str) -> "SearchSpace":
-        """Return the same space with ``dcs``, ``sa`` or ``none`` at the attention positions."""
+    def with_attention(self, kind: str | Sequence[str]) -> "SearchSpace":
+        """Return the same space with ``dcs``, ``sa``, ``none``, or a choice, at every position."""
         settings = self.file.attention.model_copy(update={"kind": kind})
         checked = AttentionSettings.model_validate(settings.model_dump())
         return SearchSpace(self.file.model_copy(update={"attention": checked}))

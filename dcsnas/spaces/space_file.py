@@ -61,13 +61,13 @@ KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 def check_kinds(value: Any) -> Any:
     """Return one kind of attention, or several to choose from, as the tuple that YAML lists.
 
-    Raises ValueError for others, and where a list does not ascend from none over sa to dcs.
+    A list of one is that one. Raises ValueError for others, and where a list does not ascend from
+    none over sa to dcs.
     """
-    listed = isinstance(value, list | tuple)
-    kinds = tuple(value) if listed else (value,)
+    kinds = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not kinds or list(kinds) != [kind for kind in KINDS if kind in kinds]:
         raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
-    return kinds if listed else value
+    return kinds if len(kinds) > 1 else kinds[0]
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]

@@ -46,7 +46,8 @@ class ClassifyModule(pl.LightningModule):
         loss = self._mixed_loss(images, batch.labels)
         step = self.trainer.global_step
         require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
-        self.log("loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(images))
+        logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
+        self.log("loss", loss.detach(), **logging)
         return loss
 
     def _mixed_loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -63,7 +64,8 @@ class ClassifyModule(pl.LightningModule):
         """Log the accuracy in percent."""
         logits = self.network(self.normalize(batch.images))
         correct = (logits.argmax(1) == batch.labels).float().mean() * 100
-        self.log("val_accuracy", correct, on_epoch=True, prog_bar=True, batch_size=len(logits))
+        logging = {"on_epoch": True, "prog_bar": True, "batch_size": len(logits)}
+        self.log("val_accuracy", correct, **logging, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return optimiser and schedule."""

@@ -5,7 +5,6 @@ each epoch; so a run that was killed continues to the result of an uninterrupted
 """
 
 import logging
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,50 +15,62 @@ from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import replacing
+from dcsnas.config.files import file_digest
 from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
-from dcsnas.nn.device import pick_device
+from dcsnas.training.checkpoint import RunCheckpoint
+from dcsnas.training.processes import StopTogether, trainer_options
+
+SHARED_STREAM = 4096
+"""The stream of draws that all processes must share; those of their own have their ranks."""
+
+
+def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
+    """Return what a generator is seeded with for an epoch; streams are independent."""
+    # a stride of more than any epoch, and prime: torch's CPU generator takes 32 bits of a seed
+    return seed * 1_000_003 + epoch + 15_485_863 * stream
 
 
 class EpochSeed(Callback):
-    """Seeds torch at the start of every epoch from (seed, epoch)."""
+    """Seeds torch at the start of every epoch from (seed, epoch), each process differently."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Seed the global generators, on which augmentation and Gumbel noise draw."""
-        torch.manual_seed(self.seed * 1_000_003 + trainer.current_epoch)
+        """Seed the global generators, on which augmentation and mask noise draw."""
+        torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch, trainer.global_rank))
 
 
 class EpochLog(Callback):
-    """Writes the epoch's mean metrics as one line of ``metrics.jsonl``."""
+    """Writes the epoch's mean metrics as one line of ``metrics.jsonl``; the first process does."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop lines that belong to epochs which are about to run again."""
-        keep_records_before(self.folder.metrics, trainer.current_epoch)
+        if trainer.is_global_zero:
+            keep_records_before(self.folder.metrics, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's line."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        append_record(self.folder.metrics, {"epoch": trainer.current_epoch, **values})
+        # Lightning's order is that in which names first appeared, and a resumed run starts later
+        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        if trainer.is_global_zero:
+            append_record(self.folder.metrics, {"epoch": trainer.current_epoch, **values})
 
 
 class LastCheckpoint(Checkpoint):
-    """Replaces the run's checkpoint at the end of every epoch, never leaving half a file."""
+    """Replaces the run's checkpoint at the end of every epoch; see RunCheckpoint."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the checkpoint; Lightning calls Checkpoint callbacks last."""
-        with replacing(self.path) as partial:
-            trainer.save_checkpoint(partial)
+        trainer.save_checkpoint(self.path)
 
 
 def seed_everything(seed: int) -> None:
@@ -81,17 +92,20 @@ def make_trainer(
 
     ``factory`` is NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
     """
-    device = pick_device(run.device)
     # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     if run.threads:
         torch.set_num_threads(run.threads)
     bar = [TQDMProgressBar(refresh_rate=10)] if progress else []
-    own = [EpochSeed(run.seed), EpochLog(folder), LastCheckpoint(folder.checkpoint)]
+    last = LastCheckpoint(folder.checkpoint)
+    own = [EpochSeed(run.seed), EpochLog(folder), StopTogether(), last]
+    options = trainer_options(run)
+    # only the first process is sure to see the file, and a checkpoint never comes before it
+    identity = file_digest(folder.config) if folder.config.exists() else ""
     return factory(
+        **{**options, "plugins": [RunCheckpoint(identity), *options["plugins"]]},
         max_epochs=epochs,
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
         precision=run.precision,
         gradient_clip_val=gradient_clip,
         callbacks=[*callbacks, *own, *bar],
@@ -105,13 +119,8 @@ def make_trainer(
 
 
 def resume_path(folder: RunFolder) -> str | None:
-    """Return the checkpoint to continue from, if there is one; raises UserError if broken."""
-    path = folder.checkpoint
-    if not path.exists():
-        return None
-    if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: truncated or not a checkpoint; delete it to start this run over")
-    return str(path)
+    """Return the checkpoint to continue from, if there is one."""
+    return str(folder.checkpoint) if folder.checkpoint.exists() else None
 
 
 def progress_of(trainer: pl.Trainer, batch_index: int) -> float:

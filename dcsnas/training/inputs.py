@@ -7,18 +7,30 @@ from dcsnas.data.augment import Augment
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import PKSampler
+from dcsnas.training.processes import ALONE, Process
 
 
 def pk_loader(
-    samples: Sequence[Sample], size: Size, *, batch: BatchConfig, workers: int, seed: int
+    samples: Sequence[Sample],
+    size: Size,
+    *,
+    batch: BatchConfig,
+    workers: int,
+    seed: int,
+    process: Process = ALONE,
 ) -> Loader:
-    """Return a loader of PK batches; raises UserError where there are too few identities."""
+    """Return a loader of PK batches, or of one process's share of each.
+
+    Raises UserError where there are too few identities, or they cannot be shared out equally.
+    """
     images = ImageSet(samples, size)
     sampler = PKSampler(
         images.labels.tolist(),
         identities_per_batch=batch.identities,
         images_per_identity=batch.images,
         seed=seed,
+        rank=process.rank,
+        world_size=process.world_size,
     )
     return make_loader(images, batch_sampler=sampler, workers=workers, seed=seed)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dcsnas.config.stages import LossConfig
 from dcsnas.losses.bound import InformationBound, input_features
 from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.nn.distributed import BatchWide, gather
 from dcsnas.nn.reid import ReidOutput
 from dcsnas.training.schedules import ramp
 
@@ -37,8 +38,11 @@ class LossTerms:
         return {name: term.detach() for name, term in {**terms, "loss": self.total}.items()}
 
 
-class ReidObjective(nn.Module):
-    """Equation 4 with the state of its information bound."""
+class ReidObjective(BatchWide, nn.Module):
+    """Equation 4 with the state of its information bound.
+
+    Across processes each of them gives its own images and gets the terms of the whole batch.
+    """
 
     def __init__(self, config: LossConfig, num_classes: int, feature_dim: int) -> None:
         super().__init__()
@@ -58,19 +62,23 @@ class ReidObjective(nn.Module):
             progress: Share of the run that is over, for the warm-up of eta.
 
         """
-        cross_entropy = F.cross_entropy(
-            output.logits.float(), labels, label_smoothing=self.config.label_smoothing
+        features, logits, inputs, labels = self._whole(
+            output.features.float(), output.logits.float(), self.inputs(images), labels
         )
-        features = output.features.float()
+        cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         triplet = batch_hard_triplet(features, labels, margin=self.config.margin)
-        ibb = self.bound(features, self.inputs(images), labels)
+        ibb = self.bound(features, inputs, labels)
         eta = self.config.eta * ramp(self.config.eta_warmup, progress)
         total = cross_entropy + triplet + eta * ibb
         return LossTerms(cross_entropy, triplet, ibb, total)
 
     def observe(self, output: ReidOutput, images: Tensor, labels: Tensor) -> None:
         """Add a training batch to the sums behind the next epoch's bound."""
-        self.bound.observe(output.features.detach(), self.inputs(images), labels)
+        self.bound.observe(*self._whole(output.features.detach(), self.inputs(images), labels))
+
+    def _whole(self, *shares: Tensor) -> tuple[Tensor, ...]:
+        """Return tensors of the whole batch for this process's shares of them."""
+        return tuple(gather(share) for share in shares) if self.across_processes else shares
 
     @torch.no_grad()
     def inputs(self, images: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import samples_digest
 from dcsnas.nn.build import build
-from dcsnas.nn.device import pick_device
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.training.classify import Classifier, ClassifyModule
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
+from dcsnas.training.processes import leave_unless_first, this_process
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,26 @@ def pretrain(
     *,
     progress: bool = True,
 ) -> PretrainResult:
-    """Train ``architecture`` to classify an image folder; continues a run that was stopped."""
+    """Train ``architecture`` to classify an image folder; continues a run that was stopped.
+
+    Of several processes the first returns; the others end when the training does.
+    """
+    process = this_process(config.run)
     data = read_image_folder(config.data.root)
     size = config.input or architecture.input
-    pick_device(config.run.device)
+    loading = {
+        "batch_size": config.batch_size,
+        "workers": config.data.workers,
+        "seed": config.run.seed,
+    }
+    share = {"rank": process.rank, "world_size": process.world_size}
+    loader = make_loader(ImageSet(data.train, size), shuffle=True, **loading, **share)
     inputs = {"architecture": architecture.network.digest, "data": samples_digest(data.train)}
-    folder.start("pretrain", config, inputs)
+    if process.first:
+        folder.start("pretrain", config, inputs)
     seed_everything(config.run.seed)
     network = Classifier(build(architecture.network), len(data.classes))
-    workers, seed = config.data.workers, config.run.seed
-    train, val = ImageSet(data.train, size), ImageSet(data.val, size)
-    loader = make_loader(
-        train, batch_size=config.batch_size, shuffle=True, workers=workers, seed=seed
-    )
-    val_loader = make_loader(val, batch_size=config.batch_size, workers=workers, seed=seed)
+    val_loader = make_loader(ImageSet(data.val, size), **loading)
     module = ClassifyModule(network, config, size, [s.path.name for s in data.train])
     trainer = make_trainer(
         config.run,
@@ -57,6 +63,7 @@ def pretrain(
     )
     trainer.fit(module, loader, val_loader, ckpt_path=resume_path(folder))
     (scores,) = trainer.validate(module, val_loader, verbose=False)
+    leave_unless_first(process)
     weights = folder.path / "backbone.safetensors"
     header = header_of("pretrain", architecture, config.data, size, len(data.classes))
     save_weights(weights, network.backbone.state_dict(), header)

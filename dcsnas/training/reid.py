@@ -1,6 +1,7 @@
 """Retraining: the Lightning module of person re-identification."""
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -8,7 +9,7 @@ from dcsnas.config.stages import RetrainConfig
 from dcsnas.data.augment import mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import ReidNetwork
-from dcsnas.training.fitting import progress_of, require_finite
+from dcsnas.training.fitting import SHARED_STREAM, epoch_seed, progress_of, require_finite
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
@@ -34,6 +35,8 @@ class ReidModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the bound's epoch; hold the backbone during the classifier's epochs."""
+        seed = epoch_seed(self.config.run.seed, self.current_epoch, SHARED_STREAM)
+        self.mixing = torch.Generator().manual_seed(seed)
         self.objective.bound.begin_epoch()
         held = self.current_epoch < self.config.classifier_epochs
         self.network.backbone.requires_grad_(not held)
@@ -44,7 +47,8 @@ class ReidModule(pl.LightningModule):
         images, labels = self.augment(batch.images), batch.labels
         progress = progress_of(self.trainer, batch_idx)
         if self.config.augment.mixup:
-            mixed = mixup(images, labels, alpha=self.config.augment.mixup)
+            # one loss over the images of all processes has one weight
+            mixed = mixup(images, labels, alpha=self.config.augment.mixup, generator=self.mixing)
             images, weight = mixed.images, mixed.weight
             output = self.network(images)
             own = self.objective(output, images, labels, progress=progress)
@@ -58,8 +62,9 @@ class ReidModule(pl.LightningModule):
         loss = terms.total
         step = self.trainer.global_step
         require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
+        logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         for name, value in terms.named().items():
-            self.log(name, value, on_step=False, on_epoch=True, batch_size=len(images))
+            self.log(name, value, **logging)
         return loss
 
     def on_train_epoch_end(self) -> None:

@@ -9,7 +9,6 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.data.reid import read_reid, samples_digest
 from dcsnas.nn.build import Backbone, build
-from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
@@ -23,6 +22,7 @@ from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.inputs import pk_loader
 from dcsnas.training.objective import ReidObjective
+from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.reid import ReidModule
 
 
@@ -45,13 +45,14 @@ def retrain(
     """Train ``architecture`` for re-identification; continues a run that was stopped.
 
     ``start`` gives the first weights: a pretrained backbone of the same architecture, or the
-    supernet of a search, of which slices are taken. Without it the network starts fresh.
+    supernet of a search, of which slices are taken. Without it the network starts fresh. Of several
+    processes the first returns; the others end when the training does.
     """
+    process = this_process(config.run)
     data = read_reid(config.data.root)
     size = config.input or architecture.input
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
-    loader = pk_loader(data.train, size, **loading)
-    pick_device(config.run.device)
+    loader = pk_loader(data.train, size, **loading, process=process)
     if start:
         _check_start(start, architecture)
     inputs = {
@@ -59,13 +60,14 @@ def retrain(
         "data": samples_digest(data.train),
         "start": file_digest(start) if start else "",
     }
-    folder.start("retrain", config, inputs)
-    save_architecture(folder.path / "architecture.yaml", architecture)
+    if process.first:
+        folder.start("retrain", config, inputs)
+        save_architecture(folder.path / "architecture.yaml", architecture)
 
     seed_everything(config.run.seed)
     backbone = build(architecture.network)
     report = _initialise(backbone, start) if start else None
-    if report is not None:
+    if report is not None and process.first:
         write_json(folder.path / "inherited.json", vars(report))
     network = ReidNetwork(backbone, backbone.feature_dim, data.num_identities)
     objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
@@ -79,6 +81,7 @@ def retrain(
         gradient_clip=config.run.gradient_clip,
     )
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
+    leave_unless_first(process)
 
     weights = folder.path / "model.safetensors"
     header = header_of("retrain", architecture, config.data, size, data.num_identities)

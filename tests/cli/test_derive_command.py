@@ -57,6 +57,59 @@ def test_a_target_is_kept_to(dcsnas: Command) -> None:
     assert (fast.target_ms, free.target_ms) == (target, None)
 
 
+def aim(run: Path, **changes: object) -> None:
+    """Make ``run`` a search with an objective, in place."""
+    write_yaml(run / "config.yaml", {**read_yaml(run / "config.yaml"), **changes})
+
+
+def middle_ms(dcsnas: Command) -> float:
+    dcsnas("derive", "run", "--out", "free.yaml")
+    return 0.8 * (load_architecture(Path("free.yaml")).provenance.predicted_latency_ms or 0)
+
+
+def test_a_search_for_a_target_is_derived_within_it(dcsnas: Command) -> None:
+    target = middle_ms(dcsnas)
+    aim(Path("run"), objective={"form": "target", "cost": "latency", "target": target})
+    _, shown, _ = dcsnas("derive", "run")
+    said = f"at most {target:g} ms, the target of the search; --target-ms changes it"
+    assert shown.splitlines()[1] == said
+    found = load_architecture(Path("run/architecture.yaml")).provenance
+    assert found.target_ms == target
+    assert (found.predicted_latency_ms or 1) <= target
+    _, shown, _ = dcsnas("derive", "run", "--top-k", "3")
+    assert shown.splitlines()[-1] == said
+    for path in Path("run/architectures").iterdir():
+        assert (load_architecture(path).provenance.predicted_latency_ms or 1) <= target
+
+
+def test_a_target_given_replaces_the_searchs(dcsnas: Command) -> None:
+    target = middle_ms(dcsnas)
+    aim(Path("run"), objective={"form": "target", "cost": "latency", "target": 0.9 * target})
+    _, shown, _ = dcsnas("derive", "run", "--target-ms", str(target))
+    assert "target of the search" not in shown
+    assert load_architecture(Path("run/architecture.yaml")).provenance.target_ms == target
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": {"form": "target", "cost": "macs", "target": 0.2}},
+        {"objective": {"form": "add", "cost": "latency", "weight": 1.0}},
+        {"objective": {"form": "target", "cost": "latency", "target": 0.2}, "strategy": "random"},
+    ],
+)
+def test_other_searches_set_no_limit(dcsnas: Command, changes: dict[str, object]) -> None:
+    middle_ms(dcsnas)
+    aim(Path("run"), **changes)
+    _, shown, _ = dcsnas("derive", "run")
+    assert "target of the search" not in shown
+    found, free = (
+        load_architecture(Path("run/architecture.yaml")),
+        load_architecture(Path("free.yaml")),
+    )
+    assert found == free
+
+
 def test_several_are_written_and_shown_by_rank(dcsnas: Command) -> None:
     code, shown, _ = dcsnas("derive", "run", "--top-k", "12")
     assert code == 0
@@ -140,3 +193,17 @@ def test_files_of_an_earlier_call_are_not_mixed_with_new_ones(dcsnas: Command) -
 def test_a_folder_that_is_no_search_is_refused(dcsnas: Command) -> None:
     message = refused(dcsnas, ".", "--top-k", "2")
     assert "is no run folder; give the run folder of dcsnas search" in message
+
+
+def test_weights_are_of_one_network_of_a_finished_search(dcsnas: Command) -> None:
+    message = refused(dcsnas, "run", "--top-k", "2", "--weights", "w.safetensors")
+    assert message == "error: --weights: is of one network; leave --top-k out\n"
+    message = refused(dcsnas, "run", "--data", "people")
+    assert message.startswith("error: --data: is for --weights alone")
+    content = {"space": "micro", "table": "t.json", "data": {"root": "people"}}
+    aim(Path("run"), inputs={"data": "0"}, **content)
+    message = refused(dcsnas, "run", "--weights", "w.safetensors")
+    assert message == (
+        "error: run/supernet.safetensors: no such file; weights can be derived when the search is "
+        "over\n"
+    )

@@ -1,6 +1,8 @@
 """Reading refuses what is broken, writing never leaves half a file."""
 
 import math
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,35 @@ def test_a_failing_write_leaves_the_old_file(tmp_path: Path) -> None:
         half_written()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Let no file grow beyond 10 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, full_disk: None) -> None:
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+    with pytest.raises(UserError) as caught:
+        write_text(path, "new and longer than ten bytes")
+    assert str(caught.value) == (
+        f"{path}: cannot be written (File too large); free space there, or make the folder "
+        "writable, and run the same command again"
+    )
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("")
+    path = tmp_path / "run" / "config.yaml"
+    with pytest.raises(UserError, match=rf"^{path}: cannot be written \(.*(exists|directory)"):
+        write_text(path, "a: 1")
 
 
 def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_a_resumed_run_drops_what_it_repeats(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_refused(tmp_path: Path, value: float) -> None:
     log = tmp_path / "metrics.jsonl"
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        append_record(log, {"epoch": 0, "loss": value})
+    with pytest.raises(UserError, match=r"metrics\.jsonl: a value of epoch 3 is not finite; lower"):
+        append_record(log, {"epoch": 3, "loss": value})
     assert not log.exists()
 
 
@@ -41,6 +41,14 @@ def test_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     log.write_text('{"loss": 0}\n')
     with pytest.raises(UserError, match="line 1: expected an object with a whole 'epoch'"):
         read_records(log)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_full_disk_is_named() -> None:
+    with pytest.raises(
+        UserError, match=r"^/dev/full: cannot be written \(No space left on device\)"
+    ):
+        append_record(Path("/dev/full"), {"epoch": 0})
 
 
 def test_nothing_to_drop(tmp_path: Path) -> None:

@@ -50,6 +50,16 @@ def test_the_same_run_continues_and_keeps_its_files(tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_a_start_that_was_killed_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml.123.partial").write_text("stage: sea")
+    run = start(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
+    run.environment.unlink()  # the second file of a start
+    (tmp_path / "environment.json.123.partial").write_text("{")
+    start(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
+
+
 def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) -> None:
     start(tmp_path)
     changed = CONFIG.model_copy(update={"epochs": 4, "inner": Inner(lr=0.2)})

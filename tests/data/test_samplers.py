@@ -89,15 +89,23 @@ def test_order_is_a_function_of_seed_and_epoch():
         assert first != second
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_one_epoch_without_overlap(world_size):
-    labels = [i // 6 for i in range(120)]
-    alone = list(pk(labels, 4, 3))
-    shares = [list(pk(labels, 4, 3, rank=r, world_size=world_size)) for r in range(world_size)]
-    assert len({len(share) for share in shares}) == 1
-    together = list(itertools.chain.from_iterable(shares))
-    assert len(alone) - world_size < len(together) <= len(alone)
-    assert max(Counter(itertools.chain.from_iterable(together)).values()) == 1
+@settings(deadline=None, max_examples=40)
+@given(identity_sizes, st.integers(1, 4), st.data())
+def test_processes_share_the_identities_of_every_batch(sizes, world_size, data):
+    sizes = sizes * world_size
+    p = world_size * data.draw(st.integers(1, len(sizes) // world_size))
+    k, epoch = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 3))
+    labels = np.repeat(np.arange(len(sizes)), sizes).tolist()
+    alone = list(pk(labels, p, k, epoch=epoch))
+    samplers = [
+        pk(labels, p, k, epoch=epoch, rank=r, world_size=world_size) for r in range(world_size)
+    ]
+    assert {len(sampler) for sampler in samplers} == {len(alone)}
+    for batch, *shares in zip(alone, *samplers, strict=True):
+        # gathered in order of rank, the shares are the very batch of one process
+        assert list(itertools.chain.from_iterable(shares)) == batch
+        assert {len(share) for share in shares} == {p // world_size * k}
+        assert {len({labels[i] for i in share}) for share in shares} == {p // world_size}
 
 
 def test_too_many_identities_or_processes_say_what_to_set():
@@ -107,22 +115,40 @@ def test_too_many_identities_or_processes_say_what_to_set():
     assert str(caught.value) == (
         "batch.identities is 16, but the training images show 3 identities; set it to at most 3"
     )
-    with pytest.raises(UserError, match="1 batches of 3 identities, too few for 4 processes"):
-        pk(labels, 3, 2, world_size=4)
+    with pytest.raises(UserError) as caught:
+        pk(labels, 3, 2, world_size=2)
+    assert str(caught.value) == (
+        "batch.identities is 3, but 2 processes take equal shares of a batch; set it to a multiple"
+        " of 2"
+    )
+    with pytest.raises(UserError, match="2 images are too few for 3 processes"):
+        EpochShuffle(2, seed=0, world_size=3)
+
+
+def shuffled(size, *, epoch, rank=0, world_size=1) -> list[int]:
+    sampler = EpochShuffle(size, seed=3, rank=rank, world_size=world_size)
+    sampler.set_epoch(epoch)
+    drawn = list(sampler)
+    assert len(drawn) == len(sampler)
+    return drawn
+
+
+def in_batches(order, size) -> list[list[int]]:
+    return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(1, 50), st.integers(1, 4), st.integers(0, 5))
-def test_shuffle_covers_all_and_gives_equal_shares(size, world_size, epoch):
-    shares = []
-    for rank in range(world_size):
-        sampler = EpochShuffle(size, seed=3, rank=rank, world_size=world_size)
-        sampler.set_epoch(epoch)
-        shares.append(list(sampler))
-        assert len(shares[-1]) == len(sampler)
-    together = Counter(itertools.chain.from_iterable(shares))
-    assert set(together) == set(range(size))
-    assert together.total() - size < world_size
+@given(st.integers(4, 50), st.integers(1, 4), st.integers(1, 5), st.integers(0, 5))
+def test_shuffled_batches_are_the_same_for_any_number_of_processes(size, world_size, each, epoch):
+    alone = shuffled(size, epoch=epoch)
+    assert sorted(alone) == list(range(size))
+    shares = [shuffled(size, epoch=epoch, rank=r, world_size=world_size) for r in range(world_size)]
+    assert {len(share) for share in shares} == {size // world_size}
+    batches = in_batches(alone, each * world_size)
+    parts = [in_batches(share, each) for share in shares]
+    assert {len(part) for part in parts} == {len(batches)}
+    for batch, *own in zip(batches, *parts, strict=True):
+        assert sorted(itertools.chain.from_iterable(own)) == sorted(batch)
 
 
 def test_lightning_reaches_both_samplers():

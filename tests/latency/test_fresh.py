@@ -18,7 +18,13 @@ from dcsnas.latency.rounds import Samples, Settings
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import CONDITIONS, micro_space
 
-SETTINGS = Settings(rounds=6, tries=1, min_sample_ms=0.01, warmup_runs=1)
+SETTINGS = Settings(rounds=12, tries=1, min_sample_ms=0.01, warmup_runs=1)
+
+
+@pytest.fixture
+def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sample in two processes only: each takes seconds to start."""
+    monkeypatch.setattr("dcsnas.latency.fresh.PASSES", 2)
 
 
 def refuse(path: str) -> None:
@@ -35,11 +41,12 @@ def test_errors_come_back_as_they_were():
         in_fresh_process(refuse, "here.json")
 
 
+@pytest.mark.usefixtures("few_processes")
 def test_architectures_are_measured_in_their_order():
     space = micro_space()
     architectures = [space.architecture(f(space)) for f in (smallest_choice, largest_choice)]
     timings = measure_architectures(architectures, current_conditions((64, 32), 8), SETTINGS)
-    assert [timing.count for timing in timings] == [6, 6]
+    assert [timing.count for timing in timings] == [12, 12]
     small, large = (timing.p10 for timing in timings)
     assert 0 < small < large  # a third of the work at the least; both far above the clock's grain
 
@@ -63,13 +70,14 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
     assert [set(readings.kept) for readings in samples] == [{float(a)} for a in (*range(1, 7), 99)]
     assert [len(readings.kept) for readings in samples[:-1]] == [SETTINGS.rounds] * 6
     assert [len(group) for group in seen] == [4, 2] * PASSES
-    assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in (0, 2, 4))
+    assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in range(0, 2 * PASSES, 2))
     assert len(set(map(frozenset, seen))) > 2
-    assert reports == [(done, 6) for done in range(1, 7)]
+    assert reports == [(done, 2 * PASSES) for done in range(1, 2 * PASSES + 1)]
 
 
+@pytest.mark.usefixtures("few_processes")
 def test_real_samples_end_with_the_reference():
     space = micro_space()
     smallest = space.architecture(smallest_choice(space))
     samples = sample_architectures([smallest], current_conditions(space.size, 1), SETTINGS)
-    assert [len(readings.kept + readings.rejected) for readings in samples] == [6, 6]
+    assert [len(readings.kept + readings.rejected) for readings in samples] == [12, 12]

@@ -180,6 +180,11 @@ def test_a_fitted_time_is_that_of_the_statistic(statistic):
     assert table.entry_ms(first) == 0.7
 
 
+def test_the_schema_beside_the_tables_is_the_model_s():
+    # after a change: json.dumps(TableFile.model_json_schema(mode="serialization"), indent=2)
+    assert json.loads(SCHEMA.read_text()) == TableFile.model_json_schema(mode="serialization")
+
+
 @pytest.mark.parametrize("make", [full_file, lambda: fake_table(micro_space()).file])
 def test_a_written_table_has_exactly_the_fields_of_its_schema(path, make):
     schema = json.loads(SCHEMA.read_text())

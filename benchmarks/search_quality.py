@@ -1,0 +1,224 @@
+"""Does a search find the best network within a budget? Where that network is known, it can be told.
+
+Command: .venv/bin/python benchmarks/search_quality.py --out benchmarks/results/search_quality.json
+
+Layers of ``tiny`` are tables of what their options are worth (``tests/synthetic_search.py``), so
+the best network within each of five budgets is known exactly, and a search takes seconds. Each seed
+is another problem and another search. ``fbnetv2`` is our strategy with the objective ``target`` and
+the most probable network within the budget; ``stock_nni`` is NNI's GumbelDARTS with its penalty on
+the same latencies, and the network that it exports. ``random`` is the mean of random networks that
+fill the budget to 2 %. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import random
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
+from nni.nas.profiler import ExpressionProfiler
+from nni.nas.strategy import GumbelDARTS
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from synthetic_search import Problem, run_strategy
+
+from dcsnas.config.files import write_json
+from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.search import ArchitectureConfig, TargetConfig
+from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.search.budget import cost_range, most_probable_within
+from dcsnas.search.objective import CostObjective
+from dcsnas.search.strategy import FBNetV2
+from dcsnas.spaces.sampling import sample_choice
+from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.space import Option, SearchSpace
+
+SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Budgets, as shares of the way from the fastest network to the best without a budget."""
+EPOCHS, STEPS = 20, 50
+"""Epochs, and steps of each phase in one: 1,000 architecture steps, less the warm-up."""
+WARMUP = 2
+RATE = 0.1
+"""The architecture's learning rate, as in ``search_tiny``; NNI's default 3e-4 would not move."""
+
+Probabilities = dict[str, list[float]]
+
+
+class StockPenalty(ExpectationProfilerPenalty):
+    """NNI's penalty, its number computed from arrays: NNI's own way takes 100 times as long."""
+
+    def __init__(self, latency: ExpectedCost, budget: float, scale: float) -> None:
+        super().__init__(ExpressionProfiler(None), budget, scale, nonlinear="positive")  # type: ignore[arg-type]
+        self.latency = latency
+
+    def profile(self, sample: Any) -> float:
+        """Return the expected latency under ``sample``, probabilities by option by label."""
+        tensors = {label: torch.tensor(list(p.values())) for label, p in sample.items()}
+        return self.latency(tensors).item()
+
+
+def latency_of(problem: Problem) -> ExpectedCost:
+    """Return the expected latency of a problem's networks."""
+    return ExpectedCost(problem.space, problem.space.size, problem.cost)
+
+
+def within(problem: Problem, probabilities: Probabilities, budget: float) -> dict[str, Option]:
+    """Return the most probable network within ``budget``."""
+    (found,) = most_probable_within(
+        problem.space, problem.space.size, problem.cost, probabilities, limit=budget
+    )
+    return found.choice
+
+
+def search_fbnetv2(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
+    """Return what our strategy finds: score, latency, and where its expected latency ended."""
+    latency = latency_of(problem)
+    target = TargetConfig(form="target", target=budget)
+    strategy = FBNetV2(
+        config=ArchitectureConfig(lr=RATE, weight_decay=0.0, warmup_epochs=WARMUP),
+        objective=CostObjective(target, latency),
+        latency=latency,
+    )
+    run_strategy(strategy, problem, seed=seed, **effort)
+    module: Any = strategy.oneshot_module
+    probabilities = {name: p.tolist() for name, p in module.probabilities().items()}
+    choice = within(problem, probabilities, budget)
+    return {
+        "score": problem.score(choice),
+        "latency": problem.latency(choice) / budget,
+        "expected_latency": module.expected_latency_ms().item() / budget,
+    }
+
+
+def search_stock(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
+    """Return what NNI's strategy exports, and the most probable within the budget beside it."""
+    strategy = GumbelDARTS(
+        arc_learning_rate=RATE,
+        warmup_epochs=WARMUP,
+        penalty=StockPenalty(latency_of(problem), budget, scale=1.0),
+    )
+    run_strategy(strategy, problem, seed=seed, **effort)
+    choice: Any = next(strategy.list_models(limit=1)).sample
+    alphas: Any = strategy._arch_parameters
+    probabilities = {label: alpha.softmax(-1).tolist() for label, alpha in alphas.items()}
+    cut = within(problem, probabilities, budget)
+    return {
+        "score": problem.score(choice),
+        "latency": problem.latency(choice) / budget,
+        "score_cut_to_budget": problem.score(cut),
+    }
+
+
+def random_score(problem: Problem, budget: float, seed: int, count: int = 50) -> float:
+    """Return the mean score of random networks that cost 98 % to 100 % of ``budget``."""
+    rng = random.Random(seed)
+    scores: list[float] = []
+    while len(scores) < count:
+        choice = sample_choice(problem.space, rng)
+        away = abs(problem.latency(choice) / budget - 0.99)
+        for _ in range(200):  # a walk that ends in a dead end is given up
+            if away <= 0.01:
+                scores.append(problem.score(choice))
+                break
+            decision = rng.choice(problem.space.decisions)
+            changed = {**choice, decision.label: rng.choice(decision.options)}
+            moved = abs(problem.latency(changed) / budget - 0.99)
+            if moved <= away:
+                choice, away = changed, moved
+    return mean(scores)
+
+
+def budgets_of(problem: Problem) -> list[float]:
+    """Return the budgets that are asked for; each binds."""
+    low, _ = cost_range(problem.space, problem.space.size, problem.cost)
+    costs, _ = problem.front()
+    return [low + share * (costs[-1] - low) for share in SHARES]
+
+
+def best_within(problem: Problem, budget: float) -> float:
+    """Return the highest score within ``budget``."""
+    cost, score = problem.front()
+    return float(score[np.searchsorted(cost, budget * (1 + 1e-12), "right") - 1])
+
+
+def measure(seeds: int, epochs: int, steps: int) -> dict[str, Any]:
+    """Return every search's result, and the worst and mean ratios by strategy."""
+    space = SearchSpace.load(find_space("tiny"))
+    rows = []
+    for seed in range(seeds):
+        problem = Problem.drawn(space, seed)
+        for share, budget in zip(SHARES, budgets_of(problem), strict=True):
+            best = best_within(problem, budget)
+            effort = {"epochs": epochs, "steps": steps}
+            row: dict[str, Any] = {"seed": seed, "share": share, "budget_ms": budget, "best": best}
+            row["random"] = random_score(problem, budget, seed) / best
+            for name, run in (("fbnetv2", search_fbnetv2), ("stock_nni", search_stock)):
+                found = run(problem, budget, seed, **effort)
+                ratios = {k: v / best for k, v in found.items() if k.startswith("score")}
+                row[name] = {**found, **ratios}
+            rows.append(row)
+            print(shown(row), file=sys.stderr, flush=True)
+    return {"epochs": epochs, "steps": steps, "summary": summarised(rows), "rows": rows}
+
+
+def shown(row: dict[str, Any]) -> str:
+    """Return a row as one line."""
+    ours, stock = row["fbnetv2"], row["stock_nni"]
+    return (
+        f"seed {row['seed']}, share {row['share']}: best {row['best']:.3f}, random "
+        f"{row['random']:.3f}; fbnetv2 {ours['score']:.4f} at {ours['latency']:.3f} of the budget "
+        f"(expected {ours['expected_latency']:.4f}); stock_nni {stock['score']:.3f} at "
+        f"{stock['latency']:.3f}, cut to the budget {stock['score_cut_to_budget']:.3f}"
+    )
+
+
+def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return worst and mean score / best; a stock network over its budget does not count as one."""
+    ours = [row["fbnetv2"]["score"] for row in rows]
+    stock = [row["stock_nni"] for row in rows]
+    kept = [found["score"] for found in stock if found["latency"] <= 1]
+    cut = [found["score_cut_to_budget"] for found in stock]
+    return {
+        "searches": len(rows),
+        "fbnetv2": {
+            "worst": min(ours),
+            "mean": mean(ours),
+            "within_2_percent": sum(score >= 0.98 for score in ours),
+            "worst_expected_latency_error": max(
+                abs(row["fbnetv2"]["expected_latency"] - 1) for row in rows
+            ),
+        },
+        "stock_nni": {
+            "over_budget": len(rows) - len(kept),
+            "worst_within_budget": min(kept, default=None),
+            "within_2_percent": sum(score >= 0.98 for score in kept),
+            "mean_cut_to_budget": mean(cut),
+            "worst_cut_to_budget": min(cut),
+        },
+        "random": {"mean": mean(row["random"] for row in rows)},
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    quiet_libraries()
+    torch.set_num_threads(1)
+    result = measure(1, 10, 30) if options.quick else measure(options.seeds, EPOCHS, STEPS)
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

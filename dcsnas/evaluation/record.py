@@ -1,0 +1,88 @@
+"""What is measured of one trained network, and how ``metrics.json`` states it."""
+
+from dataclasses import asdict, dataclass
+
+from dcsnas.evaluation.pairs import JUNK
+from dcsnas.evaluation.ranking import RetrievalResult
+from dcsnas.evaluation.reranking import KReciprocal
+from dcsnas.evaluation.roc import RESOLUTION, Verification
+from dcsnas.evaluation.selection import SelectedChannels
+
+RANKS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class Information:
+    """IB loss I(F; X) - I(F; Y) and its bound IBB on the training images, in nats (Section 3.3)."""
+
+    ib_loss: float
+    ibb: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Everything that is measured of one trained network, and under which rules."""
+
+    retrieval: RetrievalResult
+    verification: Verification
+    information: Information
+    fisher_score: float | None
+    selected_channels: tuple[SelectedChannels, ...]
+    data: dict[str, str]
+    counts: dict[str, int]
+    neighbours: list[list[int]]
+    """For every query the positions of its nearest gallery images, nearest first; -1 is none."""
+    input: tuple[int, int]
+    ib_size: tuple[int, int]
+    flip: bool
+    rerank: KReciprocal | None
+
+    def percentages(self) -> dict[str, float]:
+        """Return mAP, Rank-k and mINP in percent."""
+        result = self.retrieval
+        ranks = {f"rank{k}": 100 * result.rank(k) for k in RANKS}
+        return {"map": 100 * result.map, **ranks, "minp": 100 * result.minp}
+
+    def record(self) -> dict[str, object]:
+        """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
+        result = self.retrieval
+        counted = {
+            "query_evaluated": result.num_queries,
+            "query_without_match": result.num_skipped,
+            "gallery_junk": result.num_junk,
+            "right_pairs": self.verification.num_right,
+            "wrong_pairs": self.verification.num_wrong,
+        }
+        return {
+            **self.percentages(),
+            "cmc": result.cmc,
+            "roc": [asdict(point) for point in self.verification.points],
+            **asdict(self.information),
+            "fisher_score": self.fisher_score,
+            "selected_channels": [asdict(module) for module in self.selected_channels],
+            "protocol": self._protocol(),
+            "data": self.data,
+            "counts": {**self.counts, **counted},
+        }
+
+    def _protocol(self) -> dict[str, object]:
+        """Return the rules of the numbers, those of single measures under their names."""
+        result = self.retrieval
+        return {
+            "feature": "after the neck's BatchNorm",
+            "flip": self.flip,
+            "input": list(self.input),
+            "normalisation": "L2" if result.metric == "cosine" else "none",
+            "metric": result.metric,
+            "ap_rule": result.ap_rule,
+            "camera_filter": result.camera_filter,
+            "junk": f"gallery images of identity {JUNK} left out",
+            "ties": "count against the match",
+            "max_rank": len(result.cmc),
+            "re_ranking": asdict(self.rerank) if self.rerank else False,
+            "roc": f"cosine told apart to {RESOLUTION:.1e}, pairs as for mAP, without re-ranking",
+            "information": "training images, features before the neck, input pooled to "
+            f"{self.ib_size[0]}x{self.ib_size[1]}",
+                "fisher_score": "retrieval features of all images of the queries' identities",
+            "selected_channels": "mean over tokens of all query and gallery images",
+        }

@@ -1,0 +1,1 @@
+"""Sweeps of searches as NNI experiments: the only importer of ``nni.experiment``."""

@@ -1,0 +1,100 @@
+"""An experiment's folder: what is being run, where its manager is, a run folder for each trial.
+
+``experiment.yaml`` (the resolved sweep), ``id.json``, ``manager.json`` (where the web page is or
+last was), ``trials/ID/``, ``report/``, and NNI's own files under ``nni/``.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_json, read_yaml
+from dcsnas.experiments.database import Database
+from dcsnas.experiments.sweep import SweepConfig, load_sweep
+
+
+@dataclass(frozen=True)
+class ExperimentFolder:
+    """The files of one experiment."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Return the path of the resolved sweep."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def identity(self) -> Path:
+        """Return the path of NNI's id."""
+        return self.path / "id.json"
+
+    @property
+    def manager(self) -> Path:
+        """Return the path of the manager's address."""
+        return self.path / "manager.json"
+
+    @property
+    def service(self) -> Path:
+        """Return the path of NNI's training service; there is none where trials run here."""
+        return self.path / "service.yaml"
+
+    @property
+    def nni(self) -> Path:
+        """Return the folder of NNI's own files, of all experiments that were started here."""
+        return self.path / "nni"
+
+    @property
+    def report(self) -> Path:
+        """Return the folder of the report."""
+        return self.path / "report"
+
+    def trial(self, identity: str) -> Path:
+        """Return the folder of a trial."""
+        return self.path / "trials" / identity
+
+    def sweep(self) -> SweepConfig:
+        """Return the sweep that runs here."""
+        return load_sweep(self.config, read_yaml(self.config))
+
+    @property
+    def id(self) -> str:
+        """Return the id by which NNI knows the experiment."""
+        return read_json(self.identity)["id"]
+
+    @property
+    def url(self) -> str:
+        """Return where the manager listens, or last did."""
+        return read_json(self.manager)["url"]
+
+    def database(self) -> Database:
+        """Return NNI's database."""
+        return Database(self.nni / self.id / "db" / "nni.sqlite")
+
+    def manager_record(self) -> dict[str, Any]:
+        """Return what is known of the manager; empty before it was first started."""
+        return read_json(self.manager) if self.manager.exists() else {}
+
+
+def experiments_in(root: Path) -> list[ExperimentFolder]:
+    """Return the experiments in the folders of ``root``, by name."""
+    return [ExperimentFolder(path.parent) for path in sorted(root.glob("*/id.json"))]
+
+
+def find_experiment_folder(name: str, *, root: Path = Path("runs")) -> ExperimentFolder:
+    """Return the experiment given by its folder, its name under ``runs``, or NNI's id.
+
+    Raises UserError that lists those that there are.
+    """
+    for path in (Path(name), root / name):
+        if (path / "id.json").exists():
+            return ExperimentFolder(path)
+    known = experiments_in(root)
+    for folder in known:
+        if folder.id == name:
+            return folder
+    listed = ", ".join(f"{folder.path.name} ({folder.id})" for folder in known) or "none"
+    raise UserError(
+        f"no experiment '{name}': give its folder, its name under {root}, or its id; there: {listed}"
+    )

@@ -1,0 +1,213 @@
+"""Starting NNI's manager: the one place for its version, its environment and its patches.
+
+The patches are in ``nni_patches.cjs``; what a trial does otherwise than NNI would is in
+``channel.py`` and ``process.py``, what a tuner does in ``tuners.py``. Each says which defect it
+answers.
+"""
+
+import fcntl
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+from nni.experiment import Experiment, RunMode
+from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, ExperimentConfig
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml, write_json
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.sweep import SweepConfig, planned, search_space
+
+NNI_VERSION = "3.0"
+"""The patches are for this version."""
+LOOPBACK = "127.0.0.1"
+FIRST_PORT, LAST_PORT = 8080, 8179
+PATCHES = Path(__file__).with_name("nni_patches.cjs")
+
+TrainingService = Mapping[str, Any]
+"""NNI's own description of where trials run, in its YAML's words."""
+
+
+def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
+    """Return NNI's configuration of ``sweep``; raises UserError where the service is wrong."""
+    service = read_yaml(folder.service) if folder.service.exists() else None
+    config = ExperimentConfig("local")
+    if service:
+        config.training_service = training_service(service, folder.service)
+    config.experiment_name = sweep.name
+    config.search_space = search_space(sweep)
+    python = sys.executable if not service else "python3"
+    config.trial_command = f"{python} -m dcsnas.experiments.trial {folder.path.resolve()}"
+    config.trial_code_directory = os.getcwd()
+    config.trial_concurrency = sweep.concurrency
+    config.max_trial_number = sweep.count
+    config.experiment_working_directory = str(folder.nni.resolve())
+    config.tuner = _tuner(folder, sweep)
+    config.assessor = None
+    config.advisor = None
+    return config
+
+
+def training_service(content: TrainingService, source: Path) -> Any:
+    """Return NNI's training service of a file's content; raises UserError."""
+    try:
+        return ExperimentConfig(training_service=dict(content)).training_service
+    except Exception as error:  # NNI's own checks raise many kinds
+        raise UserError(f"{source}: NNI does not take it: {error}") from None
+
+
+def _tuner(folder: ExperimentFolder, sweep: SweepConfig) -> AlgorithmConfig:
+    arguments: dict[str, Any] = {"database": str(folder.database().path.resolve())}
+    if sweep.tuner == "tpe":
+        name, arguments["seed"] = "Tpe", sweep.seed
+    else:
+        name, arguments["plan"] = "Planned", planned(sweep)
+    algorithm: Any = CustomAlgorithmConfig(
+        class_name=f"dcsnas.experiments.tuners.{name}",
+        code_directory=os.getcwd(),
+        class_args=arguments,
+    )
+    return algorithm
+
+
+def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, host: str) -> str:
+    """Start the manager of ``experiment`` detached and return the address of its web page.
+
+    ``action`` is "create", "resume" or "view". Raises UserError where it does not start.
+    """
+    _require_version()
+    experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
+    with _port(host) as port, manager_environment(host):
+        record = {"url": f"http://{reachable(host)}:{port}", "host": host, "port": port}
+        write_json(folder.manager, record)
+        # NNI's log and the manager's output go to files; this program says what there is to say
+        logging.getLogger("nni").setLevel(logging.CRITICAL)
+        (folder.nni / experiment.id / "log").mkdir(parents=True, exist_ok=True)
+        try:
+            experiment.start(port, run_mode=RunMode.Detach)
+        except Exception as error:
+            log = folder.nni / experiment.id / "log"
+            raise UserError(f"NNI's manager did not start ({error}); see {log}") from error
+        finally:
+            logging.getLogger("nni").setLevel(logging.WARNING)
+    assert experiment._proc is not None
+    write_json(folder.manager, {**record, "pid": experiment._proc.pid})
+    return record["url"]
+
+
+def answer(folder: ExperimentFolder, api: str, *, method: str = "get") -> Any:
+    """Return what the manager answers, None if it does not run."""
+    record = folder.manager_record()
+    if not record:
+        return None
+    session = requests.Session()
+    session.trust_env = False  # no proxy
+    try:
+        reply = session.request(method, f"{record['url']}/api/v1/nni/{api}", timeout=30)
+        reply.raise_for_status()
+        return reply.json() if reply.content else {}
+    except (requests.RequestException, ValueError):
+        return None
+
+
+def is_running(folder: ExperimentFolder) -> bool:
+    """Return whether a manager of this experiment answers where it was last started."""
+    profile = answer(folder, "experiment")
+    return profile is not None and profile.get("id") == folder.id
+
+
+def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
+    """Wait until the manager's process has ended; kill it if it does not."""
+    pid = folder.manager_record().get("pid")
+    if pid is None or not psutil.pid_exists(pid):
+        return
+    process = psutil.Process(pid)
+    if "nni_node" not in " ".join(process.cmdline()):
+        return  # the number was given to another process since
+    try:
+        process.wait(timeout_s)
+    except psutil.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+def reachable(host: str) -> str:
+    """Return the address by which programs on this machine reach a manager bound to ``host``."""
+    return "localhost" if host in (LOOPBACK, "::1", "0.0.0.0", "::") else host
+
+
+@contextmanager
+def manager_environment(host: str) -> Iterator[None]:
+    """Set what the manager's process is to inherit: the patches, the address, no proxy for it."""
+    direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", LOOPBACK]))
+    wanted = {
+        "NODE_OPTIONS": f"--require={PATCHES}",
+        "DCSNAS_NNI_HOST": host,
+        "NO_PROXY": direct,
+        "no_proxy": direct,
+        "PYTHONWARNINGS": "ignore",  # pkg_resources, pydantic's older syntax
+    }
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _port(host: str) -> Iterator[int]:
+    """Yield a free port, and keep other experiments of this user from taking it meanwhile."""
+    lock = Path(tempfile.gettempdir()) / f"dcsnas-ports-{os.getuid()}.lock"
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield free_port(host)
+
+
+def free_port(host: str, *, first: int = FIRST_PORT, last: int = LAST_PORT) -> int:
+    """Return the first port that nobody listens on, with a free one after it.
+
+    NNI takes the next port too when trials run on other machines. Raises UserError.
+    """
+    for port in range(first, last + 1):
+        if all(_is_free(host, p) for p in (port, port + 1)):
+            return port
+    raise UserError(f"no free port from {first} to {last} on {host}; stop an experiment")
+
+
+def _is_free(host: str, port: int) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        # a port whose connections are still closing can be listened on again
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            if isinstance(error, socket.gaierror) or error.errno == 99:
+                raise UserError(f"--host {host}: not an address of this machine") from None
+            return False
+    # something may listen on another address of the same port, and localhost lead there
+    with socket.socket() as client:
+        client.settimeout(1)
+        return client.connect_ex((LOOPBACK, port)) != 0
+
+
+def _require_version() -> None:
+    if (found := version("nni")) != NNI_VERSION:
+        raise UserError(
+            f"nni {found} is installed, the patches are for {NNI_VERSION}; install with "
+            "-c constraints.txt"
+        )

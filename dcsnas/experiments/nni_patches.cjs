@@ -1,0 +1,64 @@
+'use strict';
+// Loaded into NNI 3.0's manager before its own code (NODE_OPTIONS=--require). Each patch answers a
+// defect; tests/experiments/test_nni_patches.py fails without it.
+const Module = require('module');
+const net = require('net');
+const os = require('os');
+
+delete process.env.NODE_OPTIONS; // for the manager alone, not for what trials start
+
+// 1. rest_server/index.js:54 listens on every interface, and NNI has no password.
+const host = process.env.DCSNAS_NNI_HOST || '127.0.0.1';
+const listen = net.Server.prototype.listen;
+net.Server.prototype.listen = function (...args) {
+    const [first, second] = args;
+    if (first !== null && typeof first === 'object' && first.port !== undefined && !first.host) {
+        args[0] = { ...first, host };
+    } else if (['number', 'string'].includes(typeof first) && /^\d+$/.test(first)
+               && typeof second !== 'string') {
+        args.splice(1, 0, host);
+    }
+    return listen.apply(this, args);
+};
+
+const patches = {
+    // 2. training_service/v3/compat.js shows a trial that was killed from outside (out of memory)
+    // as cancelled by the user: the exit code of a death by signal is null.
+    TrialProcess(prototype) {
+        const { kill, resolveStop } = prototype;
+        prototype.kill = function (...args) {
+            this.killedByManager = true;
+            return kill.apply(this, args);
+        };
+        prototype.resolveStop = function (event, code, signal, ...rest) {
+            const died = code === null && signal && !this.killedByManager;
+            const status = died ? 128 + os.constants.signals[signal] : code;
+            return resolveStop.call(this, event, status, signal, ...rest);
+        };
+    },
+    // 3. core/nnimanager.js counts on from the trials that it runs again, not from all, so that
+    // after a resume two trials have the same number.
+    NNIManager(prototype) {
+        const { addRecoveredTrialJob } = prototype;
+        prototype.addRecoveredTrialJob = function (jobs) {
+            const recovered = addRecoveredTrialJob.call(this, jobs);
+            const numbers = jobs.map((job) => job.sequenceId ?? -1);
+            this.experimentProfile.nextSequenceId = 1 + Math.max(-1, ...numbers);
+            return recovered;
+        };
+    },
+};
+
+const done = new Set();
+const load = Module._load;
+Module._load = function (...args) {
+    const exported = load.apply(this, args);
+    for (const [name, patch] of Object.entries(patches)) {
+        const found = exported && typeof exported === 'object' && exported[name];
+        if (typeof found === 'function' && !done.has(name)) {
+            done.add(name);
+            patch(found.prototype);
+        }
+    }
+    return exported;
+};

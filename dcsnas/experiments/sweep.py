@@ -1,0 +1,244 @@
+"""The configuration of ``dcsnas experiment``: which searches make up a sweep.
+
+A sweep names a search's configuration and gives some of its keys several values. In NNI's web page
+and database the parameters are flat: a short name each, and a number or a word for its value.
+"""
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.overrides import apply_overrides
+from dcsnas.config.search import SearchConfig
+from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.strict import Strict, validate
+from dcsnas.spaces.shipped import shipped_folder
+
+Value = bool | int | float | str
+Parameters = dict[str, Value]
+"""What one trial runs with, by the names that the web page shows."""
+
+SEED = "seed"
+ATTENTION = "attention"
+"""A key beside those of the search's configuration: the space's kind of attention."""
+RESERVED = ("default", SEED)
+
+
+class ValuesParameter(Strict):
+    """One key of the search's configuration, and the values that it takes."""
+
+    key: str
+    values: Annotated[tuple[Value, ...], Field(min_length=1)]
+
+
+class RangeParameter(Strict):
+    """One key of the search's configuration, and the interval that it is drawn from."""
+
+    key: str
+    low: float
+    high: float
+    log: bool = False
+    """Draw the logarithm evenly."""
+
+    @model_validator(mode="after")
+    def _is_interval(self) -> "RangeParameter":
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError("expected low < high, and with log: true, low above 0")
+        return self
+
+
+class OptionsParameter(Strict):
+    """Named settings of several keys at once, such as the rows of an ablation."""
+
+    options: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+
+
+Parameter = ValuesParameter | RangeParameter | OptionsParameter
+
+
+class SweepConfig(Strict):
+    """``dcsnas experiment start``; ``search`` and ``retrain`` hold whole configurations."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    search: SearchConfig
+    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    tuner: Literal["grid", "random", "tpe"] = "grid"
+    trials: PositiveInt | None = None
+    """How many; for tuners random and tpe. A grid has as many as there are combinations."""
+    repeats: PositiveInt = 1
+    """Trials of each set of parameters, with seeds run.seed, run.seed + 1, ..."""
+    seed: NonNegativeInt = 0
+    """Draws the parameters."""
+    concurrency: PositiveInt = 1
+    gpus: tuple[NonNegativeInt, ...] = ()
+    """Each trial gets one of these CUDA devices; without any, trials see what the manager sees."""
+    trials_per_gpu: PositiveInt = 1
+    allow_foreign: bool = False
+    """Accept another machine's latency table."""
+    retrain: RetrainConfig | None = None
+    """Retrain each derived network, from its supernet's weights, and score it by its mAP."""
+    measure: bool = True
+    """Measure each derived network's latency here."""
+    budgets_ms: tuple[PositiveFloat, ...] = ()
+    """Latencies within which the report looks for the best network."""
+
+    @field_validator("parameters")
+    @classmethod
+    def _names_are_free(cls, parameters: dict[str, Parameter]) -> dict[str, Parameter]:
+        for name in parameters:
+            if name in RESERVED or not name.isidentifier():
+                raise ValueError(f"{name!r} cannot name a parameter: letters, digits and _, "
+                                 f"and none of {', '.join(RESERVED)}")  # fmt: skip
+        return parameters
+
+    @model_validator(mode="after")
+    def _tuner_fits(self) -> "SweepConfig":
+        ranges = [n for n, p in self.parameters.items() if isinstance(p, RangeParameter)]
+        if self.tuner == "grid" and ranges:
+            raise ValueError(f"tuner grid has no values for {', '.join(ranges)}: give 'values', or "
+                             "take tuner random or tpe")  # fmt: skip
+        if (self.tuner == "grid") == (self.trials is not None):
+            raise ValueError("give 'trials' with tuner random or tpe, and not with tuner grid")
+        if self.tuner == "tpe" and self.repeats > 1:
+            raise ValueError("repeats: tuner tpe chooses each trial by the ones before; set it to 1")
+        slots = len(self.gpus) * self.trials_per_gpu
+        if self.gpus and self.concurrency > slots:
+            raise ValueError(f"concurrency is {self.concurrency}, but gpus and trials_per_gpu have "
+                             f"room for {slots}; lower it, or raise trials_per_gpu")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _is_scored(self) -> "SweepConfig":
+        scored = self.search.validate_every or self.search.strategy == "random"
+        if not (scored or self.retrain):
+            raise ValueError("search.validate_every is 0, so a trial would have no score: set it, "
+                             "or give 'retrain'")  # fmt: skip
+        return self
+
+    @property
+    def count(self) -> int:
+        """Return how many trials the sweep has."""
+        return self.trials or len(planned(self))
+
+
+def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
+    """Return the sweep in the content of a file, every trial's configuration checked.
+
+    Raises UserError.
+    """
+    sweep = validate(SweepConfig, data, path)
+    tried = planned(sweep) if sweep.tuner != "tpe" else [_ends(sweep, end) for end in (0, -1)]
+    for parameters in tried:
+        search_of(sweep, parameters, source=f"{path}: {json.dumps(parameters)}")
+    return sweep
+
+
+def find_sweep(name: str) -> Path:
+    """Return the file of a sweep given by path or shipped name; raises UserError."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*_*.yaml")}
+    if name not in known:
+        raise UserError(
+            f"no sweep called '{name}'; shipped: {', '.join(sorted(known))}; or give the path of "
+            "a .yaml file"
+        )
+    return known[name]
+
+
+def planned(sweep: SweepConfig) -> list[Parameters]:
+    """Return the parameters of every trial in order; of tuner tpe there is no plan."""
+    if sweep.tuner == "grid":
+        names = list(sweep.parameters)
+        choices = [_values(parameter) for parameter in sweep.parameters.values()]
+        sets = [dict(zip(names, chosen, strict=True)) for chosen in itertools.product(*choices)]
+    else:
+        rng = random.Random(sweep.seed)
+        count = sweep.trials or 0
+        sets = [{n: _draw(p, rng) for n, p in sweep.parameters.items()} for _ in range(count)]
+    if sweep.repeats == 1:
+        return sets
+    first = sweep.search.run.seed
+    return [{**one, SEED: first + i} for one in sets for i in range(sweep.repeats)]
+
+
+def search_space(sweep: SweepConfig) -> dict[str, dict[str, Any]]:
+    """Return NNI's description of the parameters."""
+    space = {}
+    for name, parameter in sweep.parameters.items():
+        if isinstance(parameter, RangeParameter):
+            kind = "loguniform" if parameter.log else "uniform"
+            space[name] = {"_type": kind, "_value": [parameter.low, parameter.high]}
+        else:
+            space[name] = {"_type": "choice", "_value": _values(parameter)}
+    if sweep.repeats > 1:
+        first = sweep.search.run.seed
+        space[SEED] = {"_type": "choice", "_value": [first + i for i in range(sweep.repeats)]}
+    return space
+
+
+def search_of(
+    sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
+) -> tuple[SearchConfig, str | None]:
+    """Return the search of a trial, and the attention of its space if a parameter sets that."""
+    settings: dict[str, Any] = {}
+    for name, value in parameters.items():
+        parameter = sweep.parameters.get(name)
+        if isinstance(parameter, OptionsParameter):
+            settings.update(parameter.options[str(value)])
+        elif parameter is not None:
+            settings[parameter.key] = value
+        elif name == SEED:
+            settings["run.seed"] = value
+        else:
+            raise UserError(f"{source}: the sweep has no parameter {name!r}")
+    attention = settings.pop(ATTENTION, None)
+    base = sweep.search.model_dump(mode="json")
+    for key in [key for key in settings if "." not in key and isinstance(settings[key], dict)]:
+        base[key] = settings.pop(key)  # a whole section, such as an objective of another form
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    return validate(SearchConfig, apply_overrides(base, overrides), source), attention
+
+
+def dump(config: BaseModel) -> str:
+    """Return a configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _values(parameter: Parameter) -> list[Value]:
+    if isinstance(parameter, OptionsParameter):
+        return list(parameter.options)
+    assert isinstance(parameter, ValuesParameter)
+    return list(parameter.values)
+
+
+def _draw(parameter: Parameter, rng: random.Random) -> Value:
+    if not isinstance(parameter, RangeParameter):
+        return rng.choice(_values(parameter))
+    if parameter.log:
+        return math.exp(rng.uniform(math.log(parameter.low), math.log(parameter.high)))
+    return rng.uniform(parameter.low, parameter.high)
+
+
+def _ends(sweep: SweepConfig, end: int) -> Parameters:
+    return {
+        name: (p.low, p.high)[end] if isinstance(p, RangeParameter) else _values(p)[end]
+        for name, p in sweep.parameters.items()
+    }

@@ -1,0 +1,48 @@
+"""What proposes parameters, within NNI's dispatcher process.
+
+NNI's own grid and random tuners do not know, after a resume, which trials had been started: they
+propose some again and so never reach others. These read it from NNI's database.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import nni
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
+from nni.tuner import Tuner
+
+from dcsnas.experiments.database import Database
+from dcsnas.experiments.sweep import Parameters
+
+
+class Planned(Tuner):
+    """Proposes the sets of parameters of a plan in order, each exactly once."""
+
+    def __init__(self, plan: list[Parameters], database: str) -> None:
+        self.left = list(plan)
+        for trial in Database(Path(database)).trials():
+            if trial.parameters in self.left:
+                self.left.remove(trial.parameters)
+
+    def update_search_space(self, search_space: Any) -> None:
+        """Nothing follows from it."""
+
+    def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Parameters:
+        """Return the next set; raises NoMoreTrialError at the end of the plan."""
+        if not self.left:
+            raise nni.NoMoreTrialError("the plan is done")
+        return self.left.pop(0)
+
+    def receive_trial_result(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing follows from it."""
+
+    def import_data(self, data: Any) -> None:
+        """Nothing follows from it: the database says what ran."""
+
+
+class Tpe(TpeTuner):
+    """NNI's TPE, maximising, whose draws do not start over when an experiment is resumed."""
+
+    def __init__(self, seed: int, database: str) -> None:
+        started = len(Database(Path(database)).trials())
+        super().__init__(optimize_mode="maximize", seed=1_000_003 * seed + started)

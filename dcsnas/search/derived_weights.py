@@ -1,0 +1,47 @@
+"""The weights of a derived network before it is trained: slices of the supernet's, recalibrated.
+
+They tell what the search saw in a network (``dcsnas evaluate``), not what training makes of it.
+"""
+
+from pathlib import Path
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml
+from dcsnas.config.overrides import load_with_overrides
+from dcsnas.config.search import SearchConfig
+from dcsnas.data.reid import read_reid, samples_digest, split_train
+from dcsnas.nn.weights import header_of, read_state, save_weights
+from dcsnas.search.validation import Validator
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.space import SearchSpace
+
+NECK = "neck."
+
+
+def save_derived_weights(
+    run: Path, found: ArchitectureFile, path: Path, *, data_root: Path | None = None
+) -> None:
+    """Write ``found``, derived from the finished search ``run``, with the supernet's weights.
+
+    BatchNorm's statistics are measured on images that trained the weights; ``data_root`` is where
+    they are now, if not where the search found them.
+    Raises UserError where the search has not ended or the images are not the search's.
+    """
+    config = load_with_overrides(SearchConfig, run / "config.yaml", [])
+    supernet = run / "supernet.safetensors"
+    if not supernet.exists():
+        raise UserError(f"{supernet}: no such file; weights can be derived when the search is over")
+    state = read_state(supernet)
+    neck = {n.removeprefix(NECK): t for n, t in state.items() if n.startswith(NECK)}
+    if not neck:
+        raise UserError(f"{supernet}: holds no neck, as those of older versions; search again")
+    root = data_root or config.data.root
+    data = read_reid(root)
+    if samples_digest(data.train) != read_yaml(run / "config.yaml")["inputs"]["data"]:
+        raise UserError(f"{root}: not the training images of the search; give them by --data")
+    parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
+    space = SearchSpace.load(run / "space.yaml")
+    validator = Validator(config, space, found.input, parts, data.num_identities)
+    network = validator.network(state, neck, found.provenance.choice)
+    header = header_of("retrain", found, config.data, found.input, data.num_identities)
+    save_weights(path, network.state_dict(), header)

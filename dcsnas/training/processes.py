@@ -1,0 +1,121 @@
+"""Data-parallel training: which process this is, and how Lightning joins several.
+
+With ``run.devices`` > 1 Lightning runs the command again for every further device; torchrun starts
+the processes itself, on one machine or several. A batch is shared out among all of them, so that a
+configuration means the same however many there are. The first process alone writes files.
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.stages import RunConfig
+from dcsnas.nn.device import pick_device
+from dcsnas.nn.distributed import span_processes
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that train together: its number, and how many there are."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Return whether this is the process that writes files."""
+        return self.rank == 0
+
+
+ALONE = Process()
+
+
+def this_process(run: RunConfig) -> Process:
+    """Return which of the run's processes this is, before Lightning starts the others.
+
+    Raises UserError where there are fewer devices than ``run.devices``, or torchrun has started
+    another number of processes.
+    """
+    device = pick_device(run.device)
+    if device.type == "cuda" and run.devices > torch.cuda.device_count():
+        raise UserError(
+            f"run.devices is {run.devices}, but torch finds {torch.cuda.device_count()} CUDA"
+            " devices here; lower it, or set run.device to cpu"
+        )
+    if TorchElasticEnvironment.detect():
+        started = int(os.environ["LOCAL_WORLD_SIZE"])
+        if started != run.devices:
+            raise UserError(
+                f"run.devices is {run.devices}, but torchrun started {started} processes on this"
+                f" machine; set run.devices={started}, or start it with --nproc-per-node"
+                f" {run.devices}"
+            )
+        return Process(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    if run.devices == 1:
+        return ALONE
+    return Process(int(os.environ.get("LOCAL_RANK", 0)), run.devices)
+
+
+def leave_unless_first(process: Process) -> None:
+    """End this process, successfully, unless it is the first: the rest of a stage is done once."""
+    if not process.first:
+        raise SystemExit(0)
+
+
+def trainer_options(run: RunConfig) -> dict[str, Any]:
+    """Return the arguments of a Lightning trainer that say on which devices, and how, it runs."""
+    process = this_process(run)
+    options: dict[str, Any] = {
+        "accelerator": "gpu" if pick_device(run.device).type == "cuda" else "cpu",
+        "devices": run.devices,
+        "num_nodes": process.world_size // run.devices,
+        "use_distributed_sampler": False,  # ours share out batches themselves
+        "plugins": [],
+    }
+    if process.world_size > 1:
+        elastic = TorchElasticEnvironment.detect()
+        environment = TorchElasticEnvironment() if elastic else LightningEnvironment()
+        options["plugins"] = [environment, SpanProcesses()]
+        # each phase of a search trains a part of the parameters; buffers are equal everywhere,
+        # because all that goes into them is computed over the whole batch
+        options["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    return options
+
+
+class SpanProcesses(LayerSync):
+    """Lightning's place for synchronised BatchNorm: here for everything that is batch-wide."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Make ``model`` compute over the batch of all processes."""
+        span_processes(model)
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Make ``model`` compute over its own images again."""
+        span_processes(model, across=False)
+        return model
+
+
+class StopTogether(Callback):
+    """Ends the processes that this one launched when it fails: they would wait for it."""
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Kill them; a process that hangs in a collective answers to nothing less."""
+        launcher: Any = trainer.strategy.launcher
+        processes = getattr(launcher, "procs", [])
+        for process in processes:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        processes.clear()  # Lightning's watcher of them would kill this process before its message

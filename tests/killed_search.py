@@ -1,0 +1,130 @@
+"""Searches in processes of their own that die, or run out of disk, at a chosen place.
+
+The processes are forked from a server that has imported what a search needs, once for all of them.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce, wraps
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, Never
+
+import torch
+import yaml
+
+from dcsnas.cli.main import run
+from search_setup import small_search
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["dcsnas.cli.main", "dcsnas.search.run"])
+
+Act = Callable[..., Any]
+"""Takes the call that was caught, to be made or not, and its positional arguments."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens in place of the ``call``-th call of ``place``, as "module:Class.function"."""
+
+    place: str
+    call: int
+    act: Act
+
+    def install(self) -> None:
+        """Replace the function by one that counts its calls."""
+        module, _, path = self.place.partition(":")
+        *owners, name = path.split(".")
+        owner = reduce(getattr, owners, import_module(module))
+        original, calls = getattr(owner, name), count(1)
+
+        @wraps(original)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            if next(calls) == self.call:
+                return self.act(partial(original, *args, **kwargs), *args)
+            return original(*args, **kwargs)
+
+        setattr(owner, name, counted)
+
+
+def die(*_: Any) -> Never:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
+
+
+def die_after(call: Callable[[], Any], *_: Any) -> Never:
+    call()
+    die()
+
+
+def die_half_written(call: Callable[[], Any], path: Path, data: memoryview) -> Never:
+    """In place of ``Path.write_bytes``."""
+    with path.open("wb") as file:
+        file.write(data[: len(data) // 2])
+    die()
+
+
+def die_in_a_line(call: Callable[[], Any], path: Path, record: Any) -> Never:
+    """In place of ``append_record``."""
+    line = json.dumps(record)
+    with path.open("a") as file:
+        file.write(line[: len(line) // 2])
+    die()
+
+
+def disk_full(room: int, call: Callable[[], Any], path: Path, *_: Any) -> Any:
+    """Make the call with ``room`` more bytes for any file than ``path`` has."""
+    size = path.stat().st_size if path.exists() else 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, hard))
+    try:
+        return call()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit code, or the signal negated, and what it printed."""
+
+    code: int
+    output: str
+
+
+def search_command(
+    folder: Path, case: str, out: str, *options: str, fault: Fault | None = None
+) -> Ended:
+    """Run ``dcsnas search`` on ``case``.yaml in ``folder``, in a process of its own."""
+    log = folder / "printed.log"
+    arguments = ["search", f"{case}.yaml", "--allow-foreign", "--out", out, *options]
+    process = PROCESSES.Process(target=_main, args=(folder, log, arguments, fault))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return Ended(process.exitcode, log.read_text())
+
+
+def _main(folder: Path, log: Path, arguments: Sequence[str], fault: Fault | None) -> None:
+    with log.open("w") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    # for the loaders' processes, as in a process that was not forked from a server
+    multiprocessing.set_start_method("fork", force=True)
+    if fault:
+        fault.install()
+    sys.argv = ["dcsnas", *arguments]
+    run()
+
+
+def write_case(folder: Path, case: str, **changes: Any) -> None:
+    """Write ``case``.yaml, the small search with ``changes``, with paths relative to ``folder``."""
+    config = small_search(Path(), **changes).model_dump(mode="json")
+    (folder / f"{case}.yaml").write_text(yaml.safe_dump(config))

@@ -1,0 +1,286 @@
+"""A search that is killed anywhere, or finds the disk full, and is run again ends the same.
+
+Real processes, real SIGKILL. An epoch of the small search is four steps of the weights' phase and
+two of the architecture's; the first of the four epochs trains weights alone.
+"""
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dcsnas.config.stages import BatchConfig
+from dcsnas.data.reid import read_reid, split_train
+from dcsnas.latency.table import save_table
+from dcsnas.training.inputs import pk_loader
+from killed_search import (
+    Fault,
+    die,
+    die_after,
+    die_half_written,
+    die_in_a_line,
+    disk_full,
+    search_command,
+    write_case,
+)
+from latency_fakes import calibrated_table, micro_space
+from reid_data import SIZE
+from search_setup import write_search_inputs
+
+CASES = {
+    "add": {"validate_every": 2},
+    "target": {"objective": {"form": "target", "target": 0.22}},
+    "bfloat16": {"run": {"precision": "bf16-mixed"}},
+    "workers": {"validate_every": 2, "data": {"root": "data", "workers": 2}},
+}
+WRITTEN = ("result.json", "metrics.jsonl", "probabilities.jsonl", "supernet.safetensors")
+
+STEP = "dcsnas.search.loop:FBNetV2Module.training_step"
+WEIGHTS = "dcsnas.search.loop:FBNetV2Module.advance_optimization"
+ARCHITECTURE = "dcsnas.search.loop:FBNetV2Module._architecture_step"
+DUAL_ASCENT = "dcsnas.search.objective:CostObjective.advance"
+CHECKPOINT = "dcsnas.training.fitting:LastCheckpoint.on_train_epoch_end"
+CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
+METRICS_LINE = "dcsnas.training.fitting:append_record"
+PROBABILITIES_LINE = "dcsnas.search.recording:append_record"
+VALIDATION = "dcsnas.search.validation:recalibrate"
+SAVE_WEIGHTS = "dcsnas.search.run:save_weights"
+SAVE_RESULT = "dcsnas.search.run:write_json"
+RENAME = "os:replace"
+
+FAULTS = {
+    "at the first step": ("add", Fault(WEIGHTS, 1, die)),
+    "in the weights' phase": ("add", Fault(WEIGHTS, 7, die)),
+    "after a step of the weights": ("target", Fault(WEIGHTS, 14, die_after)),
+    "at the first step of the architecture": ("add", Fault(ARCHITECTURE, 1, die)),
+    "after the last step of the architecture": ("add", Fault(ARCHITECTURE, 6, die_after)),
+    "before dual ascent": ("target", Fault(DUAL_ASCENT, 4, die)),
+    "after dual ascent": ("target", Fault(DUAL_ASCENT, 5, die_after)),
+    "while the first checkpoint is written": ("add", Fault(CHECKPOINT_BYTES, 1, die_half_written)),
+    "while a checkpoint is written": ("target", Fault(CHECKPOINT_BYTES, 3, die_half_written)),
+    "before a checkpoint": ("add", Fault(CHECKPOINT, 2, die)),
+    "after a checkpoint": ("add", Fault(CHECKPOINT, 2, die_after)),
+    "in a line of the metrics": ("add", Fault(METRICS_LINE, 3, die_in_a_line)),
+    "in a line of the probabilities": ("add", Fault(PROBABILITIES_LINE, 3, die_in_a_line)),
+    "while it validates": ("add", Fault(VALIDATION, 1, die)),
+    "after the last epoch": ("add", Fault(SAVE_WEIGHTS, 1, die)),
+    "between the results": ("add", Fault(SAVE_RESULT, 1, die)),
+    "before it has a configuration": ("add", Fault(RENAME, 1, die)),
+    "before it has an environment": ("add", Fault(RENAME, 2, die)),
+    "with bfloat16": ("bfloat16", Fault(ARCHITECTURE, 3, die_after)),
+    "with worker processes": ("workers", Fault(WEIGHTS, 10, die)),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a space, its table, a data set and the configurations."""
+    folder = write_search_inputs(tmp_path_factory.mktemp("killed"))
+    for case, changes in CASES.items():
+        write_case(folder, case, **changes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a case's uninterrupted run."""
+
+    @cache
+    def run_once(case: str) -> Path:
+        ended = search_command(folder, case, f"whole_{case}")
+        assert ended.code == 0, ended.output
+        return folder / f"whole_{case}"
+
+    return run_once
+
+
+def assert_same_end(run: Path, expected: Path) -> None:
+    assert {path.name for path in run.iterdir()} == {path.name for path in expected.iterdir()}
+    for name in WRITTEN:
+        assert (run / name).read_bytes() == (expected / name).read_bytes(), name
+
+
+def finish(folder: Path, case: str, out: str) -> Path:
+    ended = search_command(folder, case, out)
+    assert ended.code == 0, ended.output
+    return folder / out
+
+
+@pytest.mark.parametrize("when", FAULTS)
+def test_search_killed(folder: Path, whole: Callable[[str], Path], when: str) -> None:
+    case, fault = FAULTS[when]
+    out = when.replace(" ", "_")
+    killed = search_command(folder, case, out, fault=fault)
+    assert killed.code == -signal.SIGKILL, killed.output
+    assert not (folder / out / "result.json").exists()
+    assert_same_end(finish(folder, case, out), whole(case))
+
+
+def test_search_killed_again_and_again(folder: Path, whole: Callable[[str], Path]) -> None:
+    rng = random.Random(0)
+    epochs = set()
+    for _ in range(4):
+        act = rng.choice([die, die_after])
+        ended = search_command(
+            folder, "target", "again", fault=Fault(STEP, rng.randint(1, 12), act)
+        )
+        if ended.code == 0:
+            break
+        assert ended.code == -signal.SIGKILL, ended.output
+        epochs.add(checkpointed_epoch(folder / "again"))
+    assert len(epochs) > 1, "never got from one epoch to the next"
+    assert_same_end(finish(folder, "target", "again"), whole("target"))
+
+
+def test_worker_processes_change_nothing(whole: Callable[[str], Path]) -> None:
+    assert_same_end(whole("workers"), whole("add"))
+
+
+def checkpointed_epoch(run: Path) -> int | None:
+    path = run / "last.ckpt"
+    return torch.load(path, weights_only=True)["epoch"] if path.exists() else None
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "call", "room"),
+    [
+        ("last.ckpt", CHECKPOINT_BYTES, 1, 5000),
+        ("metrics.jsonl", METRICS_LINE, 1, 20),
+        ("probabilities.jsonl", PROBABILITIES_LINE, 1, 20),
+        ("result.json", SAVE_RESULT, 1, 5),
+        ("supernet.safetensors", SAVE_WEIGHTS, 1, 5000),
+    ],
+)
+def test_full_disk(
+    folder: Path, whole: Callable[[str], Path], name: str, place: str, call: int, room: int
+) -> None:
+    out = f"full_{name}"
+    run = folder / out
+    search_command(folder, "target", out, fault=Fault(CHECKPOINT, 3, die))
+    kept = (run / "last.ckpt").read_bytes()
+    assert checkpointed_epoch(run) == 1
+    ended = search_command(
+        folder, "target", out, fault=Fault(place, call, partial(disk_full, room))
+    )
+    assert ended.code == 2, ended.output
+    assert ended.output == (
+        f"error: {out}/{name}: cannot be written (File too large); free space there, or make the "
+        "folder writable, and run the same command again\n"
+    )
+    assert not list(run.glob("*.partial"))
+    if name not in ("result.json", "supernet.safetensors"):
+        assert (run / "last.ckpt").read_bytes() == kept
+    assert_same_end(finish(folder, "target", out), whole("target"))
+
+
+@pytest.fixture(scope="module")
+def stopped(folder: Path) -> Path:
+    """Return ``folder`` with a run called stopped, killed in its third epoch."""
+    ended = search_command(folder, "add", "stopped", fault=Fault(ARCHITECTURE, 3, die))
+    assert ended.code == -signal.SIGKILL, ended.output
+    return folder
+
+
+@pytest.fixture
+def copy(stopped: Path, tmp_path: Path) -> Path:
+    """Return a copy of the inputs and the stopped run, to be changed."""
+    for name in ("space.yaml", "table.json", "add.yaml"):
+        shutil.copy(stopped / name, tmp_path / name)
+    for name in ("data", "stopped"):
+        shutil.copytree(stopped / name, tmp_path / name)
+    return tmp_path
+
+
+def refused(folder: Path, *options: str) -> str:
+    """Continue the stopped run, check that nothing in its folder changes, return the message."""
+    before = {path: path.read_bytes() for path in (folder / "stopped").iterdir()}
+    ended = search_command(folder, "add", "stopped", *options)
+    assert ended.code == 2, ended.output
+    assert ended.output.startswith("error: stopped")
+    assert {path: path.read_bytes() for path in (folder / "stopped").iterdir()} == before
+    return ended.output
+
+
+def test_changed_configuration_is_refused(copy: Path) -> None:
+    message = refused(copy, "--set", "objective.weight=0.7", "--set", "epochs=5")
+    assert "  epochs: there 4, now 5\n  objective.weight: there 0.1, now 0.7\n" in message
+
+
+def test_changed_space_is_refused(copy: Path) -> None:
+    text = (copy / "space.yaml").read_text()
+    assert "hard_swish" in text
+    (copy / "space.yaml").write_text(text.replace("hard_swish", "relu"))
+    message = refused(copy)
+    assert "inputs.space: there" in message
+    assert message.count("there '") == 1
+
+
+def test_changed_table_is_refused(copy: Path) -> None:
+    table = calibrated_table(micro_space(), scale=2.0, offset_ms=0.0)
+    save_table(copy / "table.json", table.file)
+    message = refused(copy)
+    assert "inputs.table: there" in message
+    assert message.count("there '") == 1
+
+
+def test_changed_data_set_is_refused(copy: Path) -> None:
+    sorted((copy / "data" / "bounding_box_train").iterdir())[0].unlink()
+    message = refused(copy)
+    assert "inputs.data: there" in message
+    assert message.count("there '") == 1
+
+
+def truncate(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
+
+
+def zip_anything(checkpoint: Path) -> None:
+    shutil.make_archive(str(checkpoint), "zip", checkpoint.parent, "metrics.jsonl")
+    checkpoint.with_name("last.ckpt.zip").rename(checkpoint)
+
+
+@pytest.mark.parametrize("spoil", [truncate, zip_anything, partial(Path.write_text, data="x")])
+def test_broken_checkpoint_is_refused(
+    copy: Path, whole: Callable[[str], Path], spoil: Callable[[Path], None]
+) -> None:
+    spoil(copy / "stopped" / "last.ckpt")
+    message = refused(copy)
+    assert "last.ckpt: truncated or not a checkpoint; delete it to start this run over" in message
+    (copy / "stopped" / "last.ckpt").unlink()
+    assert_same_end(finish(copy, "add", "stopped"), whole("add"))
+
+
+def test_checkpoint_of_another_run_is_refused(copy: Path, whole: Callable[[str], Path]) -> None:
+    shutil.copy(whole("target") / "last.ckpt", copy / "stopped")
+    assert "last.ckpt: the checkpoint of another run" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("option", "phase"), [("weights.lr=1e30", "weights"), ("architecture.lr=2e37", "architecture")]
+)
+def test_loss_that_is_not_finite_names_step_and_files(
+    folder: Path, option: str, phase: str
+) -> None:
+    # split 0.4: four steps of the architecture an epoch, so that the first can spoil the others
+    options = ["--set", option, "--set", "split=0.4"]
+    ended = search_command(folder, "add", f"diverged_{phase}", *options)
+    assert ended.code == 2, ended.output
+    loss, _, rest = ended.output.partition(" at step ")
+    assert loss.removeprefix("error: the loss is ") in ("nan", "inf")
+    step, _, rest = rest.partition("; lower the learning rate or check the batch's images: ")
+    parts = split_train(read_reid(folder / "data").train, fraction=0.4, seed=0)
+    batch = BatchConfig(identities=4, images=2)
+    loaders: list[Any] = [pk_loader(part, SIZE, batch=batch, workers=0, seed=0) for part in parts]
+    epoch, index = divmod(int(step), sum(map(len, loaders)))
+    in_architecture = index >= len(loaders[0])
+    assert in_architecture == (phase == "architecture")
+    sampler = loaders[in_architecture].batch_sampler
+    sampler.set_epoch(epoch)
+    indices = list(sampler)[index - in_architecture * len(loaders[0])]
+    assert rest.strip() == ", ".join(parts[in_architecture][i].path.name for i in indices)
