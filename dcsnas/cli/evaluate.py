@@ -13,30 +13,35 @@ if TYPE_CHECKING:
     from dcsnas.evaluation.record import Evaluation
 
 
+Weights = Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")]
+DataFolder = Annotated[Path, typer.Option(help="Data set folder (Market-1501 layout).")]
+SameArch = Annotated[
+    Path | None, typer.Option(help="Check that the weights are of this architecture.yaml.")
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option()]
+Workers = Annotated[int, typer.Option(min=0, help="Loading processes.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads for the features; all cores without.")
+]
+CameraFilter = Annotated[bool, typer.Option(help="Leave out matches from the query's own camera.")]
+Ap = Annotated[Literal["plain", "trapezoid"], typer.Option(help="Rule of average precision.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Average features of image and mirror image.")]
+Rerank = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")]
+MetricsFile = Annotated[Path | None, typer.Option(help="Default: metrics.json beside WEIGHTS.")]
+
+
 def evaluate(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
-    data: Annotated[Path, typer.Option(help="Data set folder (Market-1501 layout).")],
-    arch: Annotated[
-        Path | None, typer.Option(help="Check that the weights are of this architecture.yaml.")
-    ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads for the features; all cores without.")
-    ] = None,
-    camera_filter: Annotated[
-        bool, typer.Option(help="Leave out matches from the query's own camera.")
-    ] = True,
-    ap: Annotated[
-        Literal["plain", "trapezoid"], typer.Option(help="Rule of average precision.")
-    ] = "plain",
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Average features of image and mirror image.")
-    ] = False,
-    rerank: Annotated[
-        bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")
-    ] = False,
-    out: Annotated[Path | None, typer.Option(help="Default: metrics.json beside WEIGHTS.")] = None,
+    weights: Weights,
+    data: DataFolder,
+    arch: SameArch = None,
+    device: Device = "auto",
+    workers: Workers = 2,
+    threads: Threads = None,
+    camera_filter: CameraFilter = True,
+    ap: Ap = "plain",
+    flip: Flip = False,
+    rerank: Rerank = False,
+    out: MetricsFile = None,
 ) -> None:
     """Measure mAP, CMC, mINP, ROC, IB loss, IBB, Fisher score and latency.
 

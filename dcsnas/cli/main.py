@@ -10,6 +10,7 @@ from dcsnas.cli import (
     demo,
     derive,
     evaluate,
+    experiment,
     plot,
     pretrain,
     profile,
@@ -22,7 +23,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "data", "profile", "profile-check", "search", "derive", "pretrain",
-        "retrain", "evaluate", "plot")  # fmt: skip
+        "retrain", "evaluate", "experiment", "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -51,6 +52,7 @@ app.command("derive")(derive.derive)
 app.command("pretrain")(pretrain.pretrain)
 app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
+app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -34,6 +34,11 @@ from dcsnas.spaces.architecture import ArchitectureFile
 NEIGHBOURS = 10
 
 
+class _Rules(TypedDict):
+    camera_filter: bool
+    device: torch.device
+
+
 def load_reid_network(path: Path) -> tuple[ReidNetwork, WeightsHeader, ArchitectureFile]:
     """Return the trained network of a ``retrain`` run; raises UserError for anything else."""
     header = read_header(path)
@@ -62,45 +67,35 @@ def evaluate(
     rerank: KReciprocal | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """Evaluate the network in ``weights`` on query and gallery, and its information on train.
-
-    ``ap``, ``flip`` and ``rerank`` are explained in docs/evaluation.md; as given here they are
-    those of the papers' tables.
-    """
+    """Evaluate ``weights`` on query and gallery, as in papers' tables; information is on train."""
     network, header, _ = load_reid_network(weights)
     data = read_reid(data_root)
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    where = pick_device(device)
     extractor = Extractor(
         network,
         size=header.input,
         mean=header.mean,
         std=header.std,
-        device=pick_device(device),
+        device=where,
         workers=workers,
         flip=flip,
     )
     advance = _counted(progress, len(data.train) + len(data.query) + len(data.gallery))
-    selection = SelectionCounter(network)
-    with selection.counting():
-        query = extractor.embed(data.query, advance)
-        gallery = extractor.embed(data.gallery, advance)
-    where = extractor.device
+    with (selection := SelectionCounter(network)).counting():
+        query, gallery = (extractor.embed(part, advance) for part in (data.query, data.gallery))
+    tensors = extractor.information(data.train, advance, ib_size=ib_size)
+    rules: _Rules = {"camera_filter": camera_filter, "device": where}
     scorer = Reranked(query, gallery, rerank, device=where) if rerank else None
-    rules = {"camera_filter": camera_filter, "device": where}
-    retrieval = evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules)
-    shown = nearest(query, gallery, k=NEIGHBOURS, scorer=scorer, **rules)
     return Evaluation(
-        retrieval=retrieval,
+        retrieval=evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules),
         verification=verify(query, gallery, **rules),
-        information=information_of(
-            *extractor.information(data.train, advance, ib_size=ib_size), data
-        ),
+        information=information_of(*tensors, data),
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         data=_statement(data),
         counts=_counts(data),
-        neighbours=shown.tolist(),
+        neighbours=nearest(query, gallery, k=NEIGHBOURS, scorer=scorer, **rules).tolist(),
         input=header.input,
         ib_size=ib_size,
         flip=flip,
@@ -157,12 +152,10 @@ def _statement(data: ReidData) -> dict[str, str]:
 
 
 def _counts(data: ReidData) -> dict[str, int]:
-    tested = [*data.query, *data.gallery]
     return {
         "train": len(data.train),
         "query": len(data.query),
         "gallery": len(data.gallery),
         "train_identities": data.num_identities,
         "query_identities": len({sample.identity for sample in data.query}),
-        "cameras": len({sample.camera for sample in tested}),
     }

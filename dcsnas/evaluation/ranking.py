@@ -88,9 +88,8 @@ def evaluate_retrieval(
         device: Where similarities are computed and counted.
         scorer: Instead of the plain distances, such as ``reranking.Reranked``; has its own metric.
 
-    Raises:
-        UserError: Features are not finite, the sets do not fit together, or no query has a match.
-
+    Raises UserError where features are not finite, the sets do not fit together, or no query has a
+    match.
     """
     _check_options(ap, max_rank=max_rank, chunk=chunk)
     check_embeddings(query, gallery, metric=metric)
@@ -150,16 +149,25 @@ def _all_ranks(
 ) -> list[np.ndarray]:
     """Return for each of ``queries`` the ranks from 1 of its matches, ascending."""
     ranks: list[np.ndarray] = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # NumPy's comparisons run in parallel
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads) as pool:  # NumPy's comparisons of two rows run in parallel
         for part, block in scorer.blocks(queries, chunk):
             matches = [pairs.matches[q] for q in part]
             removed = [pairs.removed[q] for q in part]
             ties = [scorer.tie(q, own) for q, own in zip(part, matches, strict=True)]
             if block.device.type == "cpu":
-                ranks += pool.map(match_ranks, block.numpy(), matches, removed, ties)
+                rows = list(zip(block.numpy(), matches, removed, ties, strict=True))
+                share = -(-len(rows) // threads)
+                shares = [rows[start : start + share] for start in range(0, len(rows), share)]
+                for found in pool.map(_ranks_of_rows, shares):
+                    ranks += found
             else:
                 ranks += match_ranks_of_block(block, matches, removed, ties)
     return ranks
+
+
+def _ranks_of_rows(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, Tie]]) -> list[np.ndarray]:
+    return [match_ranks(*row) for row in rows]
 
 
 def match_ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray, tie: Tie) -> np.ndarray:

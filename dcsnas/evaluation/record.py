@@ -46,9 +46,10 @@ class Evaluation:
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
         result = self.retrieval
-        counted = {
-            "query_evaluated": result.num_queries,
+        evaluated = {
+            "query": result.num_queries,
             "query_without_match": result.num_skipped,
+            "gallery": result.num_gallery,
             "gallery_junk": result.num_junk,
             "right_pairs": self.verification.num_right,
             "wrong_pairs": self.verification.num_wrong,
@@ -62,7 +63,8 @@ class Evaluation:
             "selected_channels": [asdict(module) for module in self.selected_channels],
             "protocol": self._protocol(),
             "data": self.data,
-            "counts": {**self.counts, **counted},
+            "counts": self.counts,
+            "evaluated": evaluated,
         }
 
     def _protocol(self) -> dict[str, object]:
@@ -83,6 +85,6 @@ class Evaluation:
             "roc": f"cosine told apart to {RESOLUTION:.1e}, pairs as for mAP, without re-ranking",
             "information": "training images, features before the neck, input pooled to "
             f"{self.ib_size[0]}x{self.ib_size[1]}",
-                "fisher_score": "retrieval features of all images of the queries' identities",
+            "fisher_score": "retrieval features of all images of the queries' identities",
             "selected_channels": "mean over tokens of all query and gallery images",
         }

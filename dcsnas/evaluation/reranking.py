@@ -95,12 +95,13 @@ class Reranked:
 
     def _jaccard(self, query: int) -> np.ndarray:
         """Return the Jaccard distances [G] of a query's code; codes sum to 1 (Equation 10)."""
-        code, gallery = self._queries[query], self._gallery
-        spans = [slice(*gallery.indptr[column : column + 2]) for column in code.indices]
+        codes, gallery = self._queries, self._gallery
+        code = slice(*codes.indptr[query : query + 2])
+        spans = [slice(*gallery.indptr[column : column + 2]) for column in codes.indices[code]]
         rows = np.concatenate([gallery.indices[span] for span in spans])
         shared = [
             np.minimum(gallery.data[span], value)
-            for span, value in zip(spans, code.data, strict=True)
+            for span, value in zip(spans, codes.data[code], strict=True)
         ]
         common = np.bincount(rows, np.concatenate(shared), minlength=gallery.shape[0])
         return (1 - common / (2 - common)).astype(np.float32)
@@ -162,11 +163,11 @@ def _expanded(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
     """Return the reciprocal neighbours, with those of neighbours that share most (Equation 3)."""
     near = _reciprocal(neighbours, k1)
     half = _reciprocal(neighbours, int(np.around(k1 / 2)))
-    # shared[i, c]: of c's half-size set, how many are in i's set; wanted for c in i's set alone
-    shared = sparse.coo_array(near.multiply(near @ half.T))
-    enough = shared.data > 2 / 3 * half.sum(axis=1)[shared.coords[1]]
-    kept = tuple(axis[enough] for axis in shared.coords)
-    taken = sparse.csr_array((shared.data[enough], kept), shape=near.shape)
+    # shared[i, c]: of c's half-size set (half is symmetric), how many are in i's set, for c in it
+    shared = sparse.csr_array(near.multiply(near @ half))
+    enough = shared.data > 2 / 3 * half.sum(axis=1)[shared.indices]
+    chosen = (enough.astype(np.float32), shared.indices, shared.indptr)
+    taken = sparse.csr_array(chosen, shape=near.shape)
     return sparse.csr_array(near + taken @ half)
 
 
@@ -180,7 +181,7 @@ def _codes(
     """Return the codes [N, N]: exp(-distance / largest) over the members, rows of sum 1 (Eq. 7)."""
     unit = torch.nn.functional.normalize(features, dim=1) if metric == "cosine" else features
     values = np.empty(members.nnz, dtype=np.float32)
-    for row in range(members.shape[0]):
+    for row in range(len(squares)):
         span = slice(*members.indptr[row : row + 2])
         others = unit[members.indices[span]]
         similarity = (others @ unit[row]).cpu().numpy()

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import time
-
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

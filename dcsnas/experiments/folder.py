@@ -96,5 +96,6 @@ def find_experiment_folder(name: str, *, root: Path = Path("runs")) -> Experimen
             return folder
     listed = ", ".join(f"{folder.path.name} ({folder.id})" for folder in known) or "none"
     raise UserError(
-        f"no experiment '{name}': give its folder, its name under {root}, or its id; there: {listed}"
+        f"no experiment '{name}': give its folder, its name under {root}, or its id; there are: "
+        f"{listed}"
     )

@@ -116,7 +116,7 @@ class SweepConfig(Strict):
         if (self.tuner == "grid") == (self.trials is not None):
             raise ValueError("give 'trials' with tuner random or tpe, and not with tuner grid")
         if self.tuner == "tpe" and self.repeats > 1:
-            raise ValueError("repeats: tuner tpe chooses each trial by the ones before; set it to 1")
+            raise ValueError("repeats: tuner tpe chooses each trial by those before; set it to 1")
         slots = len(self.gpus) * self.trials_per_gpu
         if self.gpus and self.concurrency > slots:
             raise ValueError(f"concurrency is {self.concurrency}, but gpus and trials_per_gpu have "

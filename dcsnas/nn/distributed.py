@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dcsnas.config.errors import UserError
+
 
 class BatchWide:
     """Marks a module that computes over a batch: over this process's share, or over all of it."""
@@ -58,8 +60,16 @@ def gather(share: Tensor) -> Tensor:
     Its gradient is the sum of those that all processes have for this one's share. So where each
     computes the same loss of the gathered batch, parameter gradients averaged over the processes,
     as DistributedDataParallel averages them, are those of one process with the whole batch.
+    Raises UserError where another process has ended.
     """
-    gathered = _Gather.apply(share)
+    try:
+        gathered = _Gather.apply(share)
+    except RuntimeError as error:
+        reason = str(error).partition(". ")[0]
+        raise UserError(
+            f"another process of this run cannot be reached ({reason}); its own message, above or"
+            " in its log, says why"
+        ) from error
     assert isinstance(gathered, Tensor)
     return gathered
 

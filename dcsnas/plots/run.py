@@ -12,9 +12,10 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.architecture import plot_architecture
-from dcsnas.plots.curves import plot_cmc, plot_search_curves, plot_training_curves
+from dcsnas.plots.curves import plot_cmc, plot_training_curves
 from dcsnas.plots.gallery import plot_ranked_gallery
 from dcsnas.plots.probabilities import plot_probabilities
+from dcsnas.plots.search_curves import plot_search_curves
 from dcsnas.plots.style import save
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.space import SearchSpace

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dcsnas.config.search import ArchitectureConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.nn.attention import DCSAttention
+from dcsnas.search.hooks import ForwardedHooks
 from dcsnas.search.objective import CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
 from dcsnas.search.task import SearchTask
@@ -34,7 +35,7 @@ def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-class FBNetV2Module(DartsLightningModule):
+class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     """The search loop: weight steps and architecture steps on a shared draw."""
 
     def __init__(

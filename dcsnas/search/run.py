@@ -158,6 +158,7 @@ def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: boo
         progress=progress,
         callbacks=callbacks,
         gradient_clip=config.run.gradient_clip if config.strategy in RANDOM_PATHS else None,
+        in_parts=config.strategy not in RANDOM_PATHS,
         factory=Trainer,
     )
 

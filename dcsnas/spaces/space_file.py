@@ -64,10 +64,10 @@ def check_kinds(value: Any) -> Any:
     A list of one is that one. Raises ValueError for others, and where a list does not ascend from
     none over sa to dcs.
     """
-    kinds = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not kinds or list(kinds) != [kind for kind in KINDS if kind in kinds]:
+    kinds = list(value) if isinstance(value, list | tuple) else [value]
+    if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
         raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
-    return kinds if len(kinds) > 1 else kinds[0]
+    return tuple(kinds) if len(kinds) > 1 else kinds[0]
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]

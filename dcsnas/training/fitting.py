@@ -86,11 +86,13 @@ def make_trainer(
     progress: bool,
     callbacks: Sequence[Callback] = (),
     gradient_clip: float | None = None,
+    in_parts: bool = False,
     factory: Callable[..., Any] = pl.Trainer,
 ) -> Any:
     """Return a Lightning trainer that seeds, logs and checkpoints by epoch.
 
-    ``factory`` is NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
+    ``in_parts`` says that there are steps which train only some of the parameters. ``factory`` is
+    NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
     """
     # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
     for library in ("pytorch_lightning", "lightning_fabric"):
@@ -100,7 +102,7 @@ def make_trainer(
     bar = [TQDMProgressBar(refresh_rate=10)] if progress else []
     last = LastCheckpoint(folder.checkpoint)
     own = [EpochSeed(run.seed), EpochLog(folder), StopTogether(), last]
-    options = trainer_options(run)
+    options = trainer_options(run, in_parts=in_parts)
     # only the first process is sure to see the file, and a checkpoint never comes before it
     identity = file_digest(folder.config) if folder.config.exists() else ""
     return factory(

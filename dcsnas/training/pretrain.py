@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import RunFolder
@@ -40,13 +41,18 @@ def pretrain(
     process = this_process(config.run)
     data = read_image_folder(config.data.root)
     size = config.input or architecture.input
-    loading = {
+    loading: dict[str, Any] = {
         "batch_size": config.batch_size,
         "workers": config.data.workers,
         "seed": config.run.seed,
     }
-    share = {"rank": process.rank, "world_size": process.world_size}
-    loader = make_loader(ImageSet(data.train, size), shuffle=True, **loading, **share)
+    loader = make_loader(
+        ImageSet(data.train, size),
+        shuffle=True,
+        rank=process.rank,
+        world_size=process.world_size,
+        **loading,
+    )
     inputs = {"architecture": architecture.network.digest, "data": samples_digest(data.train)}
     if process.first:
         folder.start("pretrain", config, inputs)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
@@ -72,8 +73,11 @@ def leave_unless_first(process: Process) -> None:
         raise SystemExit(0)
 
 
-def trainer_options(run: RunConfig) -> dict[str, Any]:
-    """Return the arguments of a Lightning trainer that say on which devices, and how, it runs."""
+def trainer_options(run: RunConfig, *, in_parts: bool) -> dict[str, Any]:
+    """Return the arguments of a Lightning trainer that say on which devices, and how, it runs.
+
+    ``in_parts`` says that there are steps which train only some of the parameters.
+    """
     process = this_process(run)
     options: dict[str, Any] = {
         "accelerator": "gpu" if pick_device(run.device).type == "cuda" else "cpu",
@@ -86,9 +90,8 @@ def trainer_options(run: RunConfig) -> dict[str, Any]:
         elastic = TorchElasticEnvironment.detect()
         environment = TorchElasticEnvironment() if elastic else LightningEnvironment()
         options["plugins"] = [environment, SpanProcesses()]
-        # each phase of a search trains a part of the parameters; buffers are equal everywhere,
-        # because all that goes into them is computed over the whole batch
-        options["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        # buffers are equal everywhere: all that goes into them is computed over the whole batch
+        options["strategy"] = DDPStrategy(find_unused_parameters=in_parts, broadcast_buffers=False)
     return options
 
 

@@ -7,7 +7,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.data.reid import read_reid, samples_digest
+from dcsnas.data.reid import ReidData, read_reid, samples_digest
 from dcsnas.nn.build import Backbone, build
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
@@ -55,13 +55,8 @@ def retrain(
     loader = pk_loader(data.train, size, **loading, process=process)
     if start:
         _check_start(start, architecture)
-    inputs = {
-        "architecture": architecture.network.digest,
-        "data": samples_digest(data.train),
-        "start": file_digest(start) if start else "",
-    }
     if process.first:
-        folder.start("retrain", config, inputs)
+        folder.start("retrain", config, _inputs(architecture, data, start))
         save_architecture(folder.path / "architecture.yaml", architecture)
 
     seed_everything(config.run.seed)
@@ -79,6 +74,7 @@ def retrain(
         epochs=config.epochs,
         progress=progress,
         gradient_clip=config.run.gradient_clip,
+        in_parts=config.classifier_epochs > 0,
     )
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
     leave_unless_first(process)
@@ -87,6 +83,15 @@ def retrain(
     header = header_of("retrain", architecture, config.data, size, data.num_identities)
     save_weights(weights, network.state_dict(), header)
     return RetrainResult(weights, report)
+
+
+def _inputs(architecture: ArchitectureFile, data: ReidData, start: Path | None) -> dict[str, str]:
+    """Return digests of what decides the result beside the configuration."""
+    return {
+        "architecture": architecture.network.digest,
+        "data": samples_digest(data.train),
+        "start": file_digest(start) if start else "",
+    }
 
 
 def _check_start(start: Path, architecture: ArchitectureFile) -> None:

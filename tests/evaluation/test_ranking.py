@@ -7,13 +7,20 @@ Legend: Q queries, G gallery images, D feature size.
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.ranking import Embeddings, Metric, evaluate_retrieval, nearest
+from dcsnas.evaluation.pairs import Embeddings, Metric
+from dcsnas.evaluation.ranking import (
+    evaluate_retrieval,
+    match_ranks,
+    match_ranks_of_block,
+    nearest,
+)
 
 
 def embeddings(features: list, identities: list[int], cameras: list[int]) -> Embeddings:
@@ -90,6 +97,47 @@ def test_chunk_changes_nothing():
     query, gallery = random_embeddings(0, 23), random_embeddings(1, 50)
     results = {evaluate_retrieval(query, gallery, chunk=chunk) for chunk in (1, 7, 23, 256)}
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ranks_on_a_gpu_are_those_of_the_rows(seed: int):
+    # the same operations as on a GPU, run where the tests run
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 30, size=(9, 40)).astype(np.float32)  # many ties
+    chosen = [rng.permutation(40) for _ in range(9)]
+    sizes = rng.integers(1, 12, size=9)
+    matches = [order[:size] for order, size in zip(chosen, sizes, strict=True)]
+    removed = [chosen[row][sizes[row] : sizes[row] + row % 3] for row in range(9)]
+    ties = [0.5 if row % 2 else np.full(sizes[row], 0.25) for row in range(9)]
+    found = match_ranks_of_block(torch.from_numpy(rows.copy()), matches, removed, ties)
+    for row in range(9):
+        expected = match_ranks(rows[row].copy(), matches[row], removed[row], ties[row])
+        assert found[row].tolist() == expected.tolist()
+        ahead = sorted(set(range(40)) - set(matches[row]) - set(removed[row]))
+        best = max(rows[row, matches[row]])
+        assert expected[0] == 1 + sum(rows[row, other] >= best for other in ahead)
+
+
+@pytest.mark.parametrize("setting", ["medium", "high"])
+def test_precision_allowed_for_training_does_not_matter(setting: str):
+    query, gallery = random_embeddings(0, 23), random_embeddings(1, 50)
+    expected = evaluate_retrieval(query, gallery)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        assert evaluate_retrieval(query, gallery) == expected
+        assert torch.get_float32_matmul_precision() == setting
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_features_are_left_as_they_are():
+    query, gallery = random_embeddings(0, 23), random_embeddings(1, 50)
+    kept = query.features.clone(), gallery.features.clone()
+    evaluate_retrieval(query, gallery)
+    nearest(query, gallery, k=3)
+    assert torch.equal(query.features, kept[0])
+    assert torch.equal(gallery.features, kept[1])
 
 
 def test_junk_is_dropped_and_distractors_count_as_wrong():

@@ -14,13 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.ranking import (
-    ApRule,
-    Embeddings,
-    Metric,
-    RetrievalResult,
-    evaluate_retrieval,
-)
+from dcsnas.evaluation.pairs import Embeddings, Metric
+from dcsnas.evaluation.ranking import ApRule, RetrievalResult, evaluate_retrieval
 
 
 @dataclass
@@ -150,6 +145,7 @@ def test_equals_the_loops(
     assert_equal(result, expected)
     assert len(result.cmc) == max_rank
     assert result.num_gallery == int((gallery.identities != -1).sum())
+    assert result.num_junk == int((gallery.identities == -1).sum())
     assert (result.ap_rule, result.metric, result.camera_filter) == (ap, metric, camera_filter)
 
 

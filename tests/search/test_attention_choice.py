@@ -11,6 +11,7 @@ import torch
 from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 from torch import Tensor, nn
 
+from dcsnas.cli.profile import profile as profile_command
 from dcsnas.cli.spaces import spaces as spaces_command
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_yaml
@@ -259,6 +260,21 @@ def test_architecture_files_hold_the_chosen_kind(kind: str, tmp_path: Path) -> N
     assert built.state_dict().keys() == expected.state_dict().keys()
     params = sum(p.numel() for p in built.parameters())
     assert params == found.params
+
+
+def test_profile_counts_the_keys_of_every_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+    path = tmp_path / "space.yaml"
+    write_yaml(path, SPACE.file.model_dump(mode="json"))
+    profile_command(str(path), dry_run=True)
+    operators = space_operators(SPACE, SPACE.size)
+    attention = [key for key in operators if key.startswith(("sa ", "dcs "))]
+    assert len(attention) == 4, "two widths of two kinds"
+    shown = capsys.readouterr().out
+    assert f"{len(operators)} operators" in shown
+    assert "4 attention" in shown
 
 
 def test_spaces_command_shows_the_choice(

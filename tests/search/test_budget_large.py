@@ -14,7 +14,7 @@ from dcsnas.search.budget import Found, most_probable_within
 from dcsnas.spaces.operators import Operator, walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 from latency_fakes import fake_ms
 
 Probabilities = Mapping[str, Sequence[float]]
@@ -48,7 +48,7 @@ def whole_ms(operator: Operator) -> float:
     return 1 + sum(map(ord, operator.key)) * 31 % 13
 
 
-Arc = tuple[float | None, float | None, float, float]
+Arc = tuple[Option | None, Option | None, float, float]
 """Width before, width after, log-probability, cost."""
 
 
@@ -78,7 +78,7 @@ def best_values(slots: list[list[Arc]], count: int) -> dict[int, list[float]]:
 
     A table over (width, cost), filled slot by slot: possible because costs are whole numbers.
     """
-    table: dict[float | None, dict[int, list[float]]] = {None: {0: [0.0]}}
+    table: dict[Option | None, dict[int, list[float]]] = {None: {0: [0.0]}}
     for arcs in slots:
         grown: dict = defaultdict(lambda: defaultdict(list))
         for width, out, log_p, cost in arcs:
@@ -115,9 +115,9 @@ def test_results_are_those_of_a_table_over_whole_costs(
 
 def priced(slots: list[list[Arc]], price: float) -> tuple[float, float]:
     """Return the largest log-probability less price times cost, and the cost there."""
-    best: dict[float | None, tuple[float, float]] = {None: (0.0, 0.0)}
+    best: dict[Option | None, tuple[float, float]] = {None: (0.0, 0.0)}
     for arcs in slots:
-        following: dict[float | None, tuple[float, float]] = {}
+        following: dict[Option | None, tuple[float, float]] = {}
         for width, out, log_p, cost in arcs:
             value, spent = best[width]
             new = value + log_p - price * cost, spent + cost

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+from dcsnas.cli.derive import derive as derive_command
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
@@ -15,13 +17,14 @@ from dcsnas.data.reid import read_reid, split_train
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_header, read_state, save_weights
-from dcsnas.search.derive import derive
+from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.derived_weights import save_derived_weights
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
 from dcsnas.training.retrain import retrain
-from latency_fakes import micro_space
+from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 from search_setup import small_search, write_search_inputs
 
@@ -58,6 +61,18 @@ def test_evaluate_scores_it_without_training(folder: Path, weights: Path) -> Non
     assert architecture.network == derive(folder / "run").network
     assert read_header(weights).num_classes == 8
     assert not [n for n, t in network.state_dict().items() if not torch.isfinite(t).all()]
+
+
+def test_the_command_writes_both_files(
+    folder: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, architecture = tmp_path / "w.safetensors", tmp_path / "a.yaml"
+    derive_command(folder / "run", out=architecture, weights=path, data=folder / "data")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"{path}: untrained; next: dcsnas evaluate {path} --data DIR"
+    )
+    assert path.read_bytes() == weights.read_bytes()
+    assert load_architecture(architecture) == derive(folder / "run")
 
 
 def test_it_has_the_score_of_the_search(folder: Path, weights: Path) -> None:
@@ -117,12 +132,6 @@ def test_a_supernet_without_a_neck_is_refused(
 def test_a_chosen_kind_is_retrained_from_the_supernet(
     folder: Path, tmp_path: Path, kind: str
 ) -> None:
-    import yaml
-
-    from dcsnas.latency.table import save_table
-    from dcsnas.search.derive import architecture_of
-    from latency_fakes import fake_table
-
     space = micro_space(attention={"kind": ["none", "sa", "dcs"]})
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(space.file.model_dump(mode="json")))
     table = save_table(tmp_path / "table.json", fake_table(space).file)

@@ -1,18 +1,20 @@
 """Several processes train as one: real two-process runs over gloo on small data."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import distributed_worker
 import pytest
 import pytorch_lightning as pl
 import torch
-import torch.multiprocessing
 import yaml
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
 from dcsnas.spaces.sampling import largest_choice
+from dcsnas.training.fitting import SHARED_STREAM, EpochSeed, epoch_seed
 from dcsnas.training.processes import ALONE, Process, this_process
 from latency_fakes import fake_table, micro_space
 from reid_data import write_class_folder
@@ -33,7 +36,7 @@ SECONDS = 120
 """Far more than any run needs; a run that hangs is killed then."""
 
 # float32, four epochs of sums in another order: differences were below 3e-6
-TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}
+RTOL, ATOL = 1e-4, 2e-5
 
 # without draws of their own, processes can be compared with one
 PLAIN = distributed_worker.plain_augmentation()
@@ -115,10 +118,8 @@ def state(folder: Path, name: str, rank: int) -> dict[str, Tensor]:
 
 def assert_states_close(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(
-            found[name], tensor, **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}"
-        )
+    far = [n for n, t in expected.items() if not torch.allclose(found[n], t, rtol=RTOL, atol=ATOL)]
+    assert far == []
 
 
 def assert_states_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -243,24 +244,41 @@ def test_gradients_of_a_gathered_loss_are_those_of_the_whole_batch(tmp_path: Pat
         {"images": images, "labels": torch.arange(4).repeat_interleave(2)}, tmp_path / "batch"
     )
     expected = distributed_worker.gradients(0, 1, tmp_path)
-    context = torch.multiprocessing.start_processes(
-        distributed_worker.save_gradients,
-        args=(2, tmp_path),
-        nprocs=2,
-        join=False,
-        start_method="spawn",
-    )
+    spawn = multiprocessing.get_context("spawn")
+    processes = [
+        spawn.Process(target=distributed_worker.save_gradients, args=(rank, 2, tmp_path))
+        for rank in (0, 1)
+    ]
     try:
-        # returns after each of them
-        assert any(context.join(SECONDS) for _ in range(2)), "the processes hang"
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(SECONDS)
+            assert process.exitcode == 0
     finally:
-        for process in context.processes:
+        for process in processes:
             process.kill()
     for rank in (0, 1):
         found = torch.load(tmp_path / f"gradients{rank}", weights_only=True)
         assert found.keys() == expected.keys()
         for name, tensor in expected.items():
             torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-12)
+
+
+def test_processes_draw_differently_and_share_what_they_must() -> None:
+    drawn = {}
+    for rank in (0, 1):
+        for epoch in (0, 1):
+            trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+            EpochSeed(5).on_train_epoch_start(trainer, pl.LightningModule())
+            drawn[rank, epoch] = torch.rand(4)
+    generator = torch.Generator().manual_seed(epoch_seed(5, 0, SHARED_STREAM))
+    drawn["shared"] = torch.rand(4, generator=generator)
+    for first, second in combinations(drawn.values(), 2):
+        assert not torch.equal(first, second)
+    # one process draws what it always did
+    torch.manual_seed(5 * 1_000_003)
+    assert torch.equal(drawn[0, 0], torch.rand(4))
 
 
 def test_processes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Every strategy by its name: a whole small search, what it writes, and what is refused."""
 
 import json
-from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,12 +12,10 @@ import yaml
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig, Strategy
-from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import derive, read_probabilities
 from dcsnas.search.objective import refuse_unreachable
-from dcsnas.search.random_search import random_choices
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
 from dcsnas.search.strategies import refuse_unused_cost
@@ -112,54 +109,6 @@ def test_proxyless_is_darts_on_spaces_of_widths(finished: dict[str, RunFolder]) 
     assert [kind for _, kind in kinds[0] if kind in SUPER_MODULES]
     runs = [read_probabilities(finished[n].path) for n in ("nni_proxyless", "nni_darts")]
     assert runs[0] == runs[1]
-
-
-def test_random_takes_the_best_of_as_many_networks_as_there_were_epochs(
-    folder: Path, finished: dict[str, RunFolder]
-) -> None:
-    done = finished["random"]
-    networks = json.loads((done.path / "random.json").read_text())["networks"]
-    assert len(networks) == 3, "four epochs, of which one is warm-up"
-    assert [n["choice"] for n in networks] == random_choices(
-        small_search(folder, strategy="random", objective=NO_COST), SPACE, TABLE
-    )
-    best = max(networks, key=lambda n: n["map"])
-    assert json.loads((done.path / "result.json").read_text())["map"] == best["map"]
-    origin = derive(done.path).provenance
-    assert origin.choice == best["choice"]
-    assert origin.log10_probability == 0.0
-
-
-def test_random_draws_depend_on_the_seed_alone(folder: Path) -> None:
-    def drawn(seed: int) -> list[Any]:
-        config = small_search(folder, strategy="random", objective=NO_COST, run={"seed": seed})
-        return random_choices(config, SPACE, TABLE)
-
-    assert drawn(3) == drawn(3) != drawn(4)
-
-
-def test_random_with_a_target_draws_networks_at_that_latency(folder: Path) -> None:
-    target = 0.24
-    done = run(folder, "at", "random", objective={"form": "target", "target": target})
-    networks = json.loads((done.path / "random.json").read_text())["networks"]
-    for network in networks:
-        layers = SPACE.architecture(network["choice"]).layers
-        assert predict_ms(TABLE, layers, SPACE.size) == pytest.approx(target, rel=0.01)
-    found = derive(done.path).provenance
-    assert found.predicted_latency_ms == pytest.approx(target, rel=0.01)
-    assert found.target_ms is None, "it may be above the target by 1 %"
-
-
-def test_random_at_a_latency_that_no_network_has_is_refused_before_training(folder: Path) -> None:
-    rows = product(*(d.options for d in SPACE.decisions))
-    labels = [d.label for d in SPACE.decisions]
-    choices = [dict(zip(labels, row, strict=True)) for row in rows]
-    times = sorted(predict_ms(TABLE, SPACE.architecture(c).layers, SPACE.size) for c in choices)
-    _, low, high = max((b / a, a, b) for a, b in pairwise(times))
-    assert high / low > 1.021, "no gap in the micro space is wide enough"
-    with pytest.raises(UserError, match=r"no architecture of micro found within 1% of"):
-        run(folder, "gap", "random", objective={"form": "target", "target": (low + high) / 2})
-    assert not (folder / "gap").exists()
 
 
 COSTS: list[dict[str, Any]] = [

@@ -1,0 +1,142 @@
+"""Retrieval metrics at the scale of Market-1501 or MSMT17 against their matrix products alone.
+
+Command: .venv/bin/python benchmarks/evaluation.py --scale msmt17
+
+Random features of 512 values, seeded, with the numbers of images, identities and cameras of the
+data set. ``total_s`` is the whole of ``evaluate_retrieval``; ``distance_s`` the matrix products of
+queries and gallery alone, in the same blocks into one reused buffer; each the least of ``--runs``
+runs taken in turns, whose ratio is ``total_over_distance``. ``extra_mb`` is the peak of the
+process's memory during the first total, above what it held with the features loaded. ``roc_s`` and
+``rerank_s`` (``--rerank``; k-reciprocal, its own distances included) are further measures, with
+their own peaks above the features. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+
+from dcsnas.config.files import write_json
+from dcsnas.evaluation.pairs import Embeddings
+from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.evaluation.reranking import KReciprocal, Reranked
+from dcsnas.evaluation.roc import verify
+from dcsnas.latency.conditions import cpu_name
+
+DIM, CHUNK = 512, 256
+T = TypeVar("T")
+
+
+class Scale(NamedTuple):
+    """Numbers of a data set's test part; distractors are of the gallery's images."""
+
+    queries: int
+    gallery: int
+    identities: int
+    cameras: int
+    distractors: int
+
+
+SCALES = {
+    "market": Scale(3368, 15913, 750, 6, 2798),
+    "msmt17": Scale(11659, 82161, 3060, 15, 0),
+}
+
+
+def random_images(size: int, scale: Scale, distractors: int, seed: int) -> Embeddings:
+    """Return random features and labels; the last ``distractors`` images have identity 0."""
+    generator = torch.Generator().manual_seed(seed)
+    identities = torch.randint(1, scale.identities + 1, (size,), generator=generator)
+    identities[size - distractors :] = 0
+    cameras = torch.randint(scale.cameras, (size,), generator=generator)
+    return Embeddings(torch.randn(size, DIM, generator=generator), identities, cameras)
+
+
+def products(query: Embeddings, gallery: Embeddings) -> None:
+    """Multiply all queries with all gallery images, block by block, and nothing else."""
+    buffer = torch.empty(CHUNK, len(gallery.features))
+    for part in query.features.split(CHUNK):
+        torch.mm(part, gallery.features.T, out=buffer[: len(part)])
+
+
+def memory_mb(field: str) -> float:
+    """Return VmRSS (now) or VmHWM (the peak) of this process."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def timed(function: Callable[[], T]) -> tuple[T, float]:
+    """Return what ``function`` gives, and its seconds."""
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
+def with_peak(function: Callable[[], T]) -> tuple[T, float, float]:
+    """Return what ``function`` gives, its seconds, and its peak of memory above the present."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = memory_mb("VmRSS")
+    result, seconds = timed(function)
+    return result, seconds, memory_mb("VmHWM") - before
+
+
+def measure(scale: Scale, *, runs: int, rerank: bool) -> dict:
+    """Return times, memory and mAP."""
+    query = random_images(scale.queries, scale, 0, seed=0)
+    gallery = random_images(scale.gallery, scale, scale.distractors, seed=1)
+    torch.mm(query.features[:64], gallery.features[:64].T)  # starts torch's threads
+    result, total, extra = with_peak(lambda: evaluate_retrieval(query, gallery, chunk=CHUNK))
+    totals, distances = [total], [timed(lambda: products(query, gallery))[1]]
+    for _ in range(runs - 1):
+        totals.append(timed(lambda: evaluate_retrieval(query, gallery, chunk=CHUNK))[1])
+        distances.append(timed(lambda: products(query, gallery))[1])
+    verification, roc_s, roc_mb = with_peak(lambda: verify(query, gallery, chunk=CHUNK))
+    found = {
+        "total_s": min(totals),
+        "distance_s": min(distances),
+        "total_over_distance": min(totals) / min(distances),
+        "extra_mb": extra,
+        "map": result.map,
+        "minp": result.minp,
+        "roc_s": roc_s,
+        "roc_extra_mb": roc_mb,
+        "tpr": {point.fpr: point.tpr for point in verification.points},
+        "all_total_s": totals,
+        "all_distance_s": distances,
+    }
+    if rerank:
+        reranked, seconds, extra = with_peak(
+            lambda: evaluate_retrieval(
+                query, gallery, scorer=Reranked(query, gallery, KReciprocal(), chunk=CHUNK)
+            )
+        )
+        found |= {"rerank_s": seconds, "rerank_extra_mb": extra, "rerank_map": reranked.map}
+    return found
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", choices=sorted(SCALES), default="market")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking too")
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    arguments = parser.parse_args()
+    scale = SCALES[arguments.scale]
+    conditions = {"scale": arguments.scale, **scale._asdict(), "dim": DIM, "chunk": CHUNK}
+    conditions |= {"threads": torch.get_num_threads(), "cpu": cpu_name()}
+    conditions |= {"torch": torch.__version__}
+    result = {**measure(scale, runs=arguments.runs, rerank=arguments.rerank), **conditions}
+    if arguments.out:
+        write_json(arguments.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,276 @@
+"""``dcsnas experiment``: sweeps of searches in NNI's web page."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from dcsnas.cli.options import Data, DryRun, Set, console
+
+if TYPE_CHECKING:
+    from dcsnas.experiments.experiment import Progress
+    from dcsnas.experiments.folder import ExperimentFolder
+
+app = typer.Typer(
+    help="Many searches as one NNI experiment, live in its web page.", no_args_is_help=True
+)
+
+Which = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT", help="Its folder, its name under runs, or NNI's id.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address that the web page listens on. NNI has no password: whoever reaches it reads "
+        "and controls the experiment."
+    ),
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Return at once; the sweep goes on until it is stopped.")
+]
+LOOPBACK = "127.0.0.1"
+
+
+@app.command("start")
+def start(
+    sweep: Annotated[
+        str, typer.Argument(help="A sweep: a YAML file, or a shipped one's name.",
+                            show_default=False),
+    ],
+    data: Data = None,
+    table: Annotated[Path | None, typer.Option(help="Latency table of every search.")] = None,
+    set_: Set = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder. Default: runs/NAME of the sweep.")
+    ] = None,
+    training_service: Annotated[
+        Path | None,
+        typer.Option(help="Where trials run: NNI's own YAML. Default: on this machine."),
+    ] = None,
+    host: Host = LOOPBACK,
+    detach: Detach = False,
+    dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Run a sweep; Ctrl-C stops it and loses no finished epoch.
+
+    Example: dcsnas experiment start experiments/nni/latency_sweep_tiny.yaml --data DIR
+    --table TABLE.json
+    """
+    from dcsnas.config.files import read_yaml
+    from dcsnas.experiments.sweep import dump, find_sweep, planned
+    from dcsnas.experiments.sweep_file import read_sweep
+
+    resolved = read_sweep(find_sweep(sweep), data=data, table=table, overrides=set_ or [])
+    if dry_run:
+        console.print(dump(resolved), end="")
+        for parameters in planned(resolved) if resolved.tuner != "tpe" else []:
+            console.print(f"# trial: {json.dumps(parameters)}")
+        return
+    _with_allocator()
+
+    from dcsnas.experiments.experiment import start as run_start
+
+    service = read_yaml(training_service) if training_service else None
+    path = out or Path("runs") / resolved.name
+    _warn(host)
+    _follow(run_start(resolved, path, host=host, service=service), detach)
+
+
+@app.command("resume")
+def resume(experiment: Which, host: Host = LOOPBACK, detach: Detach = False) -> None:
+    """Continue every trial that has no result, from its last epoch, and then the sweep.
+
+    Example: dcsnas experiment resume runs/latency_sweep_tiny
+    """
+    _with_allocator()
+
+    from dcsnas.experiments.experiment import resume as run_resume
+
+    folder = _find(experiment)
+    _warn(host)
+    console.print(f"continuing {run_resume(folder, host=host)} trials")
+    _follow(folder, detach)
+
+
+@app.command("view")
+def view(experiment: Which, host: Host = LOOPBACK) -> None:
+    """Open the web page of an experiment, running or not; dcsnas experiment stop closes it.
+
+    Example: dcsnas experiment view runs/latency_sweep_tiny
+    """
+    from dcsnas.experiments.experiment import view as run_view
+
+    folder = _find(experiment)
+    _warn(host)
+    _say_where(run_view(folder, host=host))
+    console.print(f"to close it: dcsnas experiment stop {folder.path}")
+
+
+@app.command("stop")
+def stop(experiment: Which) -> None:
+    """Stop an experiment's trials and its web page.
+
+    Example: dcsnas experiment stop runs/latency_sweep_tiny
+    """
+    from dcsnas.experiments.experiment import state
+    from dcsnas.experiments.experiment import stop as run_stop
+
+    folder = _find(experiment)
+    console.print("stopping ..." if run_stop(folder) else "was not running")
+    console.print(f"{folder.path}: {state(folder)}")
+
+
+@app.command("list")
+def list_(
+    root: Annotated[Path, typer.Argument(help="Where experiments' folders are.")] = Path("runs"),
+) -> None:
+    """List experiments: folder, NNI's id, how far they are, where their web page is.
+
+    Example: dcsnas experiment list
+    """
+    from dcsnas.experiments.experiment import state
+    from dcsnas.experiments.folder import experiments_in
+
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("folder", "id", "state"):
+        shown.add_column(column, no_wrap=column != "state")
+    found = experiments_in(root)
+    for folder in found:
+        shown.add_row(str(folder.path), folder.id, state(folder))
+    console.print(shown if found else f"no experiments in {root}")
+
+
+@app.command("report")
+def report(
+    experiment: Which,
+    budget_ms: Annotated[
+        list[float] | None,
+        typer.Option(help="Export the best network within this latency; may be repeated."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure all networks again, together, now.")
+    ] = False,
+) -> None:
+    """Write the table, the Pareto front's picture and the best networks; also during a sweep.
+
+    Example: dcsnas experiment report runs/latency_sweep_tiny --budget-ms 2.5
+    """
+    if measure:
+        _with_allocator()
+    folder = _find(experiment)
+    _report(folder, budget_ms or [], measure=measure)
+
+
+def _find(experiment: str) -> "ExperimentFolder":
+    from dcsnas.experiments.folder import find_experiment_folder
+
+    return find_experiment_folder(experiment)
+
+
+def _follow(folder: "ExperimentFolder", detach: bool) -> None:
+    from dcsnas.experiments.experiment import stop, wait
+
+    _say_where(folder.url)
+    console.print(f"{folder.path}: results go there")
+    if detach:
+        console.print(f"to stop: dcsnas experiment stop {folder.path}")
+        return
+    try:
+        with _bars() as bars:
+            wait(folder, Show(bars, folder.sweep().count))
+    except KeyboardInterrupt:
+        console.print("stopping ...")
+        stop(folder)
+        console.print(f"stopped; to continue: dcsnas experiment resume {folder.path}")
+        raise typer.Exit(130) from None
+    stop(folder)
+    _report(folder, [], measure=False)
+    console.print(f"the web page again: dcsnas experiment view {folder.path}")
+
+
+def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: bool) -> None:
+    from dcsnas.experiments.report import write_report
+
+    written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
+    table = written.table.drop(columns="folder").sort_values("number")
+    shown = Table(box=None, header_style="bold", pad_edge=False)
+    shown.add_column("trial")
+    for column in table.columns:
+        shown.add_column(str(column), justify="right")
+    for name, row in table.iterrows():
+        shown.add_row(str(name), *(_cell(value) for value in row))
+    console.print(shown)
+    for note in written.notes:
+        console.print(note)
+    for path in written.files:
+        console.print(str(path))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "-" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def _bars() -> Bars:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    return Bars(*columns, console=console)
+
+
+class Show:
+    """A bar for the trials, and one for the epochs of each that runs."""
+
+    def __init__(self, bars: Bars, count: int) -> None:
+        self.bars = bars
+        self.all = bars.add_task("trials", total=count)
+        self.tasks: dict[str, Any] = {}
+
+    def __call__(self, progress: "list[Progress]") -> None:
+        """Show how far the trials are."""
+        self.bars.update(self.all, completed=sum(one.trial.ended for one in progress))
+        for one in progress:
+            trial = one.trial
+            if trial.ended:
+                if (task := self.tasks.pop(trial.id, None)) is not None:
+                    self.bars.remove_task(task)
+                    self.bars.console.print(f"trial {trial.number} {trial.id}: {trial.status}")
+                continue
+            if trial.id not in self.tasks:
+                shown = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
+                self.tasks[trial.id] = self.bars.add_task(f"{trial.number} {trial.id} {shown}")
+            self.bars.update(self.tasks[trial.id], completed=one.done, total=one.total)
+
+
+def _say_where(url: str) -> None:
+    port = url.rpartition(":")[2]
+    console.print(f"web page: {url}")
+    console.print(f"from another machine: ssh -L {port}:localhost:{port} THIS_MACHINE")
+
+
+def _warn(host: str) -> None:
+    if host not in (LOOPBACK, "::1", "localhost"):
+        console.print(
+            f"warning: NNI has no password; whoever reaches {host} can read and control the "
+            "experiment. If you can, stay on 127.0.0.1 and forward the port by SSH."
+        )
+
+
+def _with_allocator() -> None:
+    """Start over under the memory allocator that latencies are measured with."""
+    from dcsnas.latency.allocator import reexec_with_allocator
+
+    reexec_with_allocator(sys.orig_argv)

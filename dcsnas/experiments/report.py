@@ -1,0 +1,183 @@
+"""The outcome of a sweep: a table, a picture of the Pareto front, the best networks' files."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_json, replacing, write_json
+from dcsnas.experiments.database import Trial
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.sweep import SweepConfig
+from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
+from dcsnas.plots.style import save
+from dcsnas.spaces.architecture import load_architecture, save_architecture
+
+MEASURED, PREDICTED = "measured_ms", "predicted_ms"
+FINAL = (
+    *("default", "validation_map", "map", "rank1", "expected_ms", PREDICTED, MEASURED),
+    *("params_m", "macs_g", "entropy"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The table of all trials, and the files that were written."""
+
+    table: pd.DataFrame
+    files: list[Path]
+    notes: list[str]
+
+
+def write_report(
+    folder: ExperimentFolder, *, budgets_ms: Sequence[float] = (), measure: bool = False
+) -> Report:
+    """Write ``report/``: trials.csv, pareto.png and .svg, best/*.yaml; also while the sweep runs.
+
+    ``budgets_ms`` are latencies within which the best network is exported, the sweep's own unless
+    given; without any, every network of the front. ``measure`` measures all networks together,
+    interleaved, which compares better than trial by trial on a busy machine.
+    Raises UserError where no trial has ended.
+    """
+    sweep, trials = folder.sweep(), folder.database().trials()
+    ended = [trial for trial in trials if trial.final and trial.status == "SUCCEEDED"]
+    if not ended:
+        raise UserError(f"{folder.path}: none of {len(trials)} trials has succeeded yet")
+    together = folder.report / "latencies.json"
+    if measure:
+        write_json(together, _measure_together(folder, ended))
+    rows = [_row(folder, sweep, trial) for trial in trials]
+    table = pd.DataFrame(rows).set_index("trial")
+    if together.exists():  # of trials that had ended by then
+        table[MEASURED] = pd.Series(read_json(together)).reindex(table.index)
+    latency = MEASURED if sweep.measure or together.exists() else PREDICTED
+    table["front"] = False
+    points = _points(table, latency)
+    front = pareto_front(points)
+    table.loc[[point.name for point in front], "front"] = True
+    notes = _notes(folder, table, latency)
+    folder.report.mkdir(parents=True, exist_ok=True)
+    files = [_write_table(folder.report / "trials.csv", table)]
+    files += _draw(folder, sweep, points, latency, notes)
+    files += _export(folder, points, front, budgets_ms or sweep.budgets_ms, notes)
+    return Report(table, files, notes)
+
+
+def _row(folder: ExperimentFolder, sweep: SweepConfig, trial: Trial) -> dict[str, Any]:
+    final = trial.final if trial.final and trial.status == "SUCCEEDED" else {}
+    parameters = {n: trial.parameters.get(n) for n in [*sweep.parameters, *_seed(sweep)]}
+    return {
+        "trial": trial.id,
+        "number": trial.number,
+        "status": trial.status,
+        **parameters,
+        **{name: final[name] for name in FINAL if name in final},
+        "folder": str(folder.trial(trial.id)),
+    }
+
+
+def _seed(sweep: SweepConfig) -> list[str]:
+    return ["seed"] if sweep.repeats > 1 else []
+
+
+def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, float]:
+    from dcsnas.experiments.measuring import measure
+
+    paths = [folder.trial(trial.id) for trial in trials]
+    found = [load_architecture(path / "architecture.yaml") for path in paths]
+    records = measure(found, paths[0] / "search" / "table.json")
+    return {t.id: record["measured_ms"] for t, record in zip(trials, records, strict=True)}
+
+
+def _points(table: pd.DataFrame, latency: str) -> list[Point]:
+    scored = table.dropna(subset=["default", latency])
+    return [
+        Point(str(name), float(ms), float(score))
+        for name, ms, score in zip(scored.index, scored[latency], scored["default"], strict=True)
+    ]
+
+
+def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[str]:
+    """Return what a reader of the numbers has to know."""
+    notes = []
+    counts = Counter(str(status).lower() for status in table["status"])
+    if left := [f"{n} {status}" for status, n in sorted(counts.items()) if status != "succeeded"]:
+        notes.append(f"not in the picture: {', '.join(left)}")
+    if latency == PREDICTED:
+        notes.append("latencies are predicted: the sweep did not measure")
+        return notes
+    if not (folder.report / "latencies.json").exists() and folder.sweep().concurrency > 1:
+        notes.append("latencies were measured beside other trials; --measure compares better")
+    return notes
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> Path:
+    with replacing(path) as partial:
+        table.to_csv(partial)
+    return path
+
+
+def _draw(
+    folder: ExperimentFolder,
+    sweep: SweepConfig,
+    points: Sequence[Point],
+    latency: str,
+    notes: Sequence[str],
+) -> list[Path]:
+    names = _labels(folder, sweep)
+    named = [Point(names[p.name], p.latency_ms, p.score) for p in points]
+    facts = [f"{len(points)} networks, space {sweep.search.space}", *notes]
+    figure = plot_pareto(
+        named,
+        title=f"{sweep.name}: score against latency",
+        subtitle=" \u00b7 ".join(facts),
+        latency=f"{latency.removesuffix('_ms')} latency (ms)",
+        score="mAP after retraining (%)" if sweep.retrain else "mAP during the search (%)",
+    )
+    return [save(figure, folder.report / f"pareto.{kind}") for kind in ("png", "svg")]
+
+
+def _labels(folder: ExperimentFolder, sweep: SweepConfig) -> dict[str, str]:
+    """Return what a network is called: its parameters, and its trial's id."""
+    labels = {}
+    for trial in folder.database().trials():
+        shown = [_short(n, trial.parameters.get(n)) for n in [*sweep.parameters, *_seed(sweep)]]
+        labels[trial.id] = f"{', '.join(shown)} [{trial.id}]"
+    return labels
+
+
+def _short(name: str, value: Any) -> str:
+    return f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+
+
+def _export(
+    folder: ExperimentFolder,
+    points: Sequence[Point],
+    front: Sequence[Point],
+    budgets_ms: Sequence[float],
+    notes: list[str],
+) -> list[Path]:
+    """Write the best network within each budget; without budgets, each network of the front."""
+    best = folder.report / "best"
+    shutil.rmtree(best, ignore_errors=True)  # of an earlier report
+    chosen = {}
+    for budget in budgets_ms:
+        within = [point for point in front if point.latency_ms <= budget]
+        if within:
+            chosen[f"within_{budget:g}ms"] = within[-1]
+        else:
+            fastest = min(point.latency_ms for point in points)
+            notes.append(f"no network within {budget:g} ms; the fastest takes {fastest:.3g}")
+    if not budgets_ms:
+        chosen = {f"front_{i:02}_{point.name}": point for i, point in enumerate(front, 1)}
+    paths = []
+    for name, point in chosen.items():
+        path = best / f"{name}.yaml"
+        save_architecture(path, load_architecture(folder.trial(point.name) / "architecture.yaml"))
+        paths.append(path)
+    return paths

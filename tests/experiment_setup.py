@@ -1,0 +1,121 @@
+"""What the tests of experiments share: a small sweep, light trials, listeners, waiting."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from nni.experiment import Experiment
+
+from dcsnas.config.files import write_json, write_text
+from dcsnas.experiments.database import Trial
+from dcsnas.experiments.experiment import stop
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.nni_manager import LOOPBACK, configure, launch
+from dcsnas.experiments.sweep import SweepConfig, dump, load_sweep
+from search_setup import small_search
+
+LIGHT_TRIAL = Path(__file__).with_name("light_trial.py")
+PATIENCE_S = 300
+NNI_LEAVES_OPEN = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+"""NNI leaves its manager's log files open, and a manager outlives the program that started it."""
+
+
+def small_sweep(inputs: Path, **changes: Any) -> SweepConfig:
+    """Return a sweep of three weights on the inputs of ``write_search_inputs``."""
+    search = small_search(inputs, validate_every=1).model_dump(mode="json")
+    content = {
+        "name": "small",
+        "search": search,
+        "parameters": {"weight": {"key": "objective.weight", "values": [0, 0.5, 1]}},
+        "allow_foreign": True,
+        "measure": False,
+        **changes,
+    }
+    return load_sweep(Path("sweep.yaml"), content)
+
+
+def light_experiment(path: Path, sweep: SweepConfig, *arguments: str) -> ExperimentFolder:
+    """Prepare an experiment whose trials are ``light_trial.py ARGUMENTS`` and return its folder."""
+    folder = ExperimentFolder(path)
+    write_text(folder.config, dump(sweep))
+    write_json(folder.identity, {"id": Experiment(None).id})
+    write_text(folder.path / "command.txt", " ".join(arguments))
+    return folder
+
+
+def launch_light(folder: ExperimentFolder, action: str = "create", *, host: str = LOOPBACK) -> str:
+    """Start the manager of a light experiment."""
+    config = configure(folder, folder.sweep())
+    arguments = (folder.path / "command.txt").read_text()
+    config.trial_command = f"{sys.executable} {LIGHT_TRIAL} {folder.path} {arguments}"
+    experiment = Experiment(config, id=folder.id)
+    return launch(folder, experiment, action, host=host)
+
+
+@contextmanager
+def stopped_at_the_end(folder: ExperimentFolder) -> Iterator[ExperimentFolder]:
+    """Stop the manager of ``folder`` at the end of the block, whatever happens in it."""
+    try:
+        yield folder
+    finally:
+        if folder.manager.exists():
+            stop(folder)
+
+
+def wait_until(
+    folder: ExperimentFolder, condition: Callable[[list[Trial]], bool], *, poll_s: float = 0.2
+) -> list[Trial]:
+    """Wait until the trials meet ``condition`` and return them."""
+    started = time.monotonic()
+    while True:
+        trials = folder.database().trials()
+        if condition(trials):
+            return trials
+        if time.monotonic() - started > PATIENCE_S:
+            shown = [(trial.number, trial.status, trial.parameters) for trial in trials]
+            pytest.fail(f"waited {PATIENCE_S} s; trials: {shown}")
+        time.sleep(poll_s)
+
+
+def all_ended(count: int) -> Callable[[list[Trial]], bool]:
+    """Return the condition that ``count`` trials have ended."""
+    return lambda trials: sum(trial.ended for trial in trials) == count
+
+
+def manager_of(folder: ExperimentFolder) -> psutil.Process:
+    """Return the manager's process."""
+    return psutil.Process(folder.manager_record()["pid"])
+
+
+def trials_of(manager: psutil.Process) -> list[psutil.Process]:
+    """Return the processes below the manager that run a trial."""
+    found = [child for child in manager.children(recursive=True) if _runs_trial(child)]
+    return sorted(found, key=lambda process: process.pid)
+
+
+def _runs_trial(process: psutil.Process) -> bool:
+    try:
+        line = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return any("light_trial.py" in part or part.endswith("experiments.trial") for part in line)
+
+
+def listeners(manager: psutil.Process) -> set[tuple[str, int]]:
+    """Return (address, port) of every TCP listener of the manager and the processes below it."""
+    processes = [manager, *manager.children(recursive=True)]
+    found = set()
+    for process in processes:
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.NoSuchProcess:
+            continue
+        found |= {(c.laddr.ip, c.laddr.port) for c in connections if c.status == "LISTEN"}
+    return found

@@ -1,0 +1,217 @@
+"""Each answer to a defect of NNI 3.0 works, and without it the defect is there."""
+
+import re
+import signal
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nni
+import pytest
+from experiment_setup import (
+    NNI_LEAVES_OPEN,
+    all_ended,
+    launch_light,
+    light_experiment,
+    listeners,
+    manager_of,
+    small_sweep,
+    stopped_at_the_end,
+    trials_of,
+    wait_until,
+)
+from nni.experiment.config import AlgorithmConfig
+from nni.nas.execution import SequentialExecutionEngine
+
+from dcsnas.config.errors import UserError
+from dcsnas.experiments import channel, nni_manager
+from dcsnas.experiments.database import Trial
+from dcsnas.experiments.experiment import is_running, stop
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.nni_manager import NNI_VERSION, free_port
+from dcsnas.experiments.sweep import SweepConfig
+from search_setup import write_search_inputs
+
+ROOT = Path(__file__).parents[2]
+WITHOUT = Path("/dev/null")
+
+pytestmark = NNI_LEAVES_OPEN
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def weights(inputs: Path, count: int, **changes: object) -> SweepConfig:
+    values = [0.25 * i for i in range(count)]
+    parameters = {"weight": {"key": "objective.weight", "values": values}}
+    return small_sweep(inputs, parameters=parameters, **changes)
+
+
+@pytest.fixture(params=[True, False], ids=["patched", "stock"])
+def patched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the manager of this test is patched."""
+    if not request.param:
+        monkeypatch.setattr(nni_manager, "PATCHES", WITHOUT)
+    return request.param
+
+
+def test_version_is_pinned_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = rf"^nni=={re.escape(NNI_VERSION)}$"
+    assert re.search(pinned, (ROOT / "constraints.txt").read_text(), re.M)
+    assert f'"nni=={NNI_VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    monkeypatch.setattr(nni_manager, "NNI_VERSION", "2.10")
+    with pytest.raises(UserError, match=r"nni 3\.0 is installed, the patches are for 2\.10"):
+        nni_manager._require_version()
+
+
+def test_listens_on_loopback_alone(inputs: Path, tmp_path: Path, patched: bool) -> None:
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "hang", "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        wait_until(folder, lambda trials: any(trial.intermediate for trial in trials))
+        found = {address for address, _ in listeners(manager_of(folder))}
+        assert found == ({"127.0.0.1"} if patched else {"::"})
+
+
+def test_listens_elsewhere_when_asked_to(inputs: Path, tmp_path: Path) -> None:
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with stopped_at_the_end(folder):
+        launch_light(folder, host="0.0.0.0")
+        assert {address for address, _ in listeners(manager_of(folder))} == {"0.0.0.0"}
+
+
+def test_address_of_another_machine_is_refused(inputs: Path, tmp_path: Path) -> None:
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with pytest.raises(UserError, match=r"--host 203\.0\.113\.7: not an address of this machine"):
+        launch_light(folder, host="203.0.113.7")
+
+
+def test_taken_ports_are_avoided() -> None:
+    first = free_port("127.0.0.1")
+    with socket.socket() as listener:
+        listener.bind(("0.0.0.0", first + 1))
+        listener.listen()
+        assert free_port("127.0.0.1", first=first) == first + 2
+        with pytest.raises(UserError, match="no free port"):
+            free_port("127.0.0.1", first=first, last=first + 1)
+
+
+def test_two_experiments_at_once(inputs: Path, tmp_path: Path) -> None:
+    folders = [light_experiment(tmp_path / n, weights(inputs, 1), "hang") for n in ("a", "b")]
+    with stopped_at_the_end(folders[0]), stopped_at_the_end(folders[1]):
+        urls = {launch_light(folder) for folder in folders}
+        assert len(urls) == 2
+        assert all(is_running(folder) for folder in folders)
+        assert stop(folders[0])
+        assert [is_running(folder) for folder in folders] == [False, True]
+
+
+@pytest.mark.parametrize(("mode", "right"), [("own", True), ("next", False)])
+def test_trials_run_what_the_page_shows(
+    inputs: Path, tmp_path: Path, mode: str, right: bool
+) -> None:
+    # the first dies before it asks, so that NNI's queue hands its parameters to the second
+    folder = light_experiment(tmp_path / "e", weights(inputs, 4), mode, "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        trials = wait_until(folder, all_ended(4))
+    assert [trial.status for trial in trials] == ["FAILED", *3 * ["SUCCEEDED"]]
+    ran = [trial.final["ran_weight"] for trial in trials if trial.final]
+    assert (ran == [trial.parameters["weight"] for trial in trials[1:]]) == right
+
+
+def test_killed_trial_has_failed(inputs: Path, tmp_path: Path, patched: bool) -> None:
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "hang", "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        wait_until(folder, lambda trials: any(len(t.intermediate) == 2 for t in trials))
+        (process,) = trials_of(manager_of(folder))
+        process.send_signal(signal.SIGKILL)
+        (trial,) = wait_until(folder, all_ended(1))
+    assert trial.status == ("FAILED" if patched else "USER_CANCELED")
+
+
+def test_numbers_go_on_after_resume(inputs: Path, tmp_path: Path, patched: bool) -> None:
+    folder = light_experiment(tmp_path / "e", weights(inputs, 3), "hang", "1")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        _, hanging = wait_until(folder, second_hangs)
+        stop(folder)
+        cancel(folder, hanging)  # so that there is nothing to run again
+        launch_light(folder, "resume")
+        trials = wait_until(folder, lambda trials: len(trials) == 3 and trials[-1].ended)
+    assert sorted(trial.number for trial in trials) == ([0, 1, 2] if patched else [0, 1, 1])
+
+
+def second_hangs(trials: list[Trial]) -> bool:
+    return len(trials) == 2 and trials[0].ended and len(trials[1].intermediate) == 2
+
+
+def cancel(folder: ExperimentFolder, trial: Trial) -> None:
+    """Record what NNI records when the user cancels a trial on the web page."""
+    with closing(sqlite3.connect(folder.database().path)) as database, database:
+        database.execute(
+            "insert into TrialJobEvent (timestamp, trialJobId, event) values (0, ?, ?)",
+            (trial.id, "USER_TO_CANCEL"),
+        )
+
+
+@pytest.mark.parametrize("stock", [False, True])
+def test_every_value_of_a_grid_is_tried_after_resume(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stock: bool
+) -> None:
+    if stock:
+        grid: Any = AlgorithmConfig(name="GridSearch")
+        monkeypatch.setattr(nni_manager, "_tuner", lambda *_: grid)
+    folder = light_experiment(tmp_path / "e", weights(inputs, 4), "hang", "1")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        wait_until(folder, second_hangs)
+        stop(folder)
+        launch_light(folder, "resume")
+        trials = wait_until(folder, all_ended(4))
+    tried = sorted(trial.parameters["weight"] for trial in trials)
+    assert (tried == [0, 0.25, 0.5, 0.75]) == (not stock)
+
+
+def test_reports_arrive_while_nni_replaces_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Any, ...]] = []
+    line = SimpleNamespace(send_metric=lambda *values: sent.append(values))
+    answers = {
+        "trial-jobs/abc": {"hyperParameters": ['{"parameter_id": 7, "parameters": {"weight": 1}}']},
+        "metric-data/abc": [{"type": "PERIODICAL", "sequence": 0}],
+    }
+    monkeypatch.setenv("NNI_TRIAL_JOB_ID", "abc")
+    monkeypatch.setattr(channel, "get_default_trial_command_channel", lambda: line)
+    monkeypatch.setattr(channel, "_get", lambda url: answers[url.partition("/nni/")[2]])
+    opened = channel.open_channel("http://localhost:1")
+
+    def strategy() -> None:
+        for epoch in range(3):
+            opened.epoch(epoch, {"default": epoch, "bad": float("nan")})
+            nni.report_intermediate_result(epoch)
+
+    run_in_engine(strategy)
+    opened.result({"default": 2})
+    opened.result({"default": 3})
+    # epoch 0 had arrived before the trial was interrupted; the result goes once
+    assert sent == [
+        ("PERIODICAL", 7, "abc", 1, {"default": 1}),
+        ("PERIODICAL", 7, "abc", 2, {"default": 2}),
+        ("FINAL", 7, "abc", 0, {"default": 2}),
+    ]
+
+
+def run_in_engine(strategy: Callable[[], None]) -> None:
+    """Run ``strategy`` as NNI's engine runs a model."""
+    metrics = SimpleNamespace(add_intermediate=lambda _: None)
+    model: Any = SimpleNamespace(status=None, execute=strategy, metrics=metrics)
+    engine: Any = SequentialExecutionEngine()
+    engine.dispatch_model_event = lambda event: None
+    engine._run_single_model(model)
