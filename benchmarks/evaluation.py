@@ -96,7 +96,7 @@ def measure(scale: Scale, *, runs: int, rerank: bool) -> dict:
     for _ in range(runs - 1):
         totals.append(timed(lambda: evaluate_retrieval(query, gallery, chunk=CHUNK))[1])
         distances.append(timed(lambda: products(query, gallery))[1])
-    verification, roc_s, roc_mb = with_peak(lambda: verify(query, gallery, chunk=CHUNK))
+    verification, roc_s, roc_mb = with_peak(lambda: verify(query, gallery))
     found = {
         "total_s": min(totals),
         "distance_s": min(distances),

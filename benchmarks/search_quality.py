@@ -26,8 +26,6 @@ from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from synthetic_search import Problem, run_strategy
-
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
@@ -38,6 +36,7 @@ from dcsnas.search.strategy import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace
+from synthetic_search import Problem, run_strategy
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Budgets, as shares of the way from the fastest network to the best without a budget."""

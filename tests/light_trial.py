@@ -14,7 +14,7 @@ import nni
 
 from dcsnas.experiments.channel import open_channel
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.process import end_with_parent
+from dcsnas.experiments.process import end_with_manager
 
 EPOCHS = 3
 
@@ -42,6 +42,6 @@ def main(folder: ExperimentFolder, mode: str, numbers: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    end_with_manager()
     where, how, *listed = sys.argv[1:]
     main(ExperimentFolder(Path(where)), how, [int(number) for number in listed])

@@ -11,8 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    *("config", "spaces", "nn", "losses", "latency", "data", "evaluation", "training", "search"),
-    *("plots", "experiments", "demo", "cli"),
+    *("config", "spaces", "nn", "losses", "latency", "data", "evaluation", "deployment"),
+    *("training", "search", "plots", "experiments", "demo", "cli"),
 ]
 ONLY_IN = {
     "nni.nas": {"search"},

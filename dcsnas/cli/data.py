@@ -58,15 +58,31 @@ def render(
 
 
 @app.command("check")
-def check(directory: Directory) -> None:
+def check(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder or CSV file.", show_default=False)
+    ],
+    msmt17: Annotated[
+        Literal["train", "train+val"], typer.Option(help="Training images of MSMT17.")
+    ] = "train",
+    cuhk03: Annotated[
+        Literal["detected", "labeled"], typer.Option(help="Bounding boxes of CUHK03.")
+    ] = "detected",
+    cuhk03_classic: Annotated[
+        int | None,
+        typer.Option(min=0, max=19, help="Classic split of CUHK03. Default: the new protocol."),
+    ] = None,
+) -> None:
     """Say what is in a data set and what is wrong with it; exit code 2 if it cannot be used.
 
     Example: dcsnas data check data/people
     """
+    from dcsnas.config.stages import VariantConfig
     from dcsnas.data.check import check_reid
 
+    variant = VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic)
     with bar("checking") as report:
-        result = check_reid(directory, progress=report)
+        result = check_reid(directory, variant, progress=report)
     for line in result.lines():
         console.print(line)
     if not result.usable:

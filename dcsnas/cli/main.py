@@ -6,11 +6,15 @@ import typer
 from typer.core import TyperGroup
 
 from dcsnas.cli import (
+    calibrate,
     data,
     demo,
     derive,
+    embed,
     evaluate,
     experiment,
+    export,
+    match,
     plot,
     pretrain,
     profile,
@@ -23,7 +27,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "data", "profile", "profile-check", "search", "derive", "pretrain",
-        "retrain", "evaluate", "experiment", "plot")  # fmt: skip
+        "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
+        "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -52,6 +57,10 @@ app.command("derive")(derive.derive)
 app.command("pretrain")(pretrain.pretrain)
 app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("match")(match.match)
+app.command("embed")(embed.embed)
+app.command("export")(export.export)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
 

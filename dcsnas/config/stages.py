@@ -26,10 +26,25 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class VariantConfig(Strict):
+    """Which part of a data set that has several; every other data set ignores it."""
+
+    msmt17: Literal["train", "train+val"] = "train"
+    """Training images of MSMT17: 30,248, as in most papers, or all 32,621."""
+    cuhk03: Literal["detected", "labeled"] = "detected"
+    """Bounding boxes of CUHK03: a detector's or drawn by hand."""
+    cuhk03_classic: Annotated[int, Field(ge=0, lt=20)] | None = None
+    """Number of a classic split of CUHK03 (1,367/100 identities); null is the new protocol."""
+
+
+DEFAULT_VARIANT = VariantConfig()
+
+
 class DataConfig(Strict):
     """Where the images are and how they are loaded."""
 
     root: Path
+    variant: VariantConfig = DEFAULT_VARIANT
     workers: NonNegativeInt = 2
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

@@ -1,242 +1,178 @@
-"""Whether a Re-ID data set can be used: every image opened, every count shown, one verdict."""
+"""Whether a Re-ID data set can be used: every image opened, every count compared, one verdict."""
 
 import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from dcsnas.config.errors import UserError
+from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.data.loading import ImageError, decode_rgb
-from dcsnas.data.reid import (
-    FOLDERS,
-    GALLERY,
-    JUNK,
-    QUERY,
-    TRAIN,
-    Sample,
-    check_layout,
-    listing,
-    read_reid,
-    scan_folder,
-)
+from dcsnas.data.report import CheckReport, PartCounts, relative_to
+from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.layouts import scan_set
+from dcsnas.data.sets.published import PUBLISHED, Published, counts, identify
+from dcsnas.data.sets.scan import JUNK, Sample, Scan
 
-# Zheng et al., ICCV 2015, and the file counts of its published archive
-MARKET_1501 = {
-    "training images": 12_936,
-    "training identities": 751,
-    "queries": 3_368,
-    "query identities": 750,
-    "gallery images without junk": 15_913,
-    "junk images": 3_819,
-}
+SMALLEST_SIDE = 8
 
+_SIGNATURES = (b"\xff\xd8", b"\x89PNG", b"BM")
+_JPEG, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
-@dataclass(frozen=True)
-class SplitCounts:
-    """What one folder holds; identity -1 (junk) is not counted as an identity."""
-
-    images: int
-    identities: int
-    cameras: int
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What a check found; paths are relative to ``root``.
-
-    ``problems`` make the set unusable: ``read_reid`` refuses it, loading would stop, or no query
-    could be scored. ``distractors`` are gallery images of identities without a query.
-    """
-
-    root: Path
-    train: SplitCounts
-    query: SplitCounts
-    gallery: SplitCounts
-    junk: int
-    distractors: int
-    single_camera_train: int
-    single_camera_test: int
-    unmatched_queries: tuple[str, ...]
-    bad_names: tuple[str, ...]
-    bad_images: tuple[str, ...]
-    duplicates: tuple[tuple[str, str], ...]
-    problems: tuple[str, ...]
-
-    @property
-    def usable(self) -> bool:
-        """Whether training and evaluation can run on the set."""
-        return not self.problems
-
-    @property
-    def verdict(self) -> str:
-        """Usable or not, and why, in one sentence."""
-        if self.problems:
-            return f"not usable: {'; '.join(self.problems)}"
-        if self.duplicates:
-            return (
-                f"usable, but {len(self.duplicates):,} pairs of a training and a test image are the"
-                " same file: scores will be too high"
-            )
-        return "usable"
-
-    def lines(self) -> list[str]:
-        """Return the report for printing; the last line is the verdict."""
-        return [
-            f"data set {self.root}",
-            *_table(self),
-            f"junk images (identity -1): {self.junk:,}",
-            f"distractors (gallery images of identities without a query): {self.distractors:,}",
-            f"identities seen by one camera only: {self.single_camera_train:,} in training,"
-            f" {self.single_camera_test:,} in query and gallery",
-            f"queries without a match from another camera: {len(self.unmatched_queries):,}"
-            + (f" ({listing(self.unmatched_queries)})" if self.unmatched_queries else ""),
-            *_section("file names that do not parse", self.bad_names),
-            *_section("images that cannot be decoded", self.bad_images),
-            *_section("same file in training and test", [" = ".join(p) for p in self.duplicates]),
-            *_market_lines(self),
-            f"verdict: {self.verdict}",
-        ]
+Progress = Callable[[int, int], None]
+Digests = dict[Path, bytes]
 
 
 def check_reid(
-    root: Path, *, progress: Callable[[int, int], None] | None = None, threads: int | None = None
+    root: Path,
+    variant: VariantConfig = DEFAULT_VARIANT,
+    *,
+    known: Sequence[Published] = PUBLISHED,
+    progress: Progress | None = None,
+    threads: int | None = None,
 ) -> CheckReport:
-    """Open every image of a set in the layout of Market-1501 and report all that is wrong.
+    """Open every image of a set of any known layout and report all that is wrong with it.
 
-    ``progress(done, total)`` is called after each image; ``threads`` defaults to the CPU count.
-    Raises UserError only where ``root`` or one of its folders is missing or empty.
+    ``known`` are the sets whose counts are compared; ``progress(done, total)`` is called after each
+    image; ``threads`` defaults to the CPU count. Raises UserError only where the layout is unknown
+    or a list cannot be read at all.
     """
-    check_layout(root)
-    scans = {folder: scan_folder(root / folder) for folder in FOLDERS}
-    train, query, gallery = (scans[folder][0] for folder in (TRAIN, QUERY, GALLERY))
-    bad_names = [path for _, unparsed in scans.values() for path in unparsed]
-    paths = [sample.path for samples, _ in scans.values() for sample in samples] + bad_names
-    digests, errors = _open_all(paths, progress, threads or os.cpu_count() or 1)
-    unmatched = _unmatched(query, gallery)
-    with_query = {sample.identity for sample in query} | {JUNK}
-
-    def relative(path: Path) -> str:
-        return path.relative_to(root).as_posix()
-
+    scan = scan_set(root, variant)
+    published = identify(root, scan, known)
+    missing = {f.path for f in scan.findings if f.fault is Fault.MISSING_FILE}
+    paths = sorted({s.path for s in (*scan.train, *scan.query, *scan.gallery)} - missing)
+    digests, damage = _open_all(paths, progress, threads or os.cpu_count() or 1)
+    with_query = {sample.identity for sample in scan.query} | {JUNK}
     return CheckReport(
         root=root,
-        train=_counts(train),
-        query=_counts(query),
-        gallery=_counts(gallery),
-        junk=sum(sample.identity == JUNK for sample in gallery),
-        distractors=sum(sample.identity not in with_query for sample in gallery),
-        single_camera_train=_single_camera(train),
-        single_camera_test=_single_camera([*query, *gallery]),
-        unmatched_queries=tuple(relative(sample.path) for sample in unmatched),
-        bad_names=tuple(relative(path) for path in bad_names),
-        bad_images=tuple(errors),
-        duplicates=tuple(
-            (relative(first), relative(second))
-            for first, second in _duplicates(train, [*query, *gallery], digests)
+        title=scan.title,
+        train=_counts(scan.train),
+        query=_counts(scan.query),
+        gallery=_counts(scan.gallery),
+        junk=sum(sample.identity == JUNK for sample in scan.gallery),
+        distractors=sum(sample.identity not in with_query for sample in scan.gallery),
+        single_camera_test=len(_single_camera((*scan.query, *scan.gallery))),
+        published=published,
+        findings=(
+            *scan.findings,
+            *damage,
+            *_duplicates(scan, digests, root),
+            *_identity_findings(scan, published),
+            *_matching(scan),
+            *_count_findings(root, scan, published),
         ),
-        problems=tuple(_problems(root, errors, len(query), len(unmatched))),
     )
 
 
 def _open_all(
-    paths: Sequence[Path], progress: Callable[[int, int], None] | None, threads: int
-) -> tuple[dict[Path, bytes], list[str]]:
-    """Return the content digest of every readable file and the messages of the bad ones."""
-    digests: dict[Path, bytes] = {}
-    errors: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for done, (path, result) in enumerate(zip(paths, pool.map(_open, paths), strict=True), 1):
-            if isinstance(result, bytes):
-                digests[path] = result
-            else:
-                errors.append(str(result))
+    paths: Sequence[Path], progress: Progress | None, threads: int
+) -> tuple[Digests, list[Finding]]:
+    """Return the content digest of every readable image, and what is wrong with images."""
+    digests, findings = {}, []
+    pool = ThreadPoolExecutor(threads)
+    try:
+        opened = zip(paths, pool.map(_open, paths), strict=True)
+        for done, (path, (digest, finding)) in enumerate(opened, 1):
+            if digest:
+                digests[path] = digest
+            if finding:
+                findings.append(finding)
             if progress is not None:
                 progress(done, len(paths))
-    return digests, errors
+    finally:
+        # an interrupted check does not open the rest first
+        pool.shutdown(cancel_futures=True)
+    return digests, findings
 
 
-def _open(path: Path) -> bytes | ImageError:
+def _open(path: Path) -> tuple[bytes | None, Finding | None]:
     try:
-        decode_rgb(path)
-    except ImageError as error:
-        return error
-    return hashlib.sha256(path.read_bytes()).digest()
+        content = path.read_bytes()
+        if not content:
+            return None, Finding(Fault.EMPTY_FILE, path)
+        width, height = decode_rgb(path).size
+    except OSError as error:
+        return None, Finding(Fault.DAMAGED, path, error.strerror or str(error))
+    except ImageError:
+        known = content.startswith(_SIGNATURES)
+        return None, Finding(Fault.DAMAGED if known else Fault.NOT_AN_IMAGE, path)
+    # Pillow takes a JPEG whose last bytes are missing
+    if content.startswith(_JPEG) and _JPEG_END not in content:
+        return None, Finding(Fault.DAMAGED, path, "the end of the JPEG is missing")
+    small = min(width, height) < SMALLEST_SIDE
+    finding = Finding(Fault.TINY, path, f"{width} x {height} pixels") if small else None
+    return hashlib.sha256(content).digest(), finding
 
 
-def _counts(samples: Sequence[Sample]) -> SplitCounts:
+def _counts(samples: Sequence[Sample]) -> PartCounts:
     identities = {sample.identity for sample in samples} - {JUNK}
-    return SplitCounts(len(samples), len(identities), len({sample.camera for sample in samples}))
+    return PartCounts(len(samples), len(identities), len({sample.camera for sample in samples}))
 
 
-def _single_camera(samples: Iterable[Sample]) -> int:
+def _cameras(samples: Iterable[Sample]) -> dict[int, set[int]]:
+    """Return the cameras that saw each identity."""
     cameras: defaultdict[int, set[int]] = defaultdict(set)
     for sample in samples:
         cameras[sample.identity].add(sample.camera)
-    return sum(len(seen) == 1 for identity, seen in cameras.items() if identity != JUNK)
+    return cameras
 
 
-def _unmatched(query: Sequence[Sample], gallery: Sequence[Sample]) -> list[Sample]:
-    """Return the queries without a gallery image of their identity from another camera."""
-    cameras: defaultdict[int, set[int]] = defaultdict(set)
-    for sample in gallery:
-        cameras[sample.identity].add(sample.camera)
-    return [s for s in query if s.identity == JUNK or not cameras[s.identity] - {s.camera}]
+def _single_camera(samples: Iterable[Sample]) -> list[int]:
+    cameras = _cameras(samples).items()
+    return sorted(identity for identity, seen in cameras if len(seen) == 1 and identity != JUNK)
 
 
-def _duplicates(
-    train: Sequence[Sample], test: Sequence[Sample], digests: dict[Path, bytes]
-) -> Iterator[tuple[Path, Path]]:
-    first = {digests[s.path]: s.path for s in reversed(train) if s.path in digests}
-    for sample in test:
-        digest = digests.get(sample.path)
-        if digest in first:
-            yield first[digest], sample.path
+def _duplicates(scan: Scan, digests: Digests, root: Path) -> Iterator[Finding]:
+    """Yield each copy of an earlier file, in the order training, query, gallery; junk is free."""
+    first: dict[bytes, tuple[str, Sample]] = {}
+    parts = {"train": scan.train, "query": scan.query, "gallery": scan.gallery}
+    for part, samples in parts.items():
+        for sample in samples:
+            digest = digests.get(sample.path)
+            if digest is None or sample.identity == JUNK:
+                continue
+            earlier_part, earlier = first.setdefault(digest, (part, sample))
+            if earlier.path != sample.path:
+                fault = _duplicate_fault(earlier_part, earlier, part, sample)
+                yield Finding(fault, earlier.path, f"= {relative_to(sample.path, root)}")
 
 
-def _problems(root: Path, errors: list[str], queries: int, unmatched: int) -> Iterator[str]:
-    try:
-        read_reid(root)
-    except UserError as error:
-        yield str(error)
-    if errors:
-        yield f"{len(errors):,} images cannot be decoded; replace or remove them"
-    if unmatched == queries:
-        yield (
-            "no query has a gallery image of its identity from another camera, so nothing can be"
-            " scored; check the cameras in the file names"
-        )
+def _duplicate_fault(earlier_part: str, earlier: Sample, part: str, sample: Sample) -> Fault:
+    if earlier_part == "train" and part != "train":
+        return Fault.TRAIN_TEST_DUPLICATE
+    if earlier.identity != sample.identity:
+        return Fault.TWO_IDENTITIES
+    return Fault.REPEATED if earlier_part == part else Fault.QUERY_GALLERY_DUPLICATE
 
 
-def _table(report: CheckReport) -> list[str]:
-    lines = [f"  {'folder':<20}{'images':>10}{'identities':>12}{'cameras':>9}"]
-    for folder, counts in zip(FOLDERS, (report.train, report.query, report.gallery), strict=True):
-        numbers = f"{counts.images:>10,}{counts.identities:>12,}{counts.cameras:>9,}"
-        lines.append(f"  {folder:<20}{numbers}")
-    return lines
+def _identity_findings(scan: Scan, published: Published | None) -> Iterator[Finding]:
+    apart = scan.numbered_apart or (published is not None and published.numbered_apart)
+    source = scan.sources[0]
+    in_query = {sample.identity for sample in scan.query}
+    shared = {sample.identity for sample in scan.train} & in_query - {JUNK}
+    if not apart:
+        for identity in sorted(shared):
+            yield Finding(Fault.SHARED_IDENTITY, source, f"identity {identity}")
+    for identity in _single_camera(scan.train):
+        yield Finding(Fault.SINGLE_CAMERA, source, f"identity {identity}")
 
 
-def _section(title: str, entries: Sequence[str]) -> list[str]:
-    return [f"{title}: {len(entries):,}", *(f"  {entry}" for entry in entries)]
+def _matching(scan: Scan) -> Iterator[Finding]:
+    cameras = _cameras(scan.gallery)
+    query = [sample for sample in scan.query if sample.identity != JUNK]
+    unmatched = [s for s in query if not cameras.get(s.identity, set()) - {s.camera}]
+    if not scan.gallery or not query:
+        return
+    if len(unmatched) == len(query):
+        yield Finding(Fault.NOTHING_TO_SCORE, scan.sources[1], f"none of {len(query):,} queries")
+    else:
+        yield from (Finding(Fault.UNMATCHED_QUERY, sample.path) for sample in unmatched)
 
 
-def _market_lines(report: CheckReport) -> list[str]:
-    """Compare with the published counts where name or size suggest that this is Market-1501."""
-    found = {
-        "training images": report.train.images,
-        "training identities": report.train.identities,
-        "queries": report.query.images,
-        "query identities": report.query.identities,
-        "gallery images without junk": report.gallery.images - report.junk,
-        "junk images": report.junk,
-    }
-    named = "market" in report.root.resolve().name.lower()
-    if not named and found["training images"] != MARKET_1501["training images"]:
-        return []
-    lines = ["compared with the published Market-1501:"]
-    for what, published in MARKET_1501.items():
-        note = "as published" if found[what] == published else f"published {published:,}"
-        lines.append(f"  {what}: {found[what]:,} ({note})")
-    return lines
+def _count_findings(root: Path, scan: Scan, published: Published | None) -> Iterator[Finding]:
+    found = counts(scan)
+    for what, number in published.counts.items() if published else ():
+        if found[what] != number:
+            detail = f"{what}: {found[what]:,}, published {number:,}"
+            yield Finding(Fault.COUNTS, root, detail)

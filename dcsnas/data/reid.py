@@ -1,15 +1,10 @@
-"""Person Re-ID data sets in the folder layout of Market-1501.
+"""Person Re-ID data sets: query, gallery, and training images with labels 0..C-1.
 
-Identity and camera come from the name of a file alone (``0002_c1s1_000451_03.jpg`` is identity 2,
-camera 1), so that no folder above it can relabel an image. Identity -1 marks junk, which ranking
-leaves out; identity 0 of Market-1501 is a distractor and stays in the gallery.
-
-Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 2015.
+``sets/`` reads the layouts; a set of any layout is the same here.
 """
 
-import os
-import re
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,22 +12,15 @@ import numpy as np
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
-
-TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
-FOLDERS = (TRAIN, QUERY, GALLERY)
-JUNK = -1
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-
-_NAME = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image file with the identity (or class) it shows and the camera that took it."""
-
-    path: Path
-    identity: int
-    camera: int
+from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
+from dcsnas.data.sets.faults import Finding, Level
+from dcsnas.data.sets.layouts import scan_set
+from dcsnas.data.sets.market import GALLERY as GALLERY
+from dcsnas.data.sets.market import QUERY as QUERY
+from dcsnas.data.sets.market import TRAIN as TRAIN
+from dcsnas.data.sets.published import identify
+from dcsnas.data.sets.scan import JUNK as JUNK
+from dcsnas.data.sets.scan import Sample as Sample
 
 
 @dataclass(frozen=True)
@@ -40,6 +28,7 @@ class ReidData:
     """A Re-ID data set: the training identities are the labels 0..C-1, in the order of their names.
 
     ``train_identities[label]`` is the identity in the file names; query and gallery keep theirs.
+    ``title`` says which layout and which variant was read.
     """
 
     root: Path
@@ -47,6 +36,7 @@ class ReidData:
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
     train_identities: tuple[int, ...]
+    title: str
 
     @property
     def num_identities(self) -> int:
@@ -54,33 +44,34 @@ class ReidData:
         return len(self.train_identities)
 
 
-def read_reid(root: Path) -> ReidData:
-    """Return the data set under ``root``; images are not opened.
+def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:
+    """Return the data set ``root``, a folder of any known layout or a CSV file; opens no image.
 
-    Raises UserError where the folders, a file name or the number of identities is not as needed.
+    Raises UserError where the layout, a name, a list or the number of identities is not as needed.
+    Warns where the authors of the set have withdrawn it.
     """
-    check_layout(root)
-    train, query, gallery = (_read_folder(root / folder) for folder in FOLDERS)
-    for sample in (*train, *query):
-        if sample.identity == JUNK:
-            raise UserError(
-                f"{sample.path}: identity -1 marks junk, which is allowed in {GALLERY} only;"
-                " remove the file"
-            )
-    identities = sorted({sample.identity for sample in train})
-    if len(identities) < 2:
-        raise UserError(
-            f"{root / TRAIN}: all {len(train)} images show identity {identities[0]};"
-            " at least two identities are needed"
-        )
+    scan = scan_set(root, variant)
+    _refuse(root, [f for f in scan.findings if f.fault.level is Level.ERROR])
+    known = identify(root, scan)
+    if known and known.notice:
+        warnings.warn(known.notice, stacklevel=2)
+    identities = sorted({sample.identity for sample in scan.train})
     label = {identity: index for index, identity in enumerate(identities)}
     return ReidData(
         root=root,
-        train=tuple(replace(sample, identity=label[sample.identity]) for sample in train),
-        query=tuple(query),
-        gallery=tuple(gallery),
+        train=tuple(replace(sample, identity=label[sample.identity]) for sample in scan.train),
+        query=scan.query,
+        gallery=scan.gallery,
         train_identities=tuple(identities),
+        title=scan.title,
     )
+
+
+def _refuse(root: Path, errors: Sequence[Finding]) -> None:
+    if errors:
+        others = len(errors) - 1
+        more = f" ({others:,} more: dcsnas data check {root})" if others else ""
+        raise UserError(f"{errors[0].message}{more}")
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:
@@ -118,75 +109,3 @@ def split_train(
     for position, sample in enumerate(samples):
         parts[position in second].append(sample)
     return tuple(parts[0]), tuple(parts[1])
-
-
-def check_layout(root: Path) -> None:
-    """Raise UserError unless ``root`` holds the three folders of Market-1501, none empty."""
-    found = subfolders(root)
-    missing = [folder for folder in FOLDERS if folder not in found]
-    if missing:
-        nested = [name for name in found if set(FOLDERS) <= set(subfolders(root / name))]
-        fix = f"give {root / nested[0]}" if nested else "give the folder that holds all three"
-        raise UserError(
-            f"{root}: expected the folders {', '.join(FOLDERS)} (layout of Market-1501), found"
-            f" {listing(found)}; missing {', '.join(missing)}; {fix}"
-        )
-    for folder in FOLDERS:
-        if not image_files(root / folder):
-            raise UserError(
-                f"{root / folder}: no images ({', '.join(IMAGE_SUFFIXES)}) directly in this folder;"
-                " copy them there"
-            )
-
-
-def scan_folder(folder: Path) -> tuple[list[Sample], list[Path]]:
-    """Return the samples of a folder in sorted order, and the images whose names do not parse."""
-    samples, unparsed = [], []
-    for path in image_files(folder):
-        match = _NAME.match(path.name)
-        if match:
-            samples.append(Sample(path, identity=int(match[1]), camera=int(match[2])))
-        else:
-            unparsed.append(path)
-    return samples, unparsed
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly in ``folder``, sorted by name, without hidden files."""
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(IMAGE_SUFFIXES)
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        ]
-    return [folder / name for name in sorted(names)]
-
-
-def subfolders(root: Path) -> list[str]:
-    """Return the sorted names of the folders in ``root``; raises UserError where it is none."""
-    if not root.is_dir():
-        problem = "not a folder" if root.exists() else "no such folder"
-        raise UserError(f"{root}: {problem}; check the path of the data set")
-    with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def listing(names: Iterable[str]) -> str:
-    """Return names for a message: the first five and how many more, or 'none'."""
-    names = list(names)
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more if names else "none"
-
-
-def _read_folder(folder: Path) -> list[Sample]:
-    samples, unparsed = scan_folder(folder)
-    if unparsed:
-        others = f" ({len(unparsed) - 1:,} more like it)" if len(unparsed) > 1 else ""
-        raise UserError(
-            f"{unparsed[0]}: the name gives no identity and camera{others}; expected"
-            " IDENTITY_cCAMERA..., such as 0002_c1s1_000451_03.jpg (identity -1 for junk);"
-            " rename or remove the file"
-        )
-    return samples

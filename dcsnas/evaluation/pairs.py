@@ -138,6 +138,12 @@ class DotProducts:
         return TIE * norms * (self._norms[0][query] + norms / 2)
 
 
+def indices(positions: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return rows and columns that pick ``positions``, an array a row, from a block [B, G]."""
+    rows = np.repeat(np.arange(len(positions)), [len(own) for own in positions])
+    return torch.from_numpy(rows).to(device), torch.from_numpy(np.concatenate(positions)).to(device)
+
+
 def check_embeddings(query: Embeddings, gallery: Embeddings, *, metric: str) -> None:
     """Raise UserError where two sets cannot be compared, naming images that are not finite."""
     if metric not in ("cosine", "euclidean"):

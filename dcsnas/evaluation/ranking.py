@@ -26,6 +26,7 @@ from dcsnas.evaluation.pairs import (
     Scorer,
     Tie,
     check_embeddings,
+    indices,
     queries_with_a_match,
 )
 
@@ -185,7 +186,7 @@ def match_ranks_of_block(
     """Return match_ranks of each row of ``block`` [B, G] with few large operations, for a GPU."""
     lengths = [len(own) for own in matches]
     wanted = np.full((len(matches), max(lengths)), np.inf, dtype=np.float32)
-    found = block[_indices(matches, block.device)].cpu().numpy()
+    found = block[indices(matches, block.device)].cpu().numpy()
     for row, scores in enumerate(np.split(found, np.cumsum(lengths)[:-1])):
         wanted[row, : len(scores)] = np.sort(scores - ties[row])[::-1]
     _leave_out(block, matches)
@@ -197,12 +198,7 @@ def match_ranks_of_block(
 
 
 def _leave_out(block: Tensor, positions: list[np.ndarray]) -> None:
-    block[_indices(positions, block.device)] = -torch.inf
-
-
-def _indices(positions: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:
-    rows = np.repeat(np.arange(len(positions)), [len(p) for p in positions])
-    return torch.from_numpy(rows).to(device), torch.from_numpy(np.concatenate(positions)).to(device)
+    block[indices(positions, block.device)] = -torch.inf
 
 
 def _average_precisions(ranks: list[np.ndarray], rule: ApRule) -> np.ndarray:

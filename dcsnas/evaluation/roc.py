@@ -21,6 +21,7 @@ from dcsnas.evaluation.pairs import (
     Embeddings,
     Pairs,
     check_embeddings,
+    indices,
     queries_with_a_match,
 )
 
@@ -77,23 +78,26 @@ def verify(
     valid = queries_with_a_match(query, gallery, pairs)
     products = DotProducts(query, gallery, pairs.kept, metric="cosine", device=device)
     histogram = torch.zeros(_BINS, dtype=torch.long, device=device)
-    right, removed = [], []
+    # filled in place: small arrays kept from every block would scatter what its large ones leave
+    right = np.empty(sum(len(pairs.matches[q]) for q in valid), dtype=np.int32)
+    removed = np.empty(sum(len(pairs.removed[q]) for q in valid), dtype=np.int32)
+    filled, sides = [0, 0], [(right, pairs.matches), (removed, pairs.removed)]
     for queries, block in products.blocks(valid, chunk):
         bins = _bins(block)
         histogram += torch.bincount(bins.flatten(), minlength=_BINS)
-        for row, q in enumerate(queries):
-            right.append(bins[row, torch.from_numpy(pairs.matches[q]).to(device)].cpu().numpy())
-            removed.append(bins[row, torch.from_numpy(pairs.removed[q]).to(device)].cpu().numpy())
+        for side, (kept, positions) in enumerate(sides):
+            found = bins[indices([positions[q] for q in queries], bins.device)].cpu().numpy()
+            kept[filled[side] : filled[side] + len(found)] = found
+            filled[side] += len(found)
     wrong = histogram.cpu().numpy()
-    accepted = np.concatenate(right)
-    for own in (accepted, np.concatenate(removed)):
+    for own in (right, removed):
         wrong -= np.bincount(own, minlength=_BINS)
-    return _points(accepted, wrong, fprs)
+    return _points(right, wrong, fprs)
 
 
 def _bins(block: Tensor) -> Tensor:
     """Return the bin of each cosine; overwrites ``block``."""
-    return block.add_(1).div_(RESOLUTION).clamp_(0, _BINS - 1).to(torch.int32)
+    return block.add_(1).div_(RESOLUTION).clamp_(0, _BINS - 1).long()
 
 
 def _points(right: np.ndarray, wrong: np.ndarray, fprs: Sequence[float]) -> Verification:

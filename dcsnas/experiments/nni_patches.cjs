@@ -6,6 +6,7 @@ const net = require('net');
 const os = require('os');
 
 delete process.env.NODE_OPTIONS; // for the manager alone, not for what trials start
+process.env.DCSNAS_NNI_MANAGER = String(process.pid); // trials and tuner end when it does
 
 // 1. rest_server/index.js:54 listens on every interface, and NNI has no password.
 const host = process.env.DCSNAS_NNI_HOST || '127.0.0.1';

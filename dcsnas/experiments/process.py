@@ -8,31 +8,46 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Never
 
+import psutil
+
 _POLL_S = 0.5
 
 
-def end_with_parent() -> None:
-    """Put this process into a group of its own; kill the group on SIGINT or without a parent.
+def end_with_manager() -> None:
+    """Kill this process's group when it is interrupted, or when the manager is no more.
 
-    NNI interrupts a trial, and kills only its first process; a manager that is killed leaves its
-    trials running. Loaders and measuring processes are in the group as well.
+    NNI interrupts a trial and kills only its first process, and a manager that is killed leaves
+    its trials running. Loaders and measuring processes are in the group as well.
     """
-    parent = os.getppid()
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: _kill_group())
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    watch_manager(_kill_group)
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    _kill_group()
+def watch_manager(end: Callable[[], Never]) -> None:
+    """Call ``end`` when the manager, or the process that started this one, is no more.
+
+    ``nni_patches.cjs`` names the manager; there may be a shell in between.
+    """
+    pid = int(os.environ.get("DCSNAS_NNI_MANAGER", os.getppid()))
+    parent = os.getppid()
+    try:
+        manager = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        end()
+
+    def watch() -> None:
+        while os.getppid() == parent and manager.is_running() and manager.status() != "zombie":
+            time.sleep(_POLL_S)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _kill_group() -> Never:

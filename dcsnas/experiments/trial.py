@@ -12,7 +12,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json, write_yaml
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.process import end_with_parent, gpu_slot, locked
+from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
 from dcsnas.experiments.sweep import SweepConfig, search_of
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
 if __name__ == "__main__":
     from dcsnas.config.quiet import quiet_libraries
 
-    end_with_parent()
+    end_with_manager()
     quiet_libraries()
     try:
         main(ExperimentFolder(Path(sys.argv[1])))

@@ -1,24 +1,33 @@
 """What proposes parameters, within NNI's dispatcher process.
 
 NNI's own grid and random tuners do not know, after a resume, which trials had been started: they
-propose some again and so never reach others. These read it from NNI's database.
+propose some again and so never reach others. These read it from NNI's database. And where a manager
+is killed, NNI's dispatcher goes on and joins whichever manager next listens on the same port, even
+another experiment's, to which it proposes its own parameters; with these it ends.
 """
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import nni
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from nni.tuner import Tuner
 
 from dcsnas.experiments.database import Database
+from dcsnas.experiments.process import watch_manager
 from dcsnas.experiments.sweep import Parameters
+
+
+def _end() -> Never:
+    os._exit(1)
 
 
 class Planned(Tuner):
     """Proposes the sets of parameters of a plan in order, each exactly once."""
 
     def __init__(self, plan: list[Parameters], database: str) -> None:
+        watch_manager(_end)
         self.left = list(plan)
         for trial in Database(Path(database)).trials():
             if trial.parameters in self.left:
@@ -44,5 +53,6 @@ class Tpe(TpeTuner):
     """NNI's TPE, maximising, whose draws do not start over when an experiment is resumed."""
 
     def __init__(self, seed: int, database: str) -> None:
+        watch_manager(_end)
         started = len(Database(Path(database)).trials())
         super().__init__(optimize_mode="maximize", seed=1_000_003 * seed + started)

@@ -23,7 +23,7 @@ from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import Architecture
 
 PASSES = 6
-"""Processes that sample a network. One is off by 2 to 4 %, most for small networks on onnxruntime."""
+"""Processes that sample a network; a single one is off by 1 to 4 %."""
 TOGETHER = 4
 """Networks in one process: as many as calibrate a table, whose times are to be compared."""
 

@@ -29,7 +29,7 @@ def held_out(table: LatencyTable, count: int, seed: int) -> list[Drawn]:
         if choice in known:
             return False
         operators = walk(space.architecture(choice).layers, file.conditions.input)
-        return all(operator.key in file.entries for operator in operators)
+        return all(table.knows(operator) for operator in operators)
 
     uniform: tuple[Kind, Draw] = "uniform", partial(sample_choice, space, rng)
     spread: list[tuple[Kind, Draw]] = [

@@ -112,12 +112,11 @@ def _table_file(
 def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
     """Return the calibration of ``table``; None where fewer than two networks can be measured."""
     space, conditions, settings = table.space, table.file.conditions, table.file.settings
-    entries = table.file.entries
     choices = calibration_choices(space, settings.calibration_networks, settings.seed)
     networks = []
     for choice in choices:
         operators = list(walk(space.architecture(choice).layers, conditions.input))
-        if all(operator.key in entries for operator in operators):
+        if all(table.knows(operator) for operator in operators):
             networks.append((choice, operators))
     if len(networks) < 2:
         return None

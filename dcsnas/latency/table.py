@@ -114,6 +114,10 @@ class LatencyTable:
         scale = self.file.calibration.scale if self.file.calibration else 1.0
         return scale * self.entry_ms(operator)
 
+    def knows(self, operator: Operator) -> bool:
+        """Return whether the table has a time for ``operator``, or there is nothing to run."""
+        return not operator.runs or operator.key in self.file.entries
+
     def entry_ms(self, operator: Operator) -> float:
         """Return the time of ``operator`` alone; raises UserError where it is unknown."""
         if not operator.runs:

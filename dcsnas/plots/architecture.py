@@ -94,9 +94,10 @@ def _draw_widths(axes: Axes, columns: Sequence[Column]) -> None:
     axes.set_ylim(0, top * (1.22 if _dense(columns) else 1.12))
     for column in columns:
         if column.kind == "attention":
-            axes.axvline(column.x, color=RED, linewidth=1.2, ymax=0.86)
-            name = f"{column.name} {column.width}"
-            _upright(axes, column.x, top / 2, name, color=RED)
+            nothing = column.name == "none"
+            axes.axvline(column.x, color=GREY if nothing else RED, linewidth=1.2, ymax=0.86)
+            text = "no attention" if nothing else f"{column.name} {column.width}"
+            _upright(axes, column.x, top / 2, text, color=MUTED if nothing else RED)
         elif column.kind == "head":
             _upright(axes, column.x, top / 2, f"head, {column.width:,} features", color=MUTED)
 
@@ -137,7 +138,7 @@ def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
     axes.set_ylim(0, max(times) * (1.3 if dense else 1.15))
     size = TINY if dense or len(columns) > 14 else SMALL
     for column in columns:
-        text = f"{column.percent:.1f}%"
+        text = "" if column.name == "none" else f"{column.percent:.1f}%"
         _on_top(axes, column.x, column.ms or 0.0, text, size=size, dense=dense)
     parts = [
         TextArea(
@@ -184,11 +185,13 @@ def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
     axes.set_xticks([c.x for c in columns], [c.name for c in columns])
     axes.tick_params(axis="x", labelsize=TINY if _dense(columns) else SMALL, length=0)
     for tick, column in zip(axes.get_xticklabels(), columns, strict=True):
-        tick.set_color(_ink(column.kind))
+        tick.set_color(MUTED if column.name == "none" else _ink(column.kind))
         tick.set_rotation(rotation if column.kind != "block" else 0)
     explained = f"blocks by number; above: output height {TIMES} width in pixels; dashed: stride 2"
     if any(c.width_options for c in columns):
         explained += "; light: range of the options"
+    attention = {c.kind_options for c in columns if c.kind_options}
+    explained += "".join(f"\nattention: one of {', '.join(names)}" for names in sorted(attention))
     axes.set_xlabel(explained, size=TEXT, color=INK)
 
 

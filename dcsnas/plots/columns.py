@@ -7,6 +7,7 @@ from typing import Literal
 from dcsnas.config.errors import UserError
 from dcsnas.latency.predict import per_layer_ms
 from dcsnas.latency.table import LatencyTable
+from dcsnas.plots.choices import option_text
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size
 from dcsnas.spaces.space import Decision, SearchSpace
@@ -18,8 +19,9 @@ Kind = Literal["stem", "block", "attention", "head"]
 class Column:
     """One layer: position, output width and size, and what of it the space left open.
 
-    ``size`` is (height, width) of the output; of a head, which pools, its input. ``ms`` and
-    ``percent`` (of the whole network) are None without a table.
+    ``size`` is (height, width) of the output; of a head, which pools, its input. The name of an
+    attention module says its kind: DCS, SA or none. ``ms`` and ``percent`` (of the whole network)
+    are None without a table.
     """
 
     x: int
@@ -31,6 +33,7 @@ class Column:
     expansion: float | None = None
     width_options: tuple[float, ...] = ()
     expansion_options: tuple[float, ...] = ()
+    kind_options: tuple[str, ...] = ()
     ms: float | None = None
     percent: float | None = None
 
@@ -46,13 +49,27 @@ def columns_of(
     Raises UserError where ``table`` lacks one of its operators or ``space`` is not the one that the
     architecture was derived from.
     """
-    layers = architecture.network.layers
-    decided = _decisions(architecture, space)
+    if space is not None:
+        _require_origin(architecture, space)
+    return columns_of_layers(
+        architecture.network.layers, architecture.input, table=table, space=space
+    )
+
+
+def columns_of_layers(
+    layers: Sequence[Layer],
+    size: Size,
+    *,
+    table: LatencyTable | None = None,
+    space: SearchSpace | None = None,
+) -> list[Column]:
+    """Return ``layers`` at an input of ``size`` in order; ``space`` is the one they are of."""
+    decided = [slot.decided for slot in space.slots] if space else [{}] * len(layers)
     times: list[float] | list[None] = [None] * len(layers)
     if table is not None:
-        times = per_layer_ms(table, layers, architecture.input)
+        times = per_layer_ms(table, layers, size)
     total = sum(ms for ms in times if ms is not None)
-    size, block, columns = architecture.input, 0, []
+    block, columns = 0, []
     for x, (layer, ms) in enumerate(zip(layers, times, strict=True)):
         out = layer.out_size(size)
         kind, name = _named(layer, block)
@@ -67,6 +84,7 @@ def columns_of(
                 expansion=layer.expansion if isinstance(layer, Block) else None,
                 width_options=_options(decided[x], "c_out"),
                 expansion_options=_options(decided[x], "expansion"),
+                kind_options=_names(decided[x], "kind"),
                 ms=ms,
                 percent=None if ms is None else 100 * ms / total,
             )
@@ -94,23 +112,23 @@ def _named(layer: Layer, block: int) -> tuple[Kind, str]:
     if isinstance(layer, Block):
         return "block", str(block)
     if isinstance(layer, Attention):
-        return "attention", layer.kind.upper()
+        return "attention", option_text(layer.kind)
     return "head", "head"
 
 
-def _decisions(
-    architecture: ArchitectureFile, space: SearchSpace | None
-) -> list[Mapping[str, Decision]]:
-    if space is None:
-        return [{}] * len(architecture.network.layers)
+def _require_origin(architecture: ArchitectureFile, space: SearchSpace) -> None:
     origin = architecture.provenance
     if space.digest != origin.space_digest:
         raise UserError(
             f"the architecture was derived from space {origin.space} ({origin.space_digest}), "
             f"not from {space.name} ({space.digest}); give the space.yaml of its search"
         )
-    return [slot.decided for slot in space.slots]
 
 
 def _options(decided: Mapping[str, Decision], argument: str) -> tuple[float, ...]:
-    return decided[argument].options if argument in decided else ()
+    found = decided[argument].options if argument in decided else ()
+    return tuple(option for option in found if not isinstance(option, str))
+
+
+def _names(decided: Mapping[str, Decision], argument: str) -> tuple[str, ...]:
+    return tuple(map(option_text, decided[argument].options)) if argument in decided else ()

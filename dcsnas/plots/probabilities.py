@@ -1,10 +1,9 @@
 """How a search made up its mind: the probability of every option over the epochs, and entropies.
 
-Shapes: E records in time, O options of a decision, B blocks of a group.
+Shapes: E records in time, O options of a decision, B places of a group.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -15,6 +14,15 @@ from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.image import AxesImage
 
 from dcsnas.config.errors import UserError
+from dcsnas.plots.choices import (
+    Place,
+    attentions_of,
+    blocks_of,
+    final_probabilities,
+    group_entropies,
+    groups_of,
+    option_text,
+)
 from dcsnas.plots.records import History, read_history
 from dcsnas.plots.style import (
     GREEN,
@@ -32,10 +40,11 @@ from dcsnas.plots.style import (
     new_figure,
     whole_numbers,
 )
-from dcsnas.spaces.space import Decision
+from dcsnas.spaces.space import Decision, Option
 
-KINDS = {"expansion": f"expansion ({TIMES})", "width": "width (channels)"}
-COLORS = {"expansion": PURPLE, "width": GREEN}
+KINDS = {"expansion": f"expansion ({TIMES})", "width": "width (channels)", "kind": "attention"}
+COLORS = {"expansion": PURPLE, "width": GREEN, "kind": RED}
+NAMES = {"expansion": "expansions", "width": "widths", "kind": "attention"}
 _MOST_PANELS = 20  # blocks above which there is one heat map a group instead of one a decision
 _MOST_LINES = 40
 _COLUMNS = 7
@@ -50,55 +59,11 @@ def plot_probabilities(run: Path) -> Figure:
     UserError where a file is missing or does not fit the space.
     """
     history = read_history(run)
-    blocks = blocks_of(history)
-    if not blocks:
+    blocks, attentions = blocks_of(history), attentions_of(history)
+    if not blocks and not attentions:
         raise UserError(f"{run / 'space.yaml'}: leaves nothing to choose, so there is no picture")
     large = len(blocks) > _MOST_PANELS
-    return _draw_groups(history, blocks) if large else _draw_panels(history, blocks)
-
-
-@dataclass(frozen=True)
-class BlockChoices:
-    """The decisions of one block by kind, expansion or width."""
-
-    number: int
-    decisions: dict[str, Decision]
-
-    @property
-    def options(self) -> dict[str, tuple[float, ...]]:
-        """Return the options by kind."""
-        return {kind: decision.options for kind, decision in self.decisions.items()}
-
-
-def blocks_of(history: History) -> list[BlockChoices]:
-    """Return the blocks that have something to choose, in network order."""
-    blocks: dict[int, dict[str, Decision]] = {}
-    for decision in history.decisions:
-        block, kind = decision.label.split("_")
-        blocks.setdefault(int(block.removeprefix("b")), {})[kind] = decision
-    return [BlockChoices(number, decisions) for number, decisions in sorted(blocks.items())]
-
-
-def groups_of(blocks: Sequence[BlockChoices]) -> list[list[BlockChoices]]:
-    """Return ``blocks`` in runs of consecutive numbers that choose from the same options."""
-    groups: list[list[BlockChoices]] = []
-    for block in blocks:
-        last = groups[-1][-1] if groups else None
-        if last and (last.number + 1, last.options) == (block.number, block.options):
-            groups[-1].append(block)
-        else:
-            groups.append([block])
-    return groups
-
-
-def final_probabilities(history: History, group: Sequence[BlockChoices], kind: str) -> np.ndarray:
-    """Return the last probabilities [O, B] of a group's decisions of ``kind``."""
-    return np.stack([history.values[b.decisions[kind].label][-1] for b in group], axis=1)
-
-
-def group_entropies(history: History, group: Sequence[BlockChoices], kind: str) -> np.ndarray:
-    """Return the entropies [E, B] of a group's decisions of ``kind`` in percent of the maximum."""
-    return np.stack([history.entropy_percent(b.decisions[kind].label) for b in group], axis=1)
+    return (_draw_groups if large else _draw_panels)(history, blocks, attentions)
 
 
 def _figure(history: History, width_in: float, height_in: float) -> Figure:
@@ -130,38 +95,48 @@ def _draw_entropies(axes: Axes, history: History) -> None:
             axes.fill_between(history.epochs, low, high, color=color, alpha=0.15, linewidth=0)
         mean = curves.mean(axis=0)
         axes.plot(history.epochs, mean, color=color, linewidth=2)
-        labels.append((mean[-1], f"{kind}s {mean[-1]:.0f}%", color))
+        labels.append((mean[-1], f"{NAMES[kind]} {mean[-1]:.0f}%", color))
     axes.set(ylim=(0, 104), xlim=(0, max(1, history.epochs[-1])))
     axes.xaxis.set_major_locator(whole_numbers(8))
     label_ends(axes, labels, height_in=0.8)
 
 
-def _draw_panels(history: History, blocks: Sequence[BlockChoices]) -> Figure:
-    kinds = [kind for kind in KINDS if any(kind in block.decisions for block in blocks)]
-    strips = ceil(len(blocks) / _COLUMNS)
-    columns = ceil(len(blocks) / strips)
-    rows = strips * len(kinds)
-    figure = _figure(history, 1.8 + 1.3 * columns, 2.5 + 1.35 * rows)
-    outer = GridSpec(2, 1, figure, height_ratios=[1.2, 1.35 * rows])
+def _draw_panels(history: History, blocks: Sequence[Place], attentions: Sequence[Place]) -> Figure:
+    rows = [*_rows_of(blocks), *_rows_of(attentions)]
+    columns = max(len(places) for _, places in rows)
+    figure = _figure(history, 1.8 + 1.3 * max(columns, 3), 2.5 + 1.35 * len(rows))
+    outer = GridSpec(2, 1, figure, height_ratios=[1.2, 1.35 * len(rows)])
     _draw_entropies(figure.add_subplot(outer[0]), history)
-    grid = outer[1].subgridspec(rows, columns)
+    grid = outer[1].subgridspec(len(rows), columns)
     vmax = max(float(values.max()) for values in history.values.values())
     images, panels = [], []
-    for index, block in enumerate(blocks):
-        strip, column = divmod(index, columns)
-        last = index + columns >= len(blocks)
-        for row, kind in enumerate(kinds, strip * len(kinds)):
+    for row, (kind, places) in enumerate(rows):
+        for column, place in enumerate(places):
             axes = figure.add_subplot(grid[row, column])
             axes.set_ylabel(KINDS[kind] if column == 0 else "", size=SMALL, color=INK)
-            if kind not in block.decisions:
+            if kind not in place.decisions:
                 _draw_fixed(axes)
                 continue
-            images.append(_draw_decision(axes, history, block.decisions[kind], vmax=vmax))
-            bottom = last and kind == kinds[-1]
-            axes.set_xlabel("epochs trained" if bottom else "", size=SMALL, color=INK)
+            images.append(_draw_decision(axes, history, place.decisions[kind], vmax=vmax))
+            lowest = all(column >= len(below) for _, below in rows[row + 1 :])
+            axes.set_xlabel("epochs trained" if lowest else "", size=SMALL, color=INK)
             panels.append(axes)
     _color_bar(figure, images[0], panels, "probability")
     return figure
+
+
+def _rows_of(places: Sequence[Place]) -> list[tuple[str, Sequence[Place]]]:
+    """Return ``places`` in rows of about the same length, one a kind of decision."""
+    if not places:
+        return []
+    kinds = _kinds(places)
+    columns = ceil(len(places) / ceil(len(places) / _COLUMNS))
+    strips = [places[start : start + columns] for start in range(0, len(places), columns)]
+    return [(kind, strip) for strip in strips for kind in kinds]
+
+
+def _kinds(places: Sequence[Place]) -> list[str]:
+    return [kind for kind in KINDS if any(kind in place.decisions for place in places)]
 
 
 def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: float) -> AxesImage:
@@ -174,20 +149,20 @@ def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: fl
     axes.plot([1.03], [chosen], "<", color=RED, markersize=4, clip_on=False, transform=beside)
     _option_ticks(axes, decision.options)
     block = decision.label.split("_")[0]
-    text = f"{block} → {decision.options[chosen]:g}  ({values[-1, chosen]:.0%})"
+    text = f"{block} → {option_text(decision.options[chosen])}  ({values[-1, chosen]:.0%})"
     axes.set_title(text, size=SMALL, color=INK, loc="left", pad=3)
     axes.xaxis.set_major_locator(whole_numbers(3))
     return image
 
 
-def _draw_groups(history: History, blocks: Sequence[BlockChoices]) -> Figure:
-    groups = groups_of(blocks)
-    kinds = [kind for kind in KINDS if any(kind in block.decisions for block in blocks)]
-    figure = _figure(history, 14.0, 2.8 + 3.4 * len(kinds))
-    outer = GridSpec(1 + len(kinds), 1, figure, height_ratios=[1.2, *[3.4] * len(kinds)])
+def _draw_groups(history: History, blocks: Sequence[Place], attentions: Sequence[Place]) -> Figure:
+    rows = [(kind, groups_of(places)) for places in (blocks, attentions) for kind in _kinds(places)]
+    heights = [3.0 if kind == "kind" else 3.4 for kind, _ in rows]
+    figure = _figure(history, 14.0, 2.8 + sum(heights))
+    outer = GridSpec(1 + len(rows), 1, figure, height_ratios=[1.2, *heights])
     _draw_entropies(figure.add_subplot(outer[0]), history)
     vmax = max(float(values[-1].max()) for values in history.values.values())
-    for row, kind in enumerate(kinds, 1):
+    for row, (kind, groups) in enumerate(rows, 1):
         _draw_group_row(figure, outer[row], history, groups, kind=kind, vmax=vmax)
     return figure
 
@@ -196,13 +171,16 @@ def _draw_group_row(
     figure: Figure,
     place: SubplotSpec,
     history: History,
-    groups: Sequence[Sequence[BlockChoices]],
+    groups: Sequence[Sequence[Place]],
     *,
     kind: str,
     vmax: float,
 ) -> None:
     ratios = [max(len(group), 1.5) for group in groups]
-    grid = place.subgridspec(2, len(groups), width_ratios=ratios, height_ratios=[1.3, 1])
+    spare = _MOST_PANELS - sum(ratios)
+    if spare > 0:
+        ratios.append(spare)  # few places are not drawn larger than others
+    grid = place.subgridspec(2, len(ratios), width_ratios=ratios, height_ratios=[1.3, 1])
     pairs, finals, entropies = [], [], []
     for column, group in enumerate(groups):
         upper, lower = (figure.add_subplot(grid[row, column]) for row in range(2))
@@ -212,7 +190,7 @@ def _draw_group_row(
             lower.set_axis_off()
             continue
         options = group[0].decisions[kind].options
-        numbers = [block.number for block in group]
+        numbers = [place.number for place in group]
         x = (numbers[0] - 0.5, numbers[-1] + 0.5)
         final = final_probabilities(history, group, kind)
         finals.append(_heat_map(upper, final, x=x, y=(-0.5, len(options) - 0.5), vmax=vmax))
@@ -227,7 +205,9 @@ def _draw_group_row(
     pairs[0][0].set_ylabel(KINDS[kind], size=TEXT, color=INK)
     lowers = [lower for _, lower in pairs]
     next(a for a in lowers if a.axison).set_ylabel("epochs trained", size=TEXT, color=INK)
-    lowers[len(lowers) // 2].set_xlabel("block", size=TEXT, color=INK)
+    lowers[len(lowers) // 2].set_xlabel(
+        "attention module" if kind == "kind" else "block", size=TEXT, color=INK
+    )
     _color_bar(figure, finals[0], [upper for upper, _ in pairs], "final probability")
     _color_bar(figure, entropies[0], lowers, "entropy (% of max.)")
 
@@ -262,10 +242,10 @@ def _draw_fixed(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _option_ticks(axes: Axes, options: Sequence[float]) -> None:
+def _option_ticks(axes: Axes, options: Sequence[Option]) -> None:
     step = ceil(len(options) / _TICKS)
     shown = range(0, len(options), step)
-    axes.set_yticks(list(shown), [f"{options[i]:g}" for i in shown])
+    axes.set_yticks(list(shown), [option_text(options[i]) for i in shown])
 
 
 def _color_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], label: str) -> None:

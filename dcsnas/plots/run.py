@@ -13,6 +13,7 @@ from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.curves import plot_cmc, plot_training_curves
+from dcsnas.plots.evolution import animate_evolution, plot_evolution
 from dcsnas.plots.gallery import plot_ranked_gallery
 from dcsnas.plots.probabilities import plot_probabilities
 from dcsnas.plots.search_curves import plot_search_curves
@@ -26,8 +27,8 @@ Draw = Callable[[Path], Figure]
 def plot_run(run: Path) -> list[Path]:
     """Draw every picture that the run folder ``run`` supports and return the files.
 
-    They lie under ``run/plots`` as PNG, what is made of lines as SVG too. Raises UserError where
-    the folder is no run, supports no picture yet, or holds a broken file.
+    They lie under ``run/plots`` as PNG, what is made of lines as SVG too, what moves as GIF. Raises
+    UserError where the folder is no run, supports no picture yet, or holds a broken file.
     """
     stage = _stage(run)
     pictures = {name: draw for name, (file, draw) in PICTURES[stage].items() if _holds(run / file)}
@@ -42,6 +43,8 @@ def plot_run(run: Path) -> list[Path]:
         figure = draw(run)
         kinds = ["png"] if name in BITMAPS else ["png", "svg"]
         written += [save(figure, run / "plots" / f"{name}.{kind}") for kind in kinds]
+        if name == "evolution":
+            written.append(animate_evolution(run, run / "plots" / "evolution.gif"))
     return written
 
 
@@ -74,6 +77,7 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
     "search": {
         "curves": ("metrics.jsonl", plot_search_curves),
         "probabilities": ("probabilities.jsonl", plot_probabilities),
+        "evolution": ("probabilities.jsonl", plot_evolution),
         "architecture": ("architecture.yaml", draw_architecture),
     },
     "pretrain": {

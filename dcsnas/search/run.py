@@ -128,7 +128,7 @@ class Setting:
     size: Size
     drawn: list[dict[str, Option]]
     """What a random search scores."""
-    parts: tuple[list[Sample], list[Sample]]
+    parts: tuple[Sequence[Sample], Sequence[Sample]]
     num_classes: int
 
     @property

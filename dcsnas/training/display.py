@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
+from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -111,7 +112,7 @@ class LiveDisplay(ProgressBar):
         """Return the bars, the step's loss and the table of metrics."""
         table = Table.grid(padding=(0, 2))
         for group, texts in rows_of(self.metrics).items():
-            table.add_row(Text(group, style="bold"), Text("   ".join(texts)))
+            table.add_row(Text(group, style="bold"), Columns(texts, padding=(0, 3)))
         return Group(self._bars, Text(self._step, style="dim"), table)
 
     def _stop(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
@@ -20,7 +20,9 @@ from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
 from dcsnas.training.checkpoint import RunCheckpoint
+from dcsnas.training.display import LiveDisplay
 from dcsnas.training.processes import StopTogether, trainer_options
+from dcsnas.training.tensorboard import TensorBoardLog
 
 SHARED_STREAM = 4096
 """The stream of draws that all processes must share; those of their own have their ranks."""
@@ -99,9 +101,10 @@ def make_trainer(
         logging.getLogger(library).setLevel(logging.WARNING)
     if run.threads:
         torch.set_num_threads(run.threads)
-    bar = [TQDMProgressBar(refresh_rate=10)] if progress else []
+    bar = [LiveDisplay()] if progress else []
     last = LastCheckpoint(folder.checkpoint)
-    own = [EpochSeed(run.seed), EpochLog(folder), StopTogether(), last]
+    board = TensorBoardLog(folder.path / "tensorboard")
+    own = [EpochSeed(run.seed), EpochLog(folder), board, StopTogether(), last]
     options = trainer_options(run, in_parts=in_parts)
     # only the first process is sure to see the file, and a checkpoint never comes before it
     identity = file_digest(folder.config) if folder.config.exists() else ""

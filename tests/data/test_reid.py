@@ -1,5 +1,6 @@
 """Reading the Market-1501 layout: names, labels, the split, and what each mistake is told."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample, read_reid, split_train
+from dcsnas.data.sets.market import parse
 
 TRAIN = ("0002_c1s1_000451_03.jpg", "0002_c2s1_000801_01.jpg", "0007_c12s3_077419_03.PNG")
 QUERY = ("0001_c1s1_001051_00.jpg",)
@@ -67,7 +69,9 @@ def test_wrong_layout_says_what_was_expected_and_found(tmp_path):
     (tmp_path / "query").mkdir()
     (tmp_path / "images").mkdir()
     message = error_of(tmp_path)
-    assert "expected the folders bounding_box_train, query, bounding_box_test" in message
+    assert (
+        "expected bounding_box_train, query, bounding_box_test (layout of Market-1501)" in message
+    )
     assert "found images, query" in message
     assert "missing bounding_box_train, bounding_box_test" in message
 
@@ -79,7 +83,7 @@ def test_a_root_one_level_too_high_is_told_the_right_one(tmp_path):
 
 def test_empty_folder_is_named(tmp_path):
     root = write_set(tmp_path / "set", query=())
-    assert f"{root / 'query'}: no images (.jpg" in error_of(root)
+    assert f"{root / 'query'}: no query images; training, query and gallery need" in error_of(root)
 
 
 @pytest.mark.parametrize("name", ["person7.jpg", "-2_c1.jpg", "0002_s1_c1.jpg", "x_0002_c1.jpg"])
@@ -90,14 +94,35 @@ def test_a_name_that_does_not_parse_is_shown_with_the_pattern(tmp_path, name):
     assert "IDENTITY_cCAMERA" in message
 
 
+def test_the_first_of_many_errors_is_shown_with_the_command_that_lists_them(tmp_path):
+    root = write_set(tmp_path / "set", train=(*TRAIN, "a.jpg", "b.jpg"), query=(*QUERY, "c.jpg"))
+    message = error_of(root)
+    assert message.startswith(f"{root / 'bounding_box_train' / 'a.jpg'}: name without identity")
+    assert message.endswith(f"rename or remove the file (2 more: dcsnas data check {root})")
+
+
+@given(
+    st.integers(-1, 10**6), st.integers(0, 999), st.sampled_from(["", "s1_000451_03", "_f0046182"])
+)
+def test_a_name_gives_its_identity_and_camera_whatever_the_folders_say(identity, camera, rest):
+    name = f"{identity:04d}_c{camera}{rest}.jpg" if identity >= 0 else f"-1_c{camera}{rest}.jpg"
+    path = Path("exp_3_c2/0009_c9s1_000001_00.jpg") / name
+    assert parse(path) == Sample(path, identity, camera)
+
+
+@given(st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=20))
+def test_only_names_of_the_pattern_parse(name):
+    assert (parse(Path("0001_c1") / name) is not None) == bool(re.match(r"(-1|\d+)_c\d", name))
+
+
 def test_one_identity_is_too_few(tmp_path):
     message = error_of(write_set(tmp_path / "set", train=TRAIN[:2]))
-    assert "all 2 images show identity 2; at least two identities are needed" in message
+    assert "all 2 training images show identity 2; at least two identities are needed" in message
 
 
 def test_junk_is_refused_outside_the_gallery(tmp_path):
     message = error_of(write_set(tmp_path / "set", query=("-1_c1s1_0.jpg",)))
-    assert "-1_c1s1_0.jpg: identity -1 marks junk, which is allowed in bounding_box_test" in message
+    assert "-1_c1s1_0.jpg: junk outside the gallery; identity -1 marks junk, which" in message
 
 
 counts = st.lists(st.integers(1, 12), min_size=2, max_size=8).filter(lambda c: max(c) > 1)

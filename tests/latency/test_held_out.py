@@ -10,6 +10,7 @@ from dcsnas.latency.held_out import held_out
 from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.operators import walk
 from dcsnas.spaces.sampling import sample_choice
+from dcsnas.spaces.space import Option
 from latency_fakes import fake_table, micro_space
 
 SPACE = micro_space()
@@ -20,21 +21,21 @@ def changed(**fields: object) -> LatencyTable:
     return LatencyTable(fake_table(SPACE).file.model_copy(update=fields), "fake.json")
 
 
-def every_choice() -> list[dict[str, float]]:
+def every_choice() -> list[dict[str, Option]]:
     rng = random.Random(0)
     drawn = {tuple(sample_choice(SPACE, rng).items()) for _ in range(2000)}
     assert len(drawn) == 72
     return [dict(items) for items in sorted(drawn)]
 
 
-def calibrated_with(choices: list[dict[str, float]]) -> LatencyTable:
+def calibrated_with(choices: list[dict[str, Option]]) -> LatencyTable:
     known = [
         CalibrationNetwork(choice=choice, macs=1, sum_ms=1, measured_ms=1) for choice in choices
     ]
     return changed(calibration=calibrate(known, offset=False))
 
 
-def macs_of(choice: dict[str, float]) -> int:
+def macs_of(choice: dict[str, Option]) -> int:
     return SPACE.architecture(choice).cost(SPACE.size).macs
 
 
@@ -83,3 +84,10 @@ def test_a_space_with_too_few_networks_says_how_many_were_found():
     message = r"fake.json: found 3 of 24 networks of micro that did not calibrate .* --networks"
     with pytest.raises(UserError, match=message):
         held_out(table, 24, seed=1)
+
+
+def test_networks_without_attention_are_among_them_where_it_is_a_choice() -> None:
+    attention = {**SPACE.file.attention.model_dump(), "kind": ["none", "sa", "dcs"]}
+    space = micro_space(attention=attention)
+    drawn = held_out(fake_table(space), 24, 0)
+    assert {choice["a0_kind"] for _, choice in drawn} == {"none", "sa", "dcs"}

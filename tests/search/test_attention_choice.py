@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 from torch import Tensor, nn
 
 from dcsnas.cli.profile import profile as profile_command
@@ -30,6 +29,7 @@ from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, SearchSpace
 from dcsnas.spaces.space_file import KINDS, SpaceFile
 from latency_fakes import fake_table, micro_space
+from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 
 SETTINGS = [("dot", "none"), ("dot", "sqrt"), ("dot", "cosine"), ("softmax", "sqrt")]
 SUBSETS = [kinds for n in (2, 3) for kinds in combinations(KINDS, n)]

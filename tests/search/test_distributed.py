@@ -11,13 +11,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import distributed_worker
 import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
 from torch import Tensor
 
+import distributed_worker
 from dcsnas.config.errors import UserError
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.stages import RunConfig

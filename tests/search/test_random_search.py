@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from supernet_fakes import operations
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
@@ -20,6 +19,7 @@ from dcsnas.search.strategies import RandomPaths
 from dcsnas.search.supernet import Supernet
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
+from supernet_fakes import operations
 
 SPACE = micro_space()
 TABLE = fake_table(SPACE)

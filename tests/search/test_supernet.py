@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 from torch import Tensor, nn
 
 from dcsnas.nn.build import build
@@ -19,6 +18,7 @@ from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choic
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from latency_fakes import micro_space
+from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 
 POOL_HEAD = {"head": {"op": "pool_head", "width": 8, "expansion": 6}}
 SOFTMAX = {"attention": {"kind": "dcs", "affinity": "softmax", "scale": "sqrt", "tau": 0.7}}

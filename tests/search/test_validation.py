@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from supernet_fakes import SharedGumbel
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
@@ -29,6 +28,7 @@ from dcsnas.search.validation import Validator
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import micro_space
 from search_setup import small_search, write_search_inputs
+from supernet_fakes import SharedGumbel
 
 SPACE = micro_space()
 

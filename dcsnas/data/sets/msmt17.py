@@ -1,0 +1,66 @@
+"""MSMT17, V1 (faces visible) and V2 (faces masked): two folders and four lists.
+
+A line of a list is ``0000/0000_000_01_0303morning_0008_0.jpg 0``: a path below the folder, whose
+name gives identity, image and camera, and the identity again. Training and test identities are
+both numbered from 0. The set has neither junk nor distractors.
+
+Source: Wei et al., "Person Transfer GAN to Bridge Domain Gap for Person Re-Identification",
+CVPR 2018.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcsnas.config.files import read_text
+from dcsnas.config.stages import VariantConfig
+from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.files import images_below
+from dcsnas.data.sets.scan import Entry, Sample, Scan, entry_findings
+
+LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
+
+_NAME = re.compile(r"(\d+)_\d+_(\d+)_")
+
+
+def scan(root: Path, variant: VariantConfig) -> Scan:
+    """Return the set with the training images that ``variant.msmt17`` asks for."""
+    version = "V2" if (root / FOLDERS["V2"][0]).is_dir() else "V1"
+    train, test = (root / folder for folder in FOLDERS[version])
+    folders = dict(zip(LISTS, (train, train, test, test), strict=True))
+    entries: dict[str, list[Entry]] = {name: [] for name in LISTS}
+    findings = []
+    for name, folder in folders.items():
+        for item in _read_list(root / name, folder):
+            (entries[name] if isinstance(item, Entry) else findings).append(item)
+    everything = [entry for name in LISTS for entry in entries[name]]
+    present = {*images_below(train), *images_below(test)}
+    findings += entry_findings(everything, present.__contains__)
+    unlisted = present - {entry.sample.path for entry in everything}
+    findings += [Finding(Fault.UNLISTED, path) for path in sorted(unlisted)]
+    training = LISTS[:2] if variant.msmt17 == "train+val" else LISTS[:1]
+    return Scan(
+        title=f"MSMT17 {version}, {variant.msmt17}",
+        train=tuple(entry.sample for name in training for entry in entries[name]),
+        query=tuple(entry.sample for entry in entries["list_query.txt"]),
+        gallery=tuple(entry.sample for entry in entries["list_gallery.txt"]),
+        sources=(root / LISTS[0], root / LISTS[2], root / LISTS[3]),
+        findings=tuple(findings),
+        numbered_apart=True,
+    )
+
+
+def _read_list(source: Path, folder: Path) -> Iterator[Entry | Finding]:
+    for number, line in enumerate(read_text(source).splitlines(), 1):
+        name, _, identity = line.strip().rpartition(" ")
+        match = _NAME.match(Path(name).name)
+        if match and identity.isdecimal():
+            sample = Sample(folder / name, identity=int(identity), camera=int(match[2]))
+            yield Entry(sample, source, f"line {number}")
+            if int(match[1]) != int(identity):
+                detail = f"line {number}: identity {identity} for {Path(name).name}"
+                yield Finding(Fault.LABEL_MISMATCH, source, detail)
+        elif line.strip():
+            expected = "expected PATH IDENTITY, such as 0000/0000_000_01_0303morning_0008_0.jpg 0"
+            yield Finding(Fault.BAD_LINE, source, f"line {number}: '{line.strip()}'; {expected}")

@@ -1,0 +1,144 @@
+"""The published counts of the known data sets, each with its source.
+
+Cameras are those in the file names: CUHK03 names the two views of a pair 1 and 2.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcsnas.data.sets import market
+from dcsnas.data.sets.scan import JUNK, Sample, Scan
+
+IMAGES = "training images"
+WITHDRAWN = (
+    "DukeMTMC-reID was withdrawn by its authors in 2019, because people had been recorded without"
+    " their consent; dcsnas only reads a copy that you have"
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published of a data set; ``folder`` is how a Market-layout copy is called."""
+
+    name: str
+    source: str
+    counts: Mapping[str, int]
+    folder: str | None = None
+    numbered_apart: bool = False
+    notice: str = ""
+
+
+def _msmt17(train: str, images: int) -> Published:
+    counts = {
+        IMAGES: images,
+        "training identities": 1_041,
+        "queries": 11_659,
+        "query identities": 3_060,
+        "gallery images": 82_161,
+        "cameras": 15,
+    }
+    # the paper gives 32,621 training images, the archive's lists 30,248 + 2,373
+    source = "Wei et al., CVPR 2018; lists of the archive"
+    return Published(f"MSMT17, {train}", source, counts, folder=r"msmt-?_?17", numbered_apart=True)
+
+
+def _cuhk03_new(boxes: str, images: int, gallery: int) -> Published:
+    counts = {
+        IMAGES: images,
+        "training identities": 767,
+        "queries": 1_400,
+        "query identities": 700,
+        "gallery images": gallery,
+        "cameras": 2,
+    }
+    source = "zhunzhong07/person-re-ranking, CUHK03-NP/README.md"
+    return Published(f"CUHK03 new protocol, {boxes}", source, counts, numbered_apart=True)
+
+
+def _cuhk03_classic(boxes: str, images: int) -> Published:
+    counts = {
+        "training and query images": images,
+        "training identities": 1_367,
+        "query identities": 100,
+        "cameras": 2,
+    }
+    # 20 random splits with other image counts each; the sum is the new protocol's
+    source = "Li et al., CVPR 2014; sum over CUHK03-NP/README.md"
+    return Published(f"CUHK03 classic, {boxes}", source, counts)
+
+
+MARKET_1501 = Published(
+    "Market-1501",
+    "Zheng et al., ICCV 2015; files of the archive",
+    {
+        IMAGES: 12_936,
+        "training identities": 751,
+        "queries": 3_368,
+        "query identities": 750,
+        "gallery images": 15_913,
+        "junk images": 3_819,
+        "cameras": 6,
+    },
+    folder=r"market-?_?1501",
+)
+DUKE = Published(
+    "DukeMTMC-reID",
+    "Zheng et al., ICCV 2017; layumi/DukeMTMC-reID_evaluation",
+    {
+        IMAGES: 16_522,
+        "training identities": 702,
+        "queries": 2_228,
+        "query identities": 702,
+        "gallery images": 17_661,
+        "junk images": 0,
+        "cameras": 8,
+    },
+    folder="duke-?_?mtmc",
+    notice=WITHDRAWN,
+)
+PUBLISHED = (
+    MARKET_1501,
+    DUKE,
+    _msmt17("train", 30_248),
+    _msmt17("train+val", 32_621),
+    _cuhk03_new("detected", 7_365, 5_332),
+    _cuhk03_new("labeled", 7_368, 5_328),
+    _cuhk03_classic("detected", 14_097),
+    _cuhk03_classic("labeled", 14_096),
+)
+
+
+def identify(root: Path, scan: Scan, known: Sequence[Published] = PUBLISHED) -> Published | None:
+    """Return which known data set this is; None for any other.
+
+    A set in the layout of Market-1501 is known by the name of its folder or by its number of
+    training images, every other by its layout.
+    """
+    if scan.title != market.TITLE:
+        title = re.sub(r" V[12]", "", scan.title)
+        return next((one for one in known if one.name == title), None)
+    by_count = [one for one in known if one.counts.get(IMAGES) == len(scan.train)]
+    name = root.resolve().name.lower()
+    by_name = [one for one in known if one.folder and re.search(one.folder, name)]
+    return next(iter((*by_count, *by_name)), None)
+
+
+def counts(scan: Scan) -> dict[str, int]:
+    """Return every count that may have been published, as found."""
+    gallery = [sample for sample in scan.gallery if sample.identity != JUNK]
+    return {
+        IMAGES: len(scan.train),
+        "training identities": _identities(scan.train),
+        "queries": len(scan.query),
+        "query identities": _identities(scan.query),
+        "training and query images": len(scan.train) + len(scan.query),
+        "gallery images": len(gallery),
+        "junk images": len(scan.gallery) - len(gallery),
+        "cameras": len({s.camera for s in (*scan.train, *scan.query, *scan.gallery)}),
+    }
+
+
+def _identities(samples: Sequence[Sample]) -> int:
+    return len({sample.identity for sample in samples} - {JUNK})

@@ -1,0 +1,75 @@
+"""What reading a layout gives: samples with the identities of their names, and what is wrong."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcsnas.data.sets.faults import Fault, Finding
+
+JUNK = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image file with the identity (or class) it shows and the camera that took it."""
+
+    path: Path
+    identity: int
+    camera: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A data set as its names and lists describe it; no image was opened.
+
+    ``title`` says layout and variant; ``sources`` are the folders or lists of training, query and
+    gallery. With ``numbered_apart`` equal numbers in training and test are different people.
+    """
+
+    title: str
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    sources: tuple[Path, Path, Path]
+    findings: tuple[Finding, ...]
+    numbered_apart: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A sample that a list names: in which file and where in it."""
+
+    sample: Sample
+    source: Path
+    position: str
+
+
+def entry_findings(
+    entries: Iterable[Entry], exists: Callable[[Path], bool] = Path.is_file
+) -> Iterator[Finding]:
+    """Yield the files that are listed twice or do not exist."""
+    first: dict[Path, Entry] = {}
+    for entry in entries:
+        path = entry.sample.path
+        earlier = first.setdefault(path, entry)
+        if earlier is not entry:
+            detail = f"{path.name} is also in {earlier.source.name}, {earlier.position}"
+            yield Finding(Fault.LISTED_TWICE, entry.source, f"{entry.position}: {detail}")
+        elif not exists(path):
+            detail = f"no such file, named by {entry.source.name}, {entry.position}"
+            yield Finding(Fault.MISSING_FILE, path, detail)
+
+
+def common_findings(scan: Scan) -> Iterator[Finding]:
+    """Yield what no layout allows: an empty part, junk outside the gallery, one identity."""
+    parts = {"training": scan.train, "query": scan.query, "gallery": scan.gallery}
+    for source, (part, samples) in zip(scan.sources, parts.items(), strict=True):
+        if not samples:
+            yield Finding(Fault.EMPTY_PART, source, f"no {part} images")
+    for sample in (*scan.train, *scan.query):
+        if sample.identity == JUNK:
+            yield Finding(Fault.JUNK_OUTSIDE_GALLERY, sample.path)
+    identities = {sample.identity for sample in scan.train} - {JUNK}
+    if len(identities) == 1:
+        detail = f"all {len(scan.train):,} training images show identity {identities.pop()}"
+        yield Finding(Fault.ONE_IDENTITY, scan.sources[0], detail)

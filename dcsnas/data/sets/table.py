@@ -1,0 +1,74 @@
+"""Any data set as a CSV file: a row ``path,pid,camid,split`` for each image."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_text
+from dcsnas.config.stages import VariantConfig
+from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.scan import JUNK, Entry, Sample, Scan, entry_findings
+
+COLUMNS = ("path", "pid", "camid", "split")
+SPLITS = ("train", "query", "gallery")
+
+
+def scan(source: Path, variant: VariantConfig) -> Scan:
+    """Return the set of a CSV file, paths relative to it; it has no variants."""
+    entries: dict[str, list[Entry]] = {split: [] for split in SPLITS}
+    findings = []
+    for item in _read_rows(source):
+        if isinstance(item, Finding):
+            findings.append(item)
+        else:
+            split, entry = item
+            entries[split].append(entry)
+    findings += entry_findings(entry for split in SPLITS for entry in entries[split])
+    train, query, gallery = (tuple(e.sample for e in entries[split]) for split in SPLITS)
+    return Scan("CSV", train, query, gallery, (source, source, source), tuple(findings))
+
+
+def _read_rows(source: Path) -> Iterator[tuple[str, Entry] | Finding]:
+    # spreadsheets put a byte-order mark before the first column's name
+    text = read_text(source).removeprefix("\ufeff")
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if sorted(rows.fieldnames or ()) != sorted(COLUMNS):
+            raise UserError(
+                f"{source}: line 1: expected the columns {','.join(COLUMNS)}, separated by commas,"
+                f" found '{','.join(rows.fieldnames or ())}'; correct the header"
+            )
+        for row in rows:
+            yield _read_row(row, source, rows.line_num)
+    except csv.Error as error:
+        # the line on which the row began, which an unclosed quotation mark extends to the end
+        where = f"{source}: line {rows.line_num + 1}"
+        raise UserError(f"{where}: not valid CSV ({error}); correct the row") from None
+
+
+def _read_row(row: dict[str, str | None], source: Path, number: int) -> tuple[str, Entry] | Finding:
+    position = f"line {number}"
+    problem = _problem(row)
+    if problem:
+        return Finding(Fault.BAD_LINE, source, f"{position}: {problem}")
+    path, identity, camera, split = (str(row[column]).strip() for column in COLUMNS)
+    sample = Sample(source.parent / path, identity=int(identity), camera=int(camera))
+    return split, Entry(sample, source, position)
+
+
+def _problem(row: dict[str, str | None]) -> str | None:
+    """Return what is wrong with a row; None where nothing is."""
+    if len(row) != len(COLUMNS) or None in row.values():
+        return f"expected {len(COLUMNS)} values separated by commas, found another number"
+    path, identity, camera, split = (str(row[column]).strip() for column in COLUMNS)
+    if not path:
+        return "path is empty"
+    if not identity.isdecimal() and identity != str(JUNK):
+        return f"pid is '{identity}'; give a whole number, {JUNK} for junk"
+    if not camera.isdecimal():
+        return f"camid is '{camera}'; give a whole number from 0"
+    if split not in SPLITS:
+        return f"split is '{split}'; give {', '.join(SPLITS[:2])} or {SPLITS[2]}"
+    return None

@@ -1,0 +1,1 @@
+"""A trained network in use: features of images, same or different person, export."""

@@ -1,0 +1,116 @@
+"""Export: one ONNX file that turns pixels into features without dcsnas or torch.
+
+Shapes: B images, D features.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dcsnas import __version__
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import file_digest, replacing
+from dcsnas.data.augment import Normalize
+from dcsnas.deployment.parity import Difference, compare
+from dcsnas.evaluation.evaluate import load_reid_network
+from dcsnas.latency.support import require_packages
+from dcsnas.nn.onnx import to_onnx
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.weights import WeightsHeader
+
+TOLERANCE = 1e-4
+"""Largest difference from torch of a value in a feature of length 1; and how far from 0, relative
+to the others, a theta may be whose channel is selected otherwise."""
+BATCHES = (1, 3)
+_TRACED = 2  # another one, so that a batch size fixed by mistake fails the check
+
+
+class PixelsToFeatures(nn.Module):
+    """A network with what surrounds it in use: normalisation before, unit length after."""
+
+    def __init__(self, network: ReidNetwork, header: WeightsHeader) -> None:
+        super().__init__()
+        self.normalize = Normalize(header.mean, header.std)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map RGB images, uint8 [B, 3, H, W], to L2-normalised features [B, D]."""
+        return F.normalize(self.network.embed(self.normalize(images)))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file: its size in bytes, input (height, width), D, and how far from torch."""
+
+    num_bytes: int
+    input: tuple[int, int]
+    feature_dim: int
+    differences: tuple[Difference, ...]
+
+
+def export_onnx(weights: Path, out: Path) -> Exported:
+    """Write the network of ``weights`` as an ONNX model to ``out``, checked against torch.
+
+    Input ``images`` is uint8 [B, 3, H, W], RGB, any B; output ``features`` is float32 [B, D] of
+    unit length. The file's ``metadata_props`` say which network it is and how far from torch.
+
+    Raises:
+        UserError: ``weights`` is not of a retrain run, a package is missing, or ONNX Runtime
+            differs from torch by more than TOLERANCE; nothing is written then.
+
+    """
+    require_packages("export to ONNX", "onnx", "onnxruntime")
+    network, header, architecture = load_reid_network(weights)
+    module = PixelsToFeatures(network, header).eval()
+    model = to_onnx(module, _images(_TRACED, header.input), dynamic_batch=True)
+    differences = [compare(model, module, _images(batch, header.input)) for batch in BATCHES]
+    properties = {
+        "dcsnas_version": __version__,
+        "architecture": architecture.network.digest,
+        "weights": file_digest(weights),
+        "input": header.input,
+        "mean": header.mean,
+        "std": header.std,
+        "max_difference": _within_tolerance(out, differences),
+    }
+    content = _with_metadata(model, properties)
+    with replacing(out) as partial:
+        partial.write_bytes(content)
+    return Exported(len(content), header.input, network.neck.norm.num_features, tuple(differences))
+
+
+def _within_tolerance(out: Path, differences: Sequence[Difference]) -> float:
+    """Return the largest difference of features; raises UserError where that is too much."""
+    worst = float(np.max([difference.features for difference in differences]))
+    margin = float(np.max([difference.margin for difference in differences]))
+    if worst <= TOLERANCE and margin <= TOLERANCE:  # not so for NaN
+        return worst
+    raise UserError(
+        f"{out}: not written, because ONNX Runtime differs from torch by {worst:.1e} in features "
+        f"of length 1 and selects channels otherwise up to {margin:.1e} from 0; allowed: "
+        f"{TOLERANCE:g} each; install the versions of constraints.txt, and check with dcsnas "
+        "evaluate that the network did not diverge"
+    )
+
+
+def _images(batch: int, size: tuple[int, int]) -> Tensor:
+    """Return random images, uint8 [batch, 3, H, W], the same at every call."""
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randint(256, (batch, 3, *size), generator=generator, dtype=torch.uint8)
+
+
+def _with_metadata(model: bytes, properties: Mapping[str, object]) -> bytes:
+    """Return ``model`` with ``metadata_props``: text as it is, other values as JSON."""
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in properties.items()}
+    onnx.helper.set_model_props(proto, texts)
+    onnx.checker.check_model(proto)
+    return proto.SerializeToString()

@@ -1,0 +1,234 @@
+"""How the most probable network changed over a search: small multiples, and an animation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dcsnas.config.files import replacing
+from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import load_table
+from dcsnas.plots.columns import Column, columns_of_layers, span_of
+from dcsnas.plots.records import History, read_history
+from dcsnas.plots.style import (
+    GREY,
+    INK,
+    LIGHT,
+    MUTED,
+    PURPLE,
+    RED,
+    SEQUENTIAL,
+    SMALL,
+    TEXT,
+    TIMES,
+    TINY,
+    clean,
+    digits,
+    new_figure,
+    whole_numbers,
+)
+
+_MULTIPLES = 8
+_FRAMES = 25
+_FRAME_MS, _LAST_MS = 200, 2000
+_GIF_DPI = 80
+_WIDEST_IN = 15.0
+_COLORS = ListedColormap(mpl.colormaps[SEQUENTIAL](np.linspace(0.3, 1.0, 256)))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The most probable network after ``epoch`` epochs.
+
+    ``ms`` is its predicted latency, None without a table; ``changed`` counts the decisions that
+    differ from the stage before.
+    """
+
+    epoch: int
+    columns: list[Column]
+    ms: float | None
+    changed: int
+
+
+def plot_evolution(run: Path) -> Figure:
+    """Draw the most probable network of the search in folder ``run`` at up to 8 of its epochs.
+
+    They are evenly spaced from the last epoch before the choices first moved to the last one.
+    Raises UserError where a file is missing or does not fit the space.
+    """
+    history = read_history(run)
+    stages = stages_of(run, history, spaced(history, _MULTIPLES))
+    width = _panel_in(stages[0])
+    columns = next(n for n in (4, 2, 1) if n * width <= _WIDEST_IN or n == 1)
+    columns = min(columns, len(stages))
+    rows = ceil(len(stages) / columns)
+    figure = new_figure(
+        min(_WIDEST_IN, columns * width + 1.2),
+        1.0 + 1.45 * rows,
+        title=f"{history.space.name}: the most probable network over the search",
+        subtitle=f"height: output width; colour: expansion ratio ({TIMES}), grey: stem; light: "
+        "range of the options; lines: attention; changed: decisions that differ from before",
+    )
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    colors = _expansions(stages)
+    for one, stage in zip(axes.flat, stages, strict=False):
+        _draw_network(one, stage, colors)
+        _name_stage(one, stage, first=stage is stages[0])
+    for one in axes.flat[len(stages) :]:
+        one.set_visible(False)
+    for one in axes[:, 0]:
+        one.set_ylabel("channels", size=TEXT, color=INK)
+    for one in axes.flat[max(0, len(stages) - columns) : len(stages)]:
+        one.tick_params(labelbottom=True)
+        one.set_xlabel("block", size=TEXT, color=INK)
+    _color_bar(figure, colors, list(axes.flat))
+    return figure
+
+
+def animate_evolution(run: Path, path: Path) -> Path:
+    """Write the most probable network over the epochs to ``path`` as an animated GIF.
+
+    Up to 25 epochs are shown. Raises UserError where a file is missing or does not fit the space.
+    """
+    history = read_history(run)
+    stages = stages_of(run, history, spaced(history, _FRAMES))
+    colors = _expansions(stages)
+    width = max(6.0, _panel_in(stages[0]) + 1.0)
+    title = f"{history.space.name}: the most probable network over the search"
+    figure = new_figure(width, 4.0, title=title, subtitle="")
+    upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
+    _color_bar(figure, colors, [upper])
+    figure.set_dpi(_GIF_DPI)
+    frames = []
+    for stage in stages:
+        for one in (upper, lower):
+            one.clear()
+        _draw_network(upper, stage, colors)
+        upper.set_ylabel("channels", size=TEXT, color=INK)
+        _name_stage(upper, stage, first=stage is stages[0])
+        _draw_latencies(lower, stages, stage)
+        frames.append(_picture(figure))
+        figure.set_layout_engine("none")  # the first frame's layout holds for all
+    times = [_FRAME_MS] * (len(frames) - 1) + [_LAST_MS]
+    with replacing(path) as partial:
+        first, *others = frames
+        first.save(
+            partial, format="GIF", save_all=True, append_images=others, duration=times, loop=0
+        )
+    return path
+
+
+def stages_of(run: Path, history: History, records: Sequence[int]) -> list[Stage]:
+    """Return the most probable networks of a search at the given indices into its history."""
+    space, path = history.space, run / "table.json"
+    table = load_table(path, expected=None) if path.exists() else None
+    size = table.file.conditions.input if table else space.size
+    stages, before = [], None
+    for record in records:
+        choice = {
+            d.label: d.options[int(history.values[d.label][record].argmax())]
+            for d in space.decisions
+        }
+        layers = space.architecture(choice).layers
+        changed = sum(choice[label] != before[label] for label in choice) if before else 0
+        ms = predict_ms(table, layers, size) if table else None
+        columns = columns_of_layers(layers, size, space=space)
+        stages.append(Stage(history.epochs[record], columns, ms, changed))
+        before = choice
+    return stages
+
+
+def spaced(history: History, count: int) -> list[int]:
+    """Return up to ``count`` evenly spaced indices into ``history``, its last one included.
+
+    The first is the last one before any probability moved: a warm-up would be all the same.
+    """
+    last = len(history.epochs) - 1
+    still = [
+        all(np.array_equal(values[0], values[record]) for values in history.values.values())
+        for record in range(last + 1)
+    ]
+    start = still.index(False) - 1 if False in still else last
+    return sorted({round(place) for place in np.linspace(start, last, count)})
+
+
+def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
+    clean(axes)
+    shown = [c for c in stage.columns if c.kind in ("stem", "block")]
+    x, spans = [c.x for c in shown], [span_of(c.width_options) for c in shown]
+    heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
+    axes.bar(x, heights, 0.9, bottom=bottoms, color=LIGHT, label="options")
+    painted = [GREY if c.expansion is None else colors.to_rgba(c.expansion) for c in shown]
+    axes.bar(x, [c.width for c in shown], 0.7, color=painted, label="chosen")
+    top = max(max(c.width_options, default=c.width) for c in shown)
+    for column in stage.columns:
+        if column.kind == "attention":
+            color = GREY if column.name == "none" else RED
+            axes.plot([column.x] * 2, [0, top], color=color, linewidth=1.2)
+            named = {"size": TINY, "color": MUTED if color == GREY else RED, "ha": "center"}
+            axes.annotate(column.name, (column.x, top), (0, 2), textcoords="offset points", **named)
+    axes.set(ylim=(0, 1.15 * top), xlim=(-0.7, shown[-1].x + 1.7))
+    blocks = [c for c in shown if c.kind == "block"]
+    blocks = blocks[:: ceil(len(blocks) / 30)]
+    axes.set_xticks([c.x for c in blocks], [c.name for c in blocks])
+    axes.tick_params(axis="x", labelsize=TINY)
+
+
+def _name_stage(axes: Axes, stage: Stage, *, first: bool) -> None:
+    name = f"after {stage.epoch} epoch{'s' * (stage.epoch != 1)}"
+    latency = "" if stage.ms is None else f": {digits(stage.ms)} ms"
+    axes.set_title(name + latency, size=TEXT, color=INK, loc="left", weight="bold", pad=9)
+    if not first:
+        text = f"{stage.changed} changed"
+        axes.set_title(text, size=SMALL, color=MUTED, loc="right", pad=9)
+
+
+def _draw_latencies(axes: Axes, stages: Sequence[Stage], now: Stage) -> None:
+    """Draw the predicted latencies up to ``now`` on axes for all of them."""
+    clean(axes, x="epochs trained", y="predicted\nlatency (ms)")
+    done = [stage for stage in stages if stage.epoch <= now.epoch and stage.ms is not None]
+    axes.plot([s.epoch for s in done], [s.ms for s in done], color=PURPLE, linewidth=1.4)
+    axes.plot([s.epoch for s in done[-1:]], [s.ms for s in done[-1:]], "o", color=PURPLE)
+    highest = max((stage.ms or 0.0 for stage in stages), default=0.0)
+    axes.set(xlim=(stages[0].epoch, stages[-1].epoch + 0.5), ylim=(0, 1.15 * highest or 1.0))
+    axes.xaxis.set_major_locator(whole_numbers(8))
+
+
+def _expansions(stages: Sequence[Stage]) -> ScalarMappable:
+    """Return the colours of all expansions that the blocks had or could have."""
+    ratios = [
+        ratio
+        for stage in stages
+        for c in stage.columns
+        if c.expansion is not None
+        for ratio in (c.expansion, *c.expansion_options)
+    ]
+    return ScalarMappable(Normalize(min(ratios), max(ratios)), _COLORS)
+
+
+def _color_bar(figure: Figure, colors: ScalarMappable, axes: Sequence[Axes]) -> None:
+    bar = figure.colorbar(colors, ax=list(axes), pad=0.02, fraction=0.03, aspect=25)
+    bar.set_label(f"expansion ({TIMES})", size=TEXT, color=INK)
+    bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
+
+
+def _picture(figure: Figure) -> Image.Image:
+    """Return ``figure`` as it is now."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return Image.fromarray(pixels)
+
+
+def _panel_in(stage: Stage) -> float:
+    return max(2.6, 0.6 + 0.14 * len(stage.columns))
