@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -46,8 +47,9 @@ def metric_line(epoch: int, *, architecture: bool = True) -> dict[str, float]:
     line |= {f"weights/{n}": 4.0 - i - 0.1 * epoch for i, n in enumerate(names)}
     if architecture:
         line |= {f"architecture/{n}": 5.0 - i - 0.1 * epoch for i, n in enumerate(names)}
-        line |= {"expected_latency_ms": 2.0 - 0.25 * epoch, "latency_term": 0.1 - 0.01 * epoch}
+        line |= {"expected_latency_ms": 2.0 - 0.25 * epoch, "cost_term": 0.1 - 0.01 * epoch}
         line |= {"temperature": 5.0 * 0.5**epoch}
+    line |= {"entropy": 1.0 - 0.125 * epoch, "most_probable_latency_ms": 1.5 - 0.25 * epoch}
     return line
 
 
@@ -64,7 +66,8 @@ def write_search_run(root: Path, space: SearchSpace | None = None, *, epochs: in
     write_lines(run / "probabilities.jsonl", probability_lines(space, epochs=epochs))
     write_lines(run / "metrics.jsonl", [metric_line(epoch) for epoch in range(epochs)])
     content = {"stage": "search", "space": space.name, "epochs": epochs, "strategy": "fbnetv2"}
-    write_yaml(run / "config.yaml", {**content, "run": {"seed": 7}})
+    objective = {"form": "add", "cost": "latency", "weight": 0.1}
+    write_yaml(run / "config.yaml", {**content, "objective": objective, "run": {"seed": 7}})
     write_yaml(run / "space.yaml", space.file.model_dump(mode="json"))
     save_table(run / "table.json", fake_table(space).file)
     save_architecture(run / "architecture.yaml", derived(space))
@@ -85,6 +88,12 @@ def write_retrain_run(root: Path) -> Path:
     counts = {"query": 1200, "gallery": 4800}
     write_json(run / "metrics.json", {**scores, "protocol": protocol, "counts": counts})
     return run
+
+
+def lines_of(axes: Axes) -> list[tuple[list[float], list[float]]]:
+    """Return the x and y of the lines in ``axes``."""
+    pairs = [(np.asarray(line.get_xdata()), np.asarray(line.get_ydata())) for line in axes.lines]
+    return [(x.tolist(), y.tolist()) for x, y in pairs]
 
 
 def texts_of(figure: Figure) -> list[Text]:

@@ -10,7 +10,8 @@ Shapes: A decisions of a slot, O_a options of each; F networks of a front.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ from dcsnas.spaces.space import Choice, Decision, SearchSpace, Slot
 AXES = ("first", "second", "third")
 """Arguments of a slot in the order of its decisions: a block has three, others fewer."""
 INTERACTION = 0.5
-BUMPS = 0.15
+BUMPS = 0.05
 """Standard deviation of the random part of an entry; the concave part goes from 0 to 1."""
 BATCH_NOISE = 0.15
-"""Standard deviation of what a batch adds to every entry: no two batches agree."""
+"""Standard deviation of what a batch adds to an entry, as a share of the table's range."""
 
 
 def steps_ms(operator: Operator) -> float:
@@ -64,24 +65,39 @@ class Problem:
         """Return a random problem."""
         rng = np.random.default_rng(seed)
         raw = cls(space, cost, tuple(_worth(slot, rng) for slot in space.slots), 0.0)
-        best = raw.front()[1].max()
-        worst = -cls(space, cost, tuple(-worth for worth in raw.worths), 0.0).front()[1].max()
+        best = raw.front[1].max()
+        worst = -cls(space, cost, tuple(-worth for worth in raw.worths), 0.0).front[1].max()
         scaled = tuple(worth / (best - worst) for worth in raw.worths)
-        return cls(space, cost, scaled, worst / (best - worst))
+        return cls(space, cost, scaled, float(worst / (best - worst)))
 
     def score(self, choice: Choice) -> float:
         """Return how good a network is: 0 is the worst of the space, 1 the best."""
         total = 0.0
         for slot, worth in zip(self.space.slots, self.worths, strict=True):
             index = tuple(d.options.index(choice[d.label]) for d in slot.decided.values())
-            total += float(worth[index])
+            total += worth[index].item()
         return total - self.low
+
+    def best_within(self, budget: float) -> float:
+        """Return the highest score of the networks that cost at most ``budget``."""
+        cost, score = self.front
+        return float(score[np.searchsorted(cost, budget * (1 + 1e-12), "right") - 1])
+
+    def as_seen(self, batches: int, seed: int) -> "Problem":
+        """Return the problem as the mean of ``batches`` batches shows it."""
+        rng = np.random.default_rng(seed)
+        seen = [
+            worth + np.ptp(worth) * BATCH_NOISE / batches**0.5 * rng.normal(size=worth.shape)
+            for worth in self.worths
+        ]
+        return replace(self, worths=tuple(seen))
 
     def latency(self, choice: Choice) -> float:
         """Return what a network costs."""
         layers = self.space.architecture(choice).layers
         return sum(self.cost(operator) for operator in walk(layers, self.space.size))
 
+    @cached_property
     def front(self) -> tuple[np.ndarray, np.ndarray]:
         """Return costs and scores [F] of the networks that none beats in both, by cost.
 
@@ -241,24 +257,28 @@ class Steps(list):
 
 
 class Parts(LightningDataModule):
-    """Both parts of a split, ``steps`` batches each."""
+    """Both parts of a split; the weights need few batches, there is one of them in a layer."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
-        batches: Any = Steps([[0]] * steps)
-        self.loader = DataLoader(torch.zeros(1), batch_sampler=batches)  # type: ignore[arg-type]
+        self.weights, self.architecture = _batches(-(-steps // 5)), _batches(steps)
 
     def train_dataloader(self) -> Any:
         """Return the weights' part."""
-        return self.loader
+        return self.weights
 
     def val_dataloader(self) -> Any:
         """Return the architecture's part."""
-        return self.loader
+        return self.architecture
+
+
+def _batches(count: int) -> Any:
+    batches: Any = Steps([[0]] * count)
+    return DataLoader(torch.zeros(1), batch_sampler=batches)  # type: ignore[arg-type]
 
 
 def run_strategy(strategy: Any, problem: Problem, *, seed: int, epochs: int, steps: int) -> None:
-    """Search ``problem`` with ``strategy``: ``epochs`` of ``steps`` for each of the two parts."""
+    """Search ``problem`` with ``strategy``: ``epochs`` of ``steps`` architecture steps."""
     seed_everything(seed, verbose=False)
     trainer = Trainer(
         max_epochs=epochs,

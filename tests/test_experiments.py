@@ -10,7 +10,7 @@ from dcsnas.config.strict import load
 from dcsnas.spaces.shipped import find_space, shipped_folder
 
 MODELS = {"search": SearchConfig, "pretrain": PretrainConfig, "retrain": RetrainConfig}
-FILES = sorted(shipped_folder("experiments").rglob("*.yaml"))
+FILES = sorted(shipped_folder("experiments").glob("*.yaml"))
 
 
 def test_there_are_experiments() -> None:

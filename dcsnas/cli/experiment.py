@@ -38,6 +38,8 @@ Detach = Annotated[
     bool, typer.Option("--detach", help="Return at once; the sweep goes on until it is stopped.")
 ]
 LOOPBACK = "127.0.0.1"
+NOT_PRINTED = ("number", "validation_map", "expected_ms", "macs_g", "entropy", "folder")
+"""Columns of trials.csv for which a terminal has no room."""
 
 
 @app.command("start")
@@ -201,12 +203,11 @@ def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: boo
     from dcsnas.experiments.report import write_report
 
     written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
-    table = written.table.drop(columns="folder").sort_values("number")
     shown = Table(box=None, header_style="bold", pad_edge=False)
-    shown.add_column("trial")
-    for column in table.columns:
-        shown.add_column(str(column), justify="right")
-    for name, row in table.iterrows():
+    columns = [column for column in written.table.columns if column not in NOT_PRINTED]
+    for column in ("trial", *columns):
+        shown.add_column(str(column), justify="left" if column == "trial" else "right")
+    for name, row in written.table[columns].iterrows():
         shown.add_row(str(name), *(_cell(value) for value in row))
     console.print(shown)
     for note in written.notes:
@@ -262,7 +263,7 @@ def _say_where(url: str) -> None:
 
 
 def _warn(host: str) -> None:
-    if host not in (LOOPBACK, "::1", "localhost"):
+    if host != LOOPBACK:
         console.print(
             f"warning: NNI has no password; whoever reaches {host} can read and control the "
             "experiment. If you can, stay on 127.0.0.1 and forward the port by SSH."

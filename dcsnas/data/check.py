@@ -89,11 +89,12 @@ def _open_all(
 def _open(path: Path) -> tuple[bytes | None, Finding | None]:
     try:
         content = path.read_bytes()
-        if not content:
-            return None, Finding(Fault.EMPTY_FILE, path)
-        width, height = decode_rgb(path).size
     except OSError as error:
         return None, Finding(Fault.DAMAGED, path, error.strerror or str(error))
+    if not content:
+        return None, Finding(Fault.EMPTY_FILE, path)
+    try:
+        width, height = decode_rgb(path).size
     except ImageError:
         known = content.startswith(_SIGNATURES)
         return None, Finding(Fault.DAMAGED if known else Fault.NOT_AN_IMAGE, path)

@@ -114,8 +114,9 @@ class CheckReport:
     def _section(self, fault: Fault, found: Sequence[Finding]) -> list[str]:
         lines = [f"{fault.level.value}: {fault.title}: {len(found):,} ({fault.advice})"]
         for finding in found[:LISTED]:
-            detail = f": {finding.detail}" if finding.detail else ""
-            lines.append(f"  {self.relative(finding.path)}{detail}")
+            # a fault of the whole set has no place within it
+            place = self.relative(finding.path) if finding.path != self.root else ""
+            lines.append(f"  {': '.join(filter(None, (place, finding.detail)))}")
         if len(found) > LISTED:
             lines.append(f"  and {len(found) - LISTED:,} more")
         return lines

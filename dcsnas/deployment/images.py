@@ -1,11 +1,10 @@
 """Image files named on a command line, as files or as folders."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.sets.files import IMAGE_SUFFIXES, image_files
+from dcsnas.data.sets.files import IMAGE_SUFFIXES, images_below
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
@@ -21,14 +20,11 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     return list(found)
 
 
-def _images_in(root: Path) -> list[Path]:
-    images: list[Path] = []
-    for folder, subfolders, _ in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        images += image_files(Path(folder))
+def _images_in(folder: Path) -> list[Path]:
+    images = list(images_below(folder))
     if not images:
         raise UserError(
-            f"{root}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder or below; "
+            f"{folder}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder or below; "
             "give image files, or a folder that holds some"
         )
     return images

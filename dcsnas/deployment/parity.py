@@ -1,7 +1,7 @@
 """Does an exported model compute what torch computes?
 
 DCS-Attention's channel mask is a step: where theta is 0 up to rounding, two correct programs may
-select differently. A network of the shipped spaces makes about 80,000 selections per image; a
+select differently. A network of the fbnetv2 spaces makes about 80,000 selections per image; a
 single one that fell otherwise was seen to move features by up to 6e-4, also between torch's float32
 and float64. So two things are compared: the selections, which may differ only next to 0, and the
 features under the model's own selections.

@@ -28,7 +28,7 @@ from dcsnas.losses.information import (
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.reid import ReidNetwork
-from dcsnas.nn.weights import WeightsHeader, load_weights, read_header
+from dcsnas.nn.weights import WITH_NECK, WeightsHeader, load_weights, read_header
 from dcsnas.spaces.architecture import ArchitectureFile
 
 NEIGHBOURS = 10
@@ -40,9 +40,9 @@ class _Rules(TypedDict):
 
 
 def load_reid_network(path: Path) -> tuple[ReidNetwork, WeightsHeader, ArchitectureFile]:
-    """Return the trained network of a ``retrain`` run; raises UserError for anything else."""
+    """Return the network of ``retrain`` or ``derive --weights``; raises UserError for others."""
     header = read_header(path)
-    if header.stage != "retrain" or header.architecture is None:
+    if header.stage not in WITH_NECK or header.architecture is None:
         raise UserError(
             f"{path}: holds weights of stage '{header.stage}', which has no re-identification "
             "neck; give the model.safetensors of a retrain run"

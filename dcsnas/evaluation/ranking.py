@@ -75,8 +75,8 @@ def evaluate_retrieval(
 ) -> RetrievalResult:
     """Return mAP, CMC and mINP of a query set against a gallery, exact to float32 rounding.
 
-    Ties count against the match: a wrong image at the same distance (within float32 rounding,
-    ``pairs.TIE``) is ahead of it, so a model whose features collapsed scores nothing.
+    Ties count against the match: a wrong image no farther (to rounding, ``pairs.TIE``) is ahead of
+    it, so a model whose features collapsed scores nothing.
 
     Args:
         query: Q images.
@@ -89,8 +89,7 @@ def evaluate_retrieval(
         device: Where similarities are computed and counted.
         scorer: Instead of the plain distances, such as ``reranking.Reranked``; has its own metric.
 
-    Raises UserError where features are not finite, the sets do not fit together, or no query has a
-    match.
+    Raises UserError where features are not finite, sets do not fit, or no query has a match.
     """
     _check_options(ap, max_rank=max_rank, chunk=chunk)
     check_embeddings(query, gallery, metric=metric)

@@ -68,6 +68,17 @@ class ExperimentFolder:
         """Return where the manager listens, or last did."""
         return read_json(self.manager)["url"]
 
+    @property
+    def trial_host(self) -> str | None:
+        """Return the manager's machine as trials elsewhere see it; None where they run here."""
+        service = read_yaml(self.service) if self.service.exists() else {}
+        return service.get("nni_manager_ip")
+
+    @property
+    def trial_url(self) -> str:
+        """Return where trials reach the manager."""
+        return f"http://{self.trial_host or 'localhost'}:{read_json(self.manager)['port']}"
+
     def database(self) -> Database:
         """Return NNI's database."""
         return Database(self.nni / self.id / "db" / "nni.sqlite")

@@ -29,7 +29,7 @@ from dcsnas.experiments.sweep import SweepConfig, planned, search_space
 
 NNI_VERSION = "3.0"
 """The patches are for this version."""
-LOOPBACK = "127.0.0.1"
+LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 FIRST_PORT, LAST_PORT = 8080, 8179
 PATCHES = Path(__file__).with_name("nni_patches.cjs")
 
@@ -85,9 +85,10 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
     ``action`` is "create", "resume" or "view". Raises UserError where it does not start.
     """
     _require_version()
+    _check_host(folder, host)
     experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
     with _port(host) as port, manager_environment(host):
-        record = {"url": f"http://{reachable(host)}:{port}", "host": host, "port": port}
+        record = {"url": f"http://localhost:{port}", "host": host, "port": port}
         write_json(folder.manager, record)
         # NNI's log and the manager's output go to files; this program says what there is to say
         logging.getLogger("nni").setLevel(logging.CRITICAL)
@@ -99,8 +100,9 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
             raise UserError(f"NNI's manager did not start ({error}); see {log}") from error
         finally:
             logging.getLogger("nni").setLevel(logging.WARNING)
-    assert experiment._proc is not None
-    write_json(folder.manager, {**record, "pid": experiment._proc.pid})
+    manager: Any = experiment._proc
+    write_json(folder.manager, {**record, "pid": manager.pid})
+    manager.returncode = 0  # it outlives this program, of which Popen would warn
     return record["url"]
 
 
@@ -140,9 +142,20 @@ def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
         process.wait(10)
 
 
-def reachable(host: str) -> str:
-    """Return the address by which programs on this machine reach a manager bound to ``host``."""
-    return "localhost" if host in (LOOPBACK, "::1", "0.0.0.0", "::") else host
+def _check_host(folder: ExperimentFolder, host: str) -> None:
+    """Raise UserError for an address that NNI, or trials on other machines, would not reach."""
+    if host not in (LOOPBACK, EVERYWHERE):
+        raise UserError(
+            f"--host {host}: give {LOOPBACK}, or {EVERYWHERE} for every address of this machine; "
+            "NNI's own processes call it localhost"
+        )
+    if not folder.service.exists():
+        return
+    if host == LOOPBACK or not folder.trial_host:
+        raise UserError(
+            f"{folder.service}: trials on other machines report to this one: give --host "
+            f"{EVERYWHERE}, and nni_manager_ip in the file of the training service"
+        )
 
 
 @contextmanager
@@ -189,15 +202,12 @@ def free_port(host: str, *, first: int = FIRST_PORT, last: int = LAST_PORT) -> i
 
 
 def _is_free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
+    with socket.socket() as listener:
         # a port whose connections are still closing can be listened on again
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-        except OSError as error:
-            if isinstance(error, socket.gaierror) or error.errno == 99:
-                raise UserError(f"--host {host}: not an address of this machine") from None
+        except OSError:
             return False
     # something may listen on another address of the same port, and localhost lead there
     with socket.socket() as client:

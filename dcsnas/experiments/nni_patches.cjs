@@ -48,6 +48,16 @@ const patches = {
             return recovered;
         };
     },
+    // 4. core/tuner_command_channel.js gives the tuner 10 seconds to start, which is too short on a
+    // machine that trains; the experiment then stands still.
+    TunerServer(prototype) {
+        prototype.init = function () {
+            const timer = setTimeout(() => {
+                this.connect.reject(new Error('the tuner did not start; see dispatcher.log'));
+            }, 300000);
+            return this.connect.promise.finally(() => clearTimeout(timer));
+        };
+    },
 };
 
 const done = new Set();

@@ -31,7 +31,7 @@ from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.shipped import shipped_folder
 
 Value = bool | int | float | str
-Parameters = dict[str, Value]
+Parameters = dict[str, Any]
 """What one trial runs with, by the names that the web page shows."""
 
 SEED = "seed"
@@ -154,7 +154,7 @@ def find_sweep(name: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         return path
-    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*_*.yaml")}
+    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*.yaml")}
     if name not in known:
         raise UserError(
             f"no sweep called '{name}'; shipped: {', '.join(sorted(known))}; or give the path of "

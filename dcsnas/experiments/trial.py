@@ -26,7 +26,7 @@ def main(folder: ExperimentFolder) -> None:
     from dcsnas.experiments.channel import open_channel
 
     sweep = folder.sweep()
-    channel = open_channel(folder.url)
+    channel = open_channel(folder.trial_url)
     path = folder.trial(channel.trial)
     slots = gpu_slot(folder.path / "locks", sweep.gpus, sweep.trials_per_gpu)
     with locked(path / "trial.lock"), slots:

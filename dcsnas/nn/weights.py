@@ -16,7 +16,9 @@ from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
-Stage = Literal["search", "pretrain", "retrain"]
+Stage = Literal["search", "derive", "pretrain", "retrain"]
+WITH_NECK: tuple[Stage, ...] = ("derive", "retrain")
+"""Stages whose weights are a re-identification network's, neck included."""
 
 
 class WeightsHeader(Strict):

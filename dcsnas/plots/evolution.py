@@ -167,7 +167,8 @@ def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
     x, spans = [c.x for c in shown], [span_of(c.width_options) for c in shown]
     heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
     axes.bar(x, heights, 0.9, bottom=bottoms, color=LIGHT, label="options")
-    painted = [GREY if c.expansion is None else colors.to_rgba(c.expansion) for c in shown]
+    rgba = colors.to_rgba(np.array([c.expansion or 0.0 for c in shown]))
+    painted = [c if s.expansion is not None else GREY for s, c in zip(shown, rgba, strict=True)]
     axes.bar(x, [c.width for c in shown], 0.7, color=painted, label="chosen")
     top = max(max(c.width_options, default=c.width) for c in shown)
     for column in stage.columns:
@@ -194,12 +195,15 @@ def _name_stage(axes: Axes, stage: Stage, *, first: bool) -> None:
 
 def _draw_latencies(axes: Axes, stages: Sequence[Stage], now: Stage) -> None:
     """Draw the predicted latencies up to ``now`` on axes for all of them."""
+    times = {stage.epoch: stage.ms for stage in stages if stage.ms is not None}
+    if not times:
+        axes.set_axis_off()
+        return
     clean(axes, x="epochs trained", y="predicted\nlatency (ms)")
-    done = [stage for stage in stages if stage.epoch <= now.epoch and stage.ms is not None]
-    axes.plot([s.epoch for s in done], [s.ms for s in done], color=PURPLE, linewidth=1.4)
-    axes.plot([s.epoch for s in done[-1:]], [s.ms for s in done[-1:]], "o", color=PURPLE)
-    highest = max((stage.ms or 0.0 for stage in stages), default=0.0)
-    axes.set(xlim=(stages[0].epoch, stages[-1].epoch + 0.5), ylim=(0, 1.15 * highest or 1.0))
+    done = [epoch for epoch in times if epoch <= now.epoch]
+    axes.plot(done, [times[epoch] for epoch in done], color=PURPLE, linewidth=1.4)
+    axes.plot(done[-1], times[done[-1]], "o", color=PURPLE)
+    axes.set(xlim=(stages[0].epoch, stages[-1].epoch + 0.5), ylim=(0, 1.15 * max(times.values())))
     axes.xaxis.set_major_locator(whole_numbers(8))
 
 

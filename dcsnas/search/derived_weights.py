@@ -43,5 +43,5 @@ def save_derived_weights(
     space = SearchSpace.load(run / "space.yaml")
     validator = Validator(config, space, found.input, parts, data.num_identities)
     network = validator.network(state, neck, found.provenance.choice)
-    header = header_of("retrain", found, config.data, found.input, data.num_identities)
+    header = header_of("derive", found, config.data, found.input, data.num_identities)
     save_weights(path, network.state_dict(), header)

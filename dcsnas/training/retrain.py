@@ -12,6 +12,7 @@ from dcsnas.nn.build import Backbone, build
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
+    WITH_NECK,
     check_same_network,
     header_of,
     read_header,
@@ -97,10 +98,10 @@ def _inputs(architecture: ArchitectureFile, data: ReidData, start: Path | None) 
 def _check_start(start: Path, architecture: ArchitectureFile) -> None:
     """Refuse weights that do not fit before a run folder exists."""
     header = read_header(start)
-    if header.stage == "retrain":
+    if header.stage in WITH_NECK:
         raise UserError(
-            f"{start}: holds a retrained network; give the backbone.safetensors of pretrain or "
-            "the supernet.safetensors of search"
+            f"{start}: holds a whole network, of stage '{header.stage}'; give the "
+            "backbone.safetensors of pretrain or the supernet.safetensors of search"
         )
     if header.stage == "pretrain":
         check_same_network(start, header, architecture)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from dcsnas.cli.main import app
 from dcsnas.config.errors import UserError
 from dcsnas.data.check import check_reid
-from dcsnas.data.report import LISTED
 from dcsnas.data.reid import read_reid
+from dcsnas.data.report import LISTED
 from dcsnas.data.sets.faults import Fault
 from reid_data import write_cuhk03_folders, write_msmt17, write_reid_set
 
@@ -162,9 +162,9 @@ def test_an_interrupt_stops_the_check(tmp_path):
 def test_a_set_named_market_is_compared_with_the_published_counts(tmp_path):
     report = check_reid(write_set(tmp_path / "Market-1501-v15.09.15"))
     lines = report.lines()
-    assert "  .: training images: 3, published 12,936" in lines
-    assert "  .: gallery images: 4, published 15,913" in lines
-    assert "  .: junk images: 1, published 3,819" in lines
+    assert "  training images: 3, published 12,936" in lines
+    assert "  gallery images: 4, published 15,913" in lines
+    assert "  junk images: 1, published 3,819" in lines
     assert any(line.endswith("files of the archive): 0 of 7") for line in lines)
     assert lines[-1] == "verdict: usable, but: 7 x count that is not the published one"
 

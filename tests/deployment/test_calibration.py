@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from dcsnas.deployment.calibration import (
     load_threshold,
     save_threshold,
 )
-from dcsnas.deployment.embedding import Embedder
+from dcsnas.deployment.embedding import Embedder, Progress
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.roc import RESOLUTION
 
@@ -81,7 +80,9 @@ def test_file_states_the_conditions(weights: Path, people: Path, tmp_path: Path)
 class Blind(Embedder):
     """Would take long, and must not be asked."""
 
-    def embed_samples(self, samples: Sequence[Sample], *rest: Any) -> Embeddings:
+    def embed_samples(
+        self, samples: Sequence[Sample], progress: Progress = lambda done, total: None
+    ) -> Embeddings:
         pytest.fail("refuse before the images are embedded")
 
 
@@ -106,7 +107,7 @@ def test_one_identity_has_no_wrong_pairs(weights: Path, people: Path) -> None:
         for path in (people / folder).iterdir():
             if not path.name.startswith("0009"):
                 path.unlink()
-    with pytest.raises(UserError, match="0 pairs of two identities.*all are of one identity"):
+    with pytest.raises(UserError, match=r"0 pairs of two identities.*all are of one identity"):
         calibrate(Blind(weights, device="cpu"), people, fpr=0.5)
 
 

@@ -54,9 +54,10 @@ def test_is_the_mean_ratio_of_the_lda_features(dim: int, classes: int) -> None:
 
 
 def test_two_classes_by_hand() -> None:
-    features = torch.tensor([[-1.0], [1.0], [9.0], [11.0]])
-    # means 0 and 10: between (5^2 + 5^2) / 2 = 25, within 1, shrunk by a thousandth of their sum
-    assert fisher_score(features, torch.tensor([7, 7, 3, 3])) == pytest.approx(25 / 1.026)
+    features = torch.tensor([[-1.0], [1.0], [8.0], [10.0], [8.0], [10.0]])
+    labels = torch.tensor([7, 7, 3, 3, 3, 3])
+    # means 0 and 9, of all 6: between (6^2 + 2 * 3^2) / 3 = 18, within 1, and the shrinkage
+    assert fisher_score(features, labels) == pytest.approx(18 / (1 + SHRINKAGE * 19))
 
 
 def test_scale_rotation_and_shift_do_not_matter_and_distance_does() -> None:

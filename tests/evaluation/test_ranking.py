@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.pairs import Embeddings, Metric
+from dcsnas.evaluation.pairs import DotProducts, Embeddings, Metric
 from dcsnas.evaluation.ranking import (
     evaluate_retrieval,
     match_ranks,
@@ -103,7 +103,7 @@ def test_chunk_changes_nothing():
 def test_ranks_on_a_gpu_are_those_of_the_rows(seed: int):
     # the same operations as on a GPU, run where the tests run
     rng = np.random.default_rng(seed)
-    rows = rng.integers(0, 30, size=(9, 40)).astype(np.float32)  # many ties
+    rows = rng.integers(0, 60, size=(9, 40)).astype(np.float32) / 4  # many ties
     chosen = [rng.permutation(40) for _ in range(9)]
     sizes = rng.integers(1, 12, size=9)
     matches = [order[:size] for order, size in zip(chosen, sizes, strict=True)]
@@ -114,18 +114,21 @@ def test_ranks_on_a_gpu_are_those_of_the_rows(seed: int):
         expected = match_ranks(rows[row].copy(), matches[row], removed[row], ties[row])
         assert found[row].tolist() == expected.tolist()
         ahead = sorted(set(range(40)) - set(matches[row]) - set(removed[row]))
-        best = max(rows[row, matches[row]])
+        best = max(rows[row, matches[row]]) - np.max(ties[row])
         assert expected[0] == 1 + sum(rows[row, other] >= best for other in ahead)
 
 
 @pytest.mark.parametrize("setting", ["medium", "high"])
 def test_precision_allowed_for_training_does_not_matter(setting: str):
-    query, gallery = random_embeddings(0, 23), random_embeddings(1, 50)
-    expected = evaluate_retrieval(query, gallery)
+    # large enough that torch multiplies in bfloat16 where "medium" lets it and the CPU can
+    query, gallery = random_embeddings(0, 64, dim=512), random_embeddings(1, 2000, dim=512)
+    products = DotProducts(query, gallery, np.arange(2000), metric="cosine")
+    ((_, expected),) = products.blocks(range(64), 64)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(setting)
     try:
-        assert evaluate_retrieval(query, gallery) == expected
+        ((_, found),) = products.blocks(range(64), 64)
+        assert torch.equal(found, expected)
         assert torch.get_float32_matmul_precision() == setting
     finally:
         torch.set_float32_matmul_precision(before)

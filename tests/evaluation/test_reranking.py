@@ -9,7 +9,7 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.pairs import Embeddings, Metric
 from dcsnas.evaluation.ranking import evaluate_retrieval, nearest
-from dcsnas.evaluation.reranking import KReciprocal, Reranked
+from dcsnas.evaluation.reranking import KReciprocal, Reranked, _neighbours
 
 
 def clustered(seed: int, size: int, *, spread: float = 1.0, dim: int = 6) -> Embeddings:
@@ -93,6 +93,15 @@ def test_junk_plays_no_part() -> None:
     np.testing.assert_allclose(
         scores(Reranked(query, mixed, settings), 8, chunk=8), expected, atol=1e-6
     )
+
+
+def test_image_is_its_own_first_neighbour_among_duplicates() -> None:
+    images = clustered(1, 30, dim=33)
+    images = replace(images, features=images.features[:6].repeat(5, 1))
+    _, _, found = _neighbours(images, "cosine", count=4, chunk=8, device="cpu")
+    assert found[:, 0].tolist() == list(range(30))
+    for row in found:
+        assert {int(position) % 6 for position in row} == {int(row[0]) % 6}
 
 
 def test_order_of_the_gallery_changes_nothing() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.pairs import Embeddings
-from dcsnas.evaluation.roc import RESOLUTION, OperatingPoint, verify
+from dcsnas.evaluation.roc import _BINS, RESOLUTION, OperatingPoint, _points, verify
 
 
 def pairs_of(
@@ -145,6 +145,22 @@ def test_perfect_features_accept_all_right_pairs() -> None:
     # just above the cosine 0 of the wrong pairs, which may be off by rounding
     assert 0 < result.points[0].threshold <= 3 * RESOLUTION
     assert verify(query, gallery, fprs=(1.0,)).points == (OperatingPoint(1.0, 1.0, -1.0),)
+
+
+@pytest.mark.parametrize(("below", "tpr"), [(-1, 0.0), (0, 0.0), (1, 0.0), (2, 1.0)])
+def test_wrong_pair_one_bin_below_may_be_equal(below: int, tpr: float) -> None:
+    wrong = np.zeros(_BINS, dtype=np.int64)
+    wrong[1000 - below] = 1
+    (point,) = _points(np.array([1000]), wrong, (0.0,)).points
+    assert point.tpr == tpr
+
+
+def test_a_rate_that_is_a_whole_number_of_pairs_allows_them() -> None:
+    assert 0.29 * 100 < 29  # in floating point
+    wrong = np.zeros(_BINS, dtype=np.int64)
+    wrong[[10, 2000]] = 71, 29
+    right = np.array([1000])
+    assert [p.tpr for p in _points(right, wrong, (0.28, 0.29)).points] == [0.0, 1.0]
 
 
 def test_rates_outside_0_to_1_are_refused() -> None:

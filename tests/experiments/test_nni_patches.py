@@ -18,7 +18,7 @@ from nni.nas.execution import SequentialExecutionEngine
 from dcsnas.config.errors import UserError
 from dcsnas.experiments import channel, nni_manager
 from dcsnas.experiments.database import Trial
-from dcsnas.experiments.experiment import is_running, stop
+from dcsnas.experiments.experiment import is_running, stop, wait
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import NNI_VERSION, free_port
 from dcsnas.experiments.sweep import SweepConfig
@@ -39,7 +39,7 @@ from search_setup import write_search_inputs
 ROOT = Path(__file__).parents[2]
 WITHOUT = Path("/dev/null")
 
-pytestmark = NNI_LEAVES_OPEN
+pytestmark = [NNI_LEAVES_OPEN, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,14 @@ def test_listens_elsewhere_when_asked_to(inputs: Path, tmp_path: Path) -> None:
         assert {address for address, _ in listeners(manager_of(folder))} == {"0.0.0.0"}
 
 
-def test_address_of_another_machine_is_refused(inputs: Path, tmp_path: Path) -> None:
+def test_addresses_that_cannot_work_are_refused(inputs: Path, tmp_path: Path) -> None:
     folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
-    with pytest.raises(UserError, match=r"--host 203\.0\.113\.7: not an address of this machine"):
+    with pytest.raises(UserError, match=r"--host 203\.0\.113\.7: give 127\.0\.0\.1, or 0\.0"):
         launch_light(folder, host="203.0.113.7")
+    folder.service.write_text("platform: remote\nnni_manager_ip: 192.0.2.1\nmachine_list: []\n")
+    with pytest.raises(UserError, match=r"give --host 0\.0\.0\.0, and nni_manager_ip"):
+        launch_light(folder)
+    assert not folder.manager.exists()
 
 
 def test_taken_ports_are_avoided() -> None:
@@ -147,6 +151,30 @@ def test_numbers_go_on_after_resume(inputs: Path, tmp_path: Path, patched: bool)
         launch_light(folder, "resume")
         trials = wait_until(folder, lambda trials: len(trials) == 3)
     assert sorted(trial.number for trial in trials) == ([0, 1, 2] if patched else [0, 1, 1])
+
+
+def test_tuner_may_start_slowly(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patched: bool
+) -> None:
+    slow = "import time; time.sleep(11)\nfrom dcsnas.experiments.tuners import Planned as Planned\n"
+    (tmp_path / "slow_tuner.py").write_text(slow)
+    make = nni_manager._tuner
+
+    def slow_tuner(*arguments: Any) -> Any:
+        algorithm: Any = make(*arguments)
+        algorithm.class_name, algorithm.code_directory = "slow_tuner.Planned", str(tmp_path)
+        return algorithm
+
+    monkeypatch.setattr(nni_manager, "_tuner", slow_tuner)
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        if patched:
+            wait(folder, lambda progress: None)
+            assert [trial.status for trial in folder.database().trials()] == ["SUCCEEDED"]
+        else:
+            with pytest.raises(UserError, match="NNI: .*Tuner did not connect in 10 seconds"):
+                wait(folder, lambda progress: None)
 
 
 def second_hangs(trials: list[Trial]) -> bool:

@@ -116,6 +116,34 @@ def test_picture_of_a_small_network():
     assert "ms predicted on fake, 1 thread, batch 1, float32, eager" in facts.replace("\n", " ")
 
 
+def test_a_choice_of_attention_shows_what_was_chosen_of_what():
+    settings = {"kind": ["none", "sa"], "affinity": "dot", "scale": "cosine", "tau": 1.0}
+    space = micro_space(attention=settings)
+    architecture = derived(space)
+    (attention,) = [c for c in columns_of(architecture, space=space) if c.kind == "attention"]
+    assert (attention.name, attention.kind_options) == ("SA", ("none", "SA"))
+    assert (attention.width_options, attention.expansion_options) == ((), ())
+    figure = plot_architecture(architecture, table=fake_table(space), space=space)
+    assert "SA 8" in [text.get_text() for text in texts_of(figure)]
+    assert figure.axes[-1].get_xlabel().endswith("\nattention: one of none, SA")
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+def test_nothing_in_the_place_of_attention():
+    settings = {"kind": ["none", "sa"], "affinity": "dot", "scale": "cosine", "tau": 1.0}
+    space = micro_space(attention=settings)
+    choice = {**largest_choice(space), "a0_kind": "none"}
+    origin = Provenance(space=space.name, space_digest=space.digest, choice=choice, seed=0)
+    architecture = describe(space.architecture(choice), space.size, origin)
+    figure = plot_architecture(architecture, table=fake_table(space), space=space)
+    texts = [text.get_text() for text in texts_of(figure)]
+    assert "no attention" in texts
+    assert "0.0%" not in texts
+    assert texts.count("none") == 1
+    assert overlapping(figure) == []
+
+
 def test_picture_without_a_table_and_a_space():
     figure = plot_architecture(derived(micro_space()))
     widths, expansions = figure.axes

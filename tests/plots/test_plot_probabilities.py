@@ -7,20 +7,24 @@ import pytest
 from matplotlib.axes import Axes
 
 from dcsnas.config.errors import UserError
-from dcsnas.plots.probabilities import (
+from dcsnas.plots.choices import (
+    attentions_of,
     blocks_of,
     final_probabilities,
     group_entropies,
     groups_of,
-    plot_probabilities,
+    option_text,
 )
+from dcsnas.plots.probabilities import plot_probabilities
 from dcsnas.plots.records import read_history
 from dcsnas.spaces.space import SearchSpace
 from latency_fakes import micro_space
 from plot_fakes import moving, outside, overlapping, texts_of, write_search_run
 
+ANY_ATTENTION = {"kind": ["none", "sa", "dcs"], "affinity": "dot", "scale": "cosine", "tau": 1.0}
 
-def deep_space(repeat: int) -> SearchSpace:
+
+def deep_space(repeat: int, **changes: object) -> SearchSpace:
     """Return a space with two stages of ``repeat`` blocks and a fixed block between them."""
     rows = [
         {"op": "block", "expansion": 1, "width": [4, 8]},
@@ -29,7 +33,7 @@ def deep_space(repeat: int) -> SearchSpace:
         {"op": "block", "expansion": 2, "width": 8},
         {"op": "block", "expansion": [1.5, 3], "width": [4, 8], "repeat": repeat},
     ]
-    return micro_space(rows=rows)
+    return micro_space(rows=rows, **changes)
 
 
 def decisions_of(axes: Axes) -> np.ndarray:
@@ -66,8 +70,8 @@ def test_one_heat_map_a_decision(tmp_path: Path):
     drawn = {axes.get_title(loc="left"): axes for axes in panels if axes.images}
     assert list(drawn) == [
         "b01 \u2192 3  (100%)",
-        "b01 \u2192 8  (100%)",
         "b02 \u2192 3  (100%)",
+        "b01 \u2192 8  (100%)",
         "b02 \u2192 12  (100%)",
         "b03 \u2192 16  (100%)",
     ]
@@ -109,6 +113,50 @@ def test_a_large_space_has_one_heat_map_a_group(tmp_path: Path):
     assert labels.count("final probability") == labels.count("entropy (% of max.)") == 2
     assert overlapping(figure) == []
     assert outside(figure) == []
+
+
+def test_choices_of_attention_have_a_row_of_their_own(tmp_path: Path):
+    run = write_search_run(tmp_path, micro_space(attention=ANY_ATTENTION))
+    (attention,) = attentions_of(read_history(run))
+    assert (attention.number, attention.options) == (0, {"kind": ("none", "sa", "dcs")})
+    figure = plot_probabilities(run)
+    drawn = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.images}
+    panel = drawn["a0 \u2192 DCS  (100%)"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["none", "SA", "DCS"]
+    assert panel.get_ylabel() == "attention"
+    assert decisions_of(panel) == pytest.approx(np.array([moving(3, d / 4) for d in range(5)]).T)
+    texts = [text.get_text() for text in texts_of(figure)]
+    assert {"attention 0%", "micro: probabilities of 6 decisions"} <= set(texts)
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+def test_choices_of_attention_in_a_large_space(tmp_path: Path):
+    figure = plot_probabilities(write_search_run(tmp_path, deep_space(12, attention=ANY_ATTENTION)))
+    final, entropies = [axes for axes in figure.axes if axes.images][-2:]
+    assert decisions_of(final).tolist() == [[0.0], [0.0], [1.0]]
+    assert decisions_of(entropies).shape == (5, 1)
+    assert entropies.get_xlabel() == "attention module"
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+def test_a_space_that_chooses_attention_alone(tmp_path: Path):
+    rows = [{"op": "block", "expansion": 1, "width": 4, "stride": 2}, {"op": "attention"}]
+    figure = plot_probabilities(
+        write_search_run(tmp_path, micro_space(rows=rows, attention=ANY_ATTENTION))
+    )
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.images]
+    assert titles == ["a0 \u2192 DCS  (100%)"]
+    assert overlapping(figure) == []
+    assert outside(figure) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "text"), [(1.5, "1.5"), (24, "24"), ("none", "none"), ("dcs", "DCS"), ("sa", "SA")]
+)
+def test_options_as_text(option: float | str, text: str):
+    assert option_text(option) == text
 
 
 def test_a_space_without_choices_is_refused(tmp_path: Path):

@@ -25,6 +25,7 @@ def test_every_picture_of_a_search(tmp_path: Path):
     written = plot_run(run)
     assert names(written) == [
         *("curves.png", "curves.svg", "probabilities.png"),
+        *("evolution.png", "evolution.svg", "evolution.gif"),
         *("architecture.png", "architecture.svg"),
     ]
     assert sorted((run / "plots").iterdir()) == sorted(written)
@@ -34,7 +35,9 @@ def test_every_picture_of_a_search(tmp_path: Path):
             continue
         with Image.open(path) as image:
             image.load()
-            assert image.format == "PNG"
+            assert f".{image.format}".lower() == path.suffix
+            if path.suffix == ".gif":
+                continue
             assert min(image.size) > 3 * DPI
             assert len(set(image.convert("L").resize((64, 64)).tobytes())) > 20
 
@@ -59,7 +62,9 @@ def test_a_search_that_has_just_begun_shows_its_probabilities(tmp_path: Path):
     run = write_search_run(tmp_path)
     (run / "architecture.yaml").unlink()
     (run / "metrics.jsonl").write_text('{"epoch": 0, "weights/lo')
-    assert names(plot_run(run)) == ["probabilities.png"]
+    assert names(plot_run(run)) == [
+        *("probabilities.png", "evolution.png", "evolution.svg", "evolution.gif")
+    ]
 
 
 def test_a_run_with_nothing_to_draw(tmp_path: Path):

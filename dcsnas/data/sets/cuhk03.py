@@ -63,7 +63,10 @@ def scan_splits(root: Path, variant: VariantConfig) -> Scan:
     findings = []
     for part in _PARTS:
         for item in _read_part(split[part], part, source, images):
-            (entries[part] if isinstance(item, Entry) else findings).append(item)
+            if isinstance(item, Entry):
+                entries[part].append(item)
+            else:
+                findings.append(item)
     # the classic splits name each test image in query and in gallery
     once = _PARTS[:2] if classic else _PARTS
     present = set(image_files(images))

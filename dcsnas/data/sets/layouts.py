@@ -66,14 +66,15 @@ def _difference(root: Path, found: set[str]) -> str:
             " torchreid or fastreid write images_detected and splits_new_detected.json"
         )
     nearest = max(LAYOUTS, key=lambda layout: _share(layout, found))
+    seen, advice = listing(sorted(found)), _advice(root, found)
     if 3 * _share(nearest, found) >= 1:
-        missing = [name for name in nearest.needs if name not in found]
-        expected = f"{', '.join(nearest.needs)} (layout of {nearest.name})"
-        lacking = f"; missing {', '.join(missing)}"
-    else:
-        layouts = (f"{layout.name}: {', '.join(layout.needs)}" for layout in LAYOUTS)
-        expected, lacking = f"one of the layouts {' | '.join(layouts)}", ""
-    return f"expected {expected}, found {listing(sorted(found))}{lacking}; {_advice(root, found)}"
+        missing = ", ".join(name for name in nearest.needs if name not in found)
+        return (
+            f"expected {', '.join(nearest.needs)} (layout of {nearest.name}), found {seen};"
+            f" missing {missing}; {advice}"
+        )
+    layouts = (f"\n  {', '.join(layout.needs)} ({layout.name})" for layout in LAYOUTS)
+    return f"no known layout; found {seen}; {advice}; the known layouts have{''.join(layouts)}"
 
 
 def _share(layout: Layout, found: set[str]) -> float:
@@ -88,4 +89,4 @@ def _advice(root: Path, found: set[str]) -> str:
             inside = _entries(root / name)
             if any(inside.issuperset(layout.needs) for layout in LAYOUTS):
                 return f"give {root / name}"
-    return "give the folder that holds all of them, or a .csv file (path,pid,camid,split)"
+    return "give the folder that holds all of one layout, or a .csv file (path,pid,camid,split)"

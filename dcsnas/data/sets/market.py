@@ -20,7 +20,8 @@ TITLE = "Market-1501 layout"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN, QUERY, GALLERY)
 
-_NAME = re.compile(r"(-1|\d+)_c(\d+)(?!\d)")
+# as many digits as an int64 holds
+_NAME = re.compile(r"(-1|\d{1,18})_c(\d{1,18})(?!\d)")
 
 
 def scan(root: Path, variant: VariantConfig) -> Scan:

@@ -33,7 +33,10 @@ def scan(root: Path, variant: VariantConfig) -> Scan:
     findings = []
     for name, folder in folders.items():
         for item in _read_list(root / name, folder):
-            (entries[name] if isinstance(item, Entry) else findings).append(item)
+            if isinstance(item, Entry):
+                entries[name].append(item)
+            else:
+                findings.append(item)
     everything = [entry for name in LISTS for entry in entries[name]]
     present = {*images_below(train), *images_below(test)}
     findings += entry_findings(everything, present.__contains__)
@@ -53,13 +56,14 @@ def scan(root: Path, variant: VariantConfig) -> Scan:
 
 def _read_list(source: Path, folder: Path) -> Iterator[Entry | Finding]:
     for number, line in enumerate(read_text(source).splitlines(), 1):
-        name, _, identity = line.strip().rpartition(" ")
-        match = _NAME.match(Path(name).name)
+        path, _, identity = line.strip().rpartition(" ")
+        name = path.rpartition("/")[2]
+        match = _NAME.match(name)
         if match and identity.isdecimal():
-            sample = Sample(folder / name, identity=int(identity), camera=int(match[2]))
+            sample = Sample(folder / path, identity=int(identity), camera=int(match[2]))
             yield Entry(sample, source, f"line {number}")
             if int(match[1]) != int(identity):
-                detail = f"line {number}: identity {identity} for {Path(name).name}"
+                detail = f"line {number}: identity {identity} for {name}"
                 yield Finding(Fault.LABEL_MISMATCH, source, detail)
         elif line.strip():
             expected = "expected PATH IDENTITY, such as 0000/0000_000_01_0303morning_0008_0.jpg 0"

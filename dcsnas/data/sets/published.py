@@ -13,8 +13,8 @@ from dcsnas.data.sets.scan import JUNK, Sample, Scan
 
 IMAGES = "training images"
 WITHDRAWN = (
-    "DukeMTMC-reID was withdrawn by its authors in 2019, because people had been recorded without"
-    " their consent; dcsnas only reads a copy that you have"
+    "DukeMTMC-reID was withdrawn by its authors in 2019; dcsnas reads the copy that you have and"
+    " offers no other"
 )
 
 

@@ -65,10 +65,15 @@ def _problem(row: dict[str, str | None]) -> str | None:
     path, identity, camera, split = (str(row[column]).strip() for column in COLUMNS)
     if not path:
         return "path is empty"
-    if not identity.isdecimal() and identity != str(JUNK):
+    if not _is_number(identity) and identity != str(JUNK):
         return f"pid is '{identity}'; give a whole number, {JUNK} for junk"
-    if not camera.isdecimal():
+    if not _is_number(camera):
         return f"camid is '{camera}'; give a whole number from 0"
     if split not in SPLITS:
         return f"split is '{split}'; give {', '.join(SPLITS[:2])} or {SPLITS[2]}"
     return None
+
+
+def _is_number(text: str) -> bool:
+    """Return whether ``text`` is a whole number from 0 that an int64 holds."""
+    return text.isdecimal() and len(text) <= 18

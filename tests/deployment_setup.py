@@ -1,0 +1,67 @@
+"""Untrained networks on disk, whose every number differs from its default."""
+
+from pathlib import Path
+
+import torch
+
+from dcsnas.nn.build import build
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.weights import WeightsHeader, save_weights
+from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.spaces.space import SearchSpace
+
+MEAN, STD = (0.3, 0.45, 0.6), (0.2, 0.25, 0.3)
+
+
+class Networks:
+    """Writes weights files of networks with trained-like BatchNorms."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def save(
+        self,
+        name: str,
+        space: SearchSpace,
+        *,
+        smallest: bool = False,
+        size: Size | None = None,
+        stage: str = "retrain",
+        seed: int = 0,
+    ) -> Path:
+        """Write a network of ``space`` and return the path."""
+        choice = (smallest_choice if smallest else largest_choice)(space)
+        origin = Provenance(space="x", space_digest=space.digest, choice=choice, seed=0)
+        file = describe(space.architecture(choice), size or space.size, origin)
+        header = WeightsHeader.model_validate(
+            {
+                "stage": stage,
+                "architecture": file,
+                "space_digest": space.digest,
+                "num_classes": 5,
+                "input": file.input,
+                "mean": MEAN,
+                "std": STD,
+            }
+        )
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True)
+        save_weights(path, trained_like(file, seed).state_dict(), header)
+        return path
+
+
+def trained_like(file: ArchitectureFile, seed: int) -> ReidNetwork:
+    """Return a network whose BatchNorms hold statistics of images and have any scale and shift."""
+    generator = torch.Generator().manual_seed(seed)
+    backbone = build(file.network, generator)
+    network = ReidNetwork(backbone, backbone.feature_dim, 5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            module.momentum = 1.0
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            torch.nn.init.normal_(module.bias, std=0.2, generator=generator)
+    with torch.no_grad():
+        network(torch.randn(8, 3, *file.input, generator=generator))
+    return network

@@ -1,0 +1,160 @@
+"""Sweeps: what their files may say, which trials come of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_yaml
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.nni_manager import configure
+from dcsnas.experiments.sweep import dump, find_sweep, load_sweep, planned, search_of, search_space
+from dcsnas.experiments.sweep_file import read_sweep
+from dcsnas.spaces.shipped import shipped_folder
+from search_setup import small_search
+
+FOLDER = shipped_folder("experiments") / "nni"
+SWEEPS = sorted(FOLDER.glob("*.yaml"))
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    search = small_search(Path(), validate_every=1).model_dump(mode="json")
+    parameters = {"weight": {"key": "objective.weight", "values": [0, 0.5]}}
+    return {"name": "s", "search": search, "parameters": parameters, **changes}
+
+
+def load(**changes: Any) -> Any:
+    return load_sweep(Path("s.yaml"), content(**changes))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_shipped_sweep_is_valid_and_says_how_to_run_it(path: Path) -> None:
+    sweep = read_sweep(path)
+    head = path.read_text().split("\nsearch:")[0]
+    for part in ("# Purpose: ", "# Hardware: ", "Outcome: "):
+        assert part in head
+    assert f"dcsnas experiment start experiments/nni/{path.name}" in head
+    assert sweep.count > 2
+    assert find_sweep(path.stem) == path
+
+
+def test_every_shipped_sweep_has_a_small_variant() -> None:
+    names = {path.stem for path in SWEEPS}
+    large = {name for name in names if not name.endswith("_tiny")}
+    assert large == {"latency_sweep", "target_sweep", "eta_sweep", "ablation"}
+    assert names - large == {f"{name}_tiny" for name in large}
+    tiny = [read_sweep(FOLDER / f"{name}_tiny.yaml").search for name in large]
+    assert all(search.space == "tiny" and search.epochs <= 20 for search in tiny)
+
+
+def test_grid_is_the_product_times_the_seeds() -> None:
+    second = {"key": "loss.eta", "values": [0.1, 0.2, 0.3]}
+    parameters = {**content()["parameters"], "eta": second}
+    plan = planned(load(parameters=parameters, repeats=2))
+    assert len(plan) == 2 * 3 * 2
+    assert len({json.dumps(one) for one in plan}) == len(plan)
+    assert plan[:2] == [{"weight": 0, "eta": 0.1, "seed": i} for i in (0, 1)]
+
+
+@given(st.integers(0, 99), st.integers(1, 20))
+def test_random_draws_lie_within_and_repeat(seed: int, trials: int) -> None:
+    parameters = {
+        "weight": {"key": "objective.weight", "low": 0.01, "high": 2.0, "log": True},
+        "eta": {"key": "loss.eta", "values": [0, 1]},
+    }
+    sweep = load(parameters=parameters, tuner="random", trials=trials, seed=seed)
+    plan = planned(sweep)
+    assert len(plan) == trials == sweep.count
+    assert all(0.01 <= one["weight"] <= 2.0 and one["eta"] in (0, 1) for one in plan)
+    assert plan == planned(sweep)
+
+
+def test_parameters_reach_the_search() -> None:
+    variant = {"options": {"small": {"attention": "none", "epochs": 3, "loss.eta": 0.7}}}
+    target = {"options": {"fast": {"objective": {"form": "target", "target": 0.2}}}}
+    sweep = load(parameters={"variant": variant, "target": target}, repeats=2)
+    search, attention = search_of(sweep, planned(sweep)[1])
+    assert attention == "none"
+    assert (search.epochs, search.loss.eta, search.run.seed) == (3, 0.7, 1)
+    assert search.objective.model_dump()["target"] == 0.2
+    with pytest.raises(UserError, match="the sweep has no parameter 'width'"):
+        search_of(sweep, {"width": 3})
+
+
+def test_search_space_is_what_nni_calls_it() -> None:
+    parameters = {
+        "weight": {"key": "objective.weight", "low": 0.1, "high": 2.0, "log": True},
+        "kind": {"options": {"a": {}, "b": {}}},
+    }
+    space = search_space(load(parameters=parameters, tuner="tpe", trials=3))
+    assert space == {
+        "weight": {"_type": "loguniform", "_value": [0.1, 2.0]},
+        "kind": {"_type": "choice", "_value": ["a", "b"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"tuner": "random"}, "give 'trials' with tuner random or tpe"),
+        ({"trials": 3}, "not with tuner grid"),
+        ({"tuner": "tpe", "trials": 3, "repeats": 2}, "repeats: tuner tpe"),
+        (
+            {"parameters": {"w": {"key": "objective.weight", "low": 0, "high": 1}}},
+            "tuner grid has no values for w",
+        ),
+        ({"parameters": {"default": {"key": "epochs", "values": [1]}}}, "cannot name a parameter"),
+        ({"parameters": {"w": {"key": "objective.wight", "values": [1]}}}, "did you mean 'weight'"),
+        ({"parameters": {"w": {"key": "objective.weight", "values": [-1]}}}, r'\{"w": -1\}'),
+        ({"gpus": [0], "concurrency": 2}, "room for 1"),
+        ({"search": {**content()["search"], "validate_every": 0}}, "would have no score"),
+        ({"name": "a b"}, "name"),
+        ({"parameter": {}}, "did you mean 'parameters'"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load(**changes)
+
+
+def test_resolved_sweep_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    sweep = load(repeats=2)
+    path.write_text(dump(sweep))
+    assert load_sweep(path, read_yaml(path)) == sweep
+
+
+def test_file_names_configurations_and_changes_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = "search: search_tiny\nset: {validate_every: 1}\nretrain: retrain_tiny\n"
+    parameters = {"eta": {"key": "loss.eta", "values": [0.1]}}
+    path.write_text(text + yaml.safe_dump({"parameters": parameters}))
+    data, table = tmp_path / "people", tmp_path / "t.json"
+    sweep = read_sweep(path, data=data, table=table, overrides=["search.epochs=7"])
+    assert (sweep.name, sweep.search.space, sweep.search.epochs) == ("mine", "tiny", 7)
+    assert sweep.search.table == table
+    assert sweep.retrain
+    assert sweep.search.data.root == sweep.retrain.data.root == data
+    with pytest.raises(UserError, match="shipped: ablation"):
+        find_sweep("nothing")
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "services").glob("*.yaml")), ids=lambda p: p.stem)
+def test_training_services_are_nnis(path: Path, tmp_path: Path) -> None:
+    content = read_yaml(path)
+    assert content["platform"] == path.stem
+    for machine in content.get("machine_list", []):
+        machine["ssh_key_file"] = str(path)  # any file; NNI looks whether there is one
+    folder = ExperimentFolder(tmp_path)
+    folder.service.write_text(yaml.safe_dump(content))
+    folder.identity.write_text('{"id": "abc"}')
+    configure(folder, load()).validate()
+    assert folder.trial_host == "192.0.2.1"
+    folder.service.write_text(yaml.safe_dump({**content, "machine": []}))
+    with pytest.raises(UserError, match="NNI does not take it"):
+        configure(folder, load())

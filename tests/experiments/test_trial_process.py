@@ -1,0 +1,88 @@
+"""A trial as a process: its device, its lock, its end."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dcsnas.experiments.process import gpu_slot, locked
+
+CHILD = """
+import subprocess, sys, time
+from dcsnas.experiments.process import end_with_manager
+end_with_manager()
+worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(worker.pid, flush=True)
+time.sleep(600)
+"""
+PARENT = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", {CHILD!r}])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def test_trials_share_devices_out(tmp_path: Path) -> None:
+    with gpu_slot(tmp_path, [1, 3], 2) as first, gpu_slot(tmp_path, [1, 3], 2) as second:
+        assert (first, second) == (1, 3)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        with gpu_slot(tmp_path, [1, 3], 2) as third:
+            assert third == 1
+    with gpu_slot(tmp_path, [], 1) as none:
+        assert none is None
+
+
+def test_trial_waits_for_a_device(tmp_path: Path) -> None:
+    got = []
+
+    def wait() -> None:
+        with gpu_slot(tmp_path, [0], 1) as gpu:
+            got.append(gpu)
+
+    thread = threading.Thread(target=wait)
+    with gpu_slot(tmp_path, [0], 1):
+        thread.start()
+        thread.join(1.5)
+        assert not got
+    thread.join(30)
+    assert got == [0]
+
+
+def test_lock_is_held_by_one(tmp_path: Path) -> None:
+    order = []
+
+    def second() -> None:
+        with locked(tmp_path / "a" / "lock"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path / "a" / "lock"):
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_trial_ends_with_all_that_it_started(number: signal.Signals) -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        below = [psutil.Process(int(parent.stdout.readline())) for _ in range(2)]
+        # interrupted itself, or left alone
+        (below[0] if number == signal.SIGINT else psutil.Process(parent.pid)).send_signal(number)
+        parent.wait(30)
+    _, alive = psutil.wait_procs(below, timeout=30)
+    assert not alive
