@@ -2,8 +2,8 @@
 
 Data flows one way, and so do imports (checked by ``tests/test_layers.py``)::
 
-    config -> spaces -> nn -> losses -> latency -> data -> evaluation -> training -> search
-           -> plots -> experiments -> demo -> cli
+    config -> spaces -> nn -> losses -> latency -> data -> evaluation -> deployment -> training
+           -> search -> plots -> experiments -> demo -> cli
 
 Nothing heavy is imported here, so that ``dcsnas --help`` answers at once.
 """

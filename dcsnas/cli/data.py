@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console
 from dcsnas.cli.progress import bar
 
 app = typer.Typer(help="Render the synthetic data sets; check any data set.", no_args_is_help=True)
@@ -62,16 +62,9 @@ def check(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder or CSV file.", show_default=False)
     ],
-    msmt17: Annotated[
-        Literal["train", "train+val"], typer.Option(help="Training images of MSMT17.")
-    ] = "train",
-    cuhk03: Annotated[
-        Literal["detected", "labeled"], typer.Option(help="Bounding boxes of CUHK03.")
-    ] = "detected",
-    cuhk03_classic: Annotated[
-        int | None,
-        typer.Option(min=0, max=19, help="Classic split of CUHK03. Default: the new protocol."),
-    ] = None,
+    msmt17: Msmt17 = "train",
+    cuhk03: Cuhk03 = "detected",
+    cuhk03_classic: Cuhk03Classic = None,
 ) -> None:
     """Say what is in a data set and what is wrong with it; exit code 2 if it cannot be used.
 

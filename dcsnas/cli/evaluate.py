@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console
 from dcsnas.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ def evaluate(
     ap: Ap = "plain",
     flip: Flip = False,
     rerank: Rerank = False,
+    msmt17: Msmt17 = "train",
+    cuhk03: Cuhk03 = "detected",
+    cuhk03_classic: Cuhk03Classic = None,
     out: MetricsFile = None,
 ) -> None:
     """Measure mAP, CMC, mINP, ROC, IB loss, IBB, Fisher score and latency.
@@ -52,6 +55,7 @@ def evaluate(
     reexec_with_allocator(sys.orig_argv)
 
     from dcsnas.config.files import require_file_path
+    from dcsnas.config.stages import VariantConfig
     from dcsnas.evaluation.evaluate import evaluate as run_evaluate
     from dcsnas.evaluation.evaluate import save_evaluation
     from dcsnas.evaluation.reranking import KReciprocal
@@ -64,6 +68,7 @@ def evaluate(
         result = run_evaluate(
             weights,
             data,
+            variant=VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic),
             device=device,
             workers=workers,
             threads=threads,

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 import yaml
@@ -28,6 +28,12 @@ Set = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(help="Run folder; an interrupted run there is continued. Default: a new one."),
+]
+Msmt17 = Annotated[Literal["train", "train+val"], typer.Option(help="Training images of MSMT17.")]
+Cuhk03 = Annotated[Literal["detected", "labeled"], typer.Option(help="Bounding boxes of CUHK03.")]
+Cuhk03Classic = Annotated[
+    int | None,
+    typer.Option(min=0, max=19, help="Classic split of CUHK03. Default: the new protocol."),
 ]
 Data = Annotated[
     Path | None, typer.Option(help="Data set folder; the same as --set data.root=DIR.")

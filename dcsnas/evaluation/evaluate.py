@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
+from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.data.reid import ReidData, read_reid, samples_digest
 from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.features import Extractor
@@ -57,6 +58,7 @@ def evaluate(
     weights: Path,
     data_root: Path,
     *,
+    variant: VariantConfig = DEFAULT_VARIANT,
     device: str = "auto",
     workers: int = 2,
     threads: int | None = None,
@@ -69,7 +71,7 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``weights`` on query and gallery, as in papers' tables; information is on train."""
     network, header, _ = load_reid_network(weights)
-    data = read_reid(data_root)
+    data = read_reid(data_root, variant)
     torch.set_num_threads(threads or torch.get_num_threads())
     where = pick_device(device)
     extractor = Extractor(
@@ -148,7 +150,7 @@ def _statement(data: ReidData) -> dict[str, str]:
     """Say which data set it is, also where two folders have the same name."""
     parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
     digests = {f"{part}_digest": samples_digest(samples) for part, samples in parts.items()}
-    return {"name": data.root.resolve().name, **digests}
+    return {"name": data.root.resolve().name, "set": data.title, **digests}
 
 
 def _counts(data: ReidData) -> dict[str, int]:

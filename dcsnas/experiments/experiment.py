@@ -13,6 +13,7 @@ from dcsnas.config.files import write_json, write_text, write_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.inputs import check_inputs
 from dcsnas.experiments.nni_manager import (
     LOOPBACK,
     TrainingService,
@@ -46,11 +47,15 @@ def start(
     host: str = LOOPBACK,
     service: TrainingService | None = None,
 ) -> ExperimentFolder:
-    """Start ``sweep`` in the new folder ``path``; its manager outlives this program."""
+    """Start ``sweep`` in the new folder ``path``; its manager outlives this program.
+
+    Raises UserError where the folder holds something, or an input of a trial is wrong.
+    """
     folder = ExperimentFolder(path)
     if path.exists() and (path.is_file() or any(path.iterdir())):
         advice = f"dcsnas experiment resume {path}, or " if folder.identity.exists() else ""
         raise UserError(f"{path}: not empty; {advice}give another --out")
+    check_inputs(sweep)
     experiment = Experiment(None)
     write_text(folder.config, dump(sweep))
     write_json(folder.identity, {"id": experiment.id})

@@ -22,10 +22,11 @@ net.Server.prototype.listen = function (...args) {
     return listen.apply(this, args);
 };
 
+// by the name in the exports of one of NNI's modules
 const patches = {
     // 2. training_service/v3/compat.js shows a trial that was killed from outside (out of memory)
     // as cancelled by the user: the exit code of a death by signal is null.
-    TrialProcess(prototype) {
+    TrialProcess({ TrialProcess: { prototype } }) {
         const { kill, resolveStop } = prototype;
         prototype.kill = function (...args) {
             this.killedByManager = true;
@@ -39,7 +40,7 @@ const patches = {
     },
     // 3. core/nnimanager.js counts on from the trials that it runs again, not from all, so that
     // after a resume two trials have the same number.
-    NNIManager(prototype) {
+    NNIManager({ NNIManager: { prototype } }) {
         const { addRecoveredTrialJob } = prototype;
         prototype.addRecoveredTrialJob = function (jobs) {
             const recovered = addRecoveredTrialJob.call(this, jobs);
@@ -50,12 +51,16 @@ const patches = {
     },
     // 4. core/tuner_command_channel.js gives the tuner 10 seconds to start, which is too short on a
     // machine that trains; the experiment then stands still.
-    TunerServer(prototype) {
-        prototype.init = function () {
-            const timer = setTimeout(() => {
-                this.connect.reject(new Error('the tuner did not start; see dispatcher.log'));
-            }, 300000);
-            return this.connect.promise.finally(() => clearTimeout(timer));
+    getTunerServer(exported) {
+        const { getTunerServer } = exported;
+        exported.getTunerServer = () => {
+            const server = getTunerServer();
+            server.init = () => {
+                const late = new Error('the tuner did not start; see dispatcher.log');
+                setTimeout(() => server.connect.settled || server.connect.reject(late), 300000);
+                return server.connect.promise;
+            };
+            return server;
         };
     },
 };
@@ -68,7 +73,7 @@ Module._load = function (...args) {
         const found = exported && typeof exported === 'object' && exported[name];
         if (typeof found === 'function' && !done.has(name)) {
             done.add(name);
-            patch(found.prototype);
+            patch(exported);
         }
     }
     return exported;

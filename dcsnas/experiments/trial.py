@@ -124,7 +124,12 @@ def _retrain(sweep: SweepConfig, path: Path, found: "ArchitectureFile") -> dict[
         root, workers = config.data.root, config.data.workers
         device = config.run.device
         scores = evaluate(
-            trained.weights, root, device=device, workers=workers, threads=config.run.threads
+            trained.weights,
+            root,
+            variant=config.data.variant,
+            device=device,
+            workers=workers,
+            threads=config.run.threads,
         )
         save_evaluation(metrics, scores, root, {})
     scores = read_json(metrics)

@@ -36,7 +36,7 @@ def save_derived_weights(
     if not neck:
         raise UserError(f"{supernet}: holds no neck, as those of older versions; search again")
     root = data_root or config.data.root
-    data = read_reid(root)
+    data = read_reid(root, config.data.variant)
     if samples_digest(data.train) != read_yaml(run / "config.yaml")["inputs"]["data"]:
         raise UserError(f"{root}: not the training images of the search; give them by --data")
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)

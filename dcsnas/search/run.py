@@ -90,7 +90,7 @@ def search(
     refuse_unused_cost(config)
     refuse_unreachable(config.objective, space, size, table)
     drawn = random_choices(config, space, table) if config.strategy == "random" else []
-    data = read_reid(config.data.root)
+    data = read_reid(config.data.root, config.data.variant)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
     validator = Validator(config, space, size, parts, data.num_identities)
     if config.validate_every or drawn:

@@ -50,7 +50,7 @@ def retrain(
     processes the first returns; the others end when the training does.
     """
     process = this_process(config.run)
-    data = read_reid(config.data.root)
+    data = read_reid(config.data.root, config.data.variant)
     size = config.input or architecture.input
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
     loader = pk_loader(data.train, size, **loading, process=process)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from deployment_setup import Networks
 
+from deployment_setup import Networks
 from latency_fakes import micro_space
 from reid_data import write_reid_set
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployment_setup import Networks
 
 from dcsnas.cli.main import run
 from dcsnas.config.files import read_json, write_json
+from deployment_setup import Networks
 from latency_fakes import micro_space
 
 Command = Callable[..., str]

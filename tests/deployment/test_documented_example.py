@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deployment_setup import Networks
 from PIL import Image
 
 from dcsnas.deployment.embedding import Embedder
 from dcsnas.deployment.export import export_onnx
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from deployment_setup import Networks
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deployment_setup import Networks
 from PIL import Image
 
 from dcsnas.config.errors import UserError
@@ -14,6 +13,7 @@ from dcsnas.deployment.embedding import Embedder, save_embeddings
 from dcsnas.deployment.images import find_images
 from dcsnas.evaluation.evaluate import load_reid_network
 from dcsnas.nn.weights import read_header, save_weights
+from deployment_setup import Networks
 from latency_fakes import micro_space
 
 

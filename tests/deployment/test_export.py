@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from deployment_setup import MEAN, STD, Networks
 from torch import Tensor
 
 import dcsnas
@@ -22,6 +21,7 @@ from dcsnas.nn.onnx import to_onnx
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace
+from deployment_setup import MEAN, STD, Networks
 from latency_fakes import micro_space
 
 pytest.importorskip("onnx")

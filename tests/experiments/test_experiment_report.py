@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -160,5 +161,5 @@ def test_picture_names_every_network() -> None:
     assert [text.get_text() for text in axes.texts] == ["a", "b", "c"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("ms", "mAP")
     grey, _, blue = axes.lines
-    assert list(grey.get_xdata()) == [2]
-    assert list(blue.get_xdata()) == [1, 3]
+    assert np.array_equal(grey.get_xdata(), [2])
+    assert np.array_equal(blue.get_xdata(), [1, 3])

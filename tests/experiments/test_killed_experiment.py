@@ -112,11 +112,11 @@ def test_resume_continues_real_searches(
     assert finished.stat().st_mtime_ns == written
     for trial in trials:
         assert sorted(trial.intermediate) == list(range(EPOCHS))
+        assert trial.final
         assert trial.final == read_json(folder.trial(trial.id) / "result.json")
         assert trial.final["ran_weight"] == trial.parameters["weight"]
     checkpointed = trials[1].intermediate
     assert all(checkpointed[e] == before[1].intermediate[e] for e in range(epochs))
-    assert trials[1].final
     with pytest.raises(UserError, match="nothing to resume, all 3 trials have ended"):
         resume(folder)
 

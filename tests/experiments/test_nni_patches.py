@@ -173,7 +173,7 @@ def test_tuner_may_start_slowly(
             wait(folder, lambda progress: None)
             assert [trial.status for trial in folder.database().trials()] == ["SUCCEEDED"]
         else:
-            with pytest.raises(UserError, match="NNI: .*Tuner did not connect in 10 seconds"):
+            with pytest.raises(UserError, match=r"NNI: .*Tuner did not connect in 10 seconds"):
                 wait(folder, lambda progress: None)
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.inputs import check_inputs
 from dcsnas.experiments.nni_manager import configure
 from dcsnas.experiments.sweep import dump, find_sweep, load_sweep, planned, search_of, search_space
 from dcsnas.experiments.sweep_file import read_sweep
 from dcsnas.spaces.shipped import shipped_folder
-from search_setup import small_search
+from search_setup import small_search, write_search_inputs
 
 FOLDER = shipped_folder("experiments") / "nni"
 SWEEPS = sorted(FOLDER.glob("*.yaml"))
@@ -158,3 +159,15 @@ def test_training_services_are_nnis(path: Path, tmp_path: Path) -> None:
     folder.service.write_text(yaml.safe_dump({**content, "machine": []}))
     with pytest.raises(UserError, match="NNI does not take it"):
         configure(folder, load())
+
+
+def test_wrong_inputs_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    inputs = write_search_inputs(tmp_path / "inputs")
+    good = small_search(inputs, validate_every=1).model_dump(mode="json")
+    check_inputs(load(search=good, allow_foreign=True))
+    tables = {"key": "table", "values": [good["table"], str(tmp_path / "none.json")]}
+    with pytest.raises(UserError, match=r"none\.json"):
+        check_inputs(load(search=good, parameters={"table": tables}, allow_foreign=True))
+    nowhere = {**good, "data": {"root": str(tmp_path / "nowhere")}}
+    with pytest.raises(UserError, match="nowhere"):
+        check_inputs(load(search=nowhere, allow_foreign=True))

@@ -14,9 +14,7 @@ from dcsnas.data.render import ReidSettings, render_reid
 from dcsnas.experiments.experiment import start
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.sweep_file import read_sweep
-from dcsnas.latency.table import save_table
-from dcsnas.spaces.shipped import find_space, shipped_folder
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.shipped import shipped_folder
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     all_ended,
@@ -25,7 +23,6 @@ from experiment_setup import (
     stopped_at_the_end,
     wait_until,
 )
-from latency_fakes import fake_table
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -33,6 +30,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update"]  # fmt: skip
 WEIGHTS = [0, 0.25, 0.5, 1]
+(TABLE,) = (Path(__file__).parents[2] / "latency_tables").glob("tiny-*-eager-64x32-b1.json")
 PATIENCE_MS = 60_000
 
 pytestmark = [
@@ -48,7 +46,6 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExperimentFolder
     """Run four trials on ``tiny``; the manager stays until the module's tests are done."""
     root = tmp_path_factory.mktemp("page")
     render_reid(root / "people", SETTINGS)
-    save_table(root / "table.json", fake_table(SearchSpace.load(find_space("tiny"))).file)
     overrides = [
         f"parameters.lambda.values={WEIGHTS}",
         *("search.epochs=3", "search.architecture.warmup_epochs=1"),
@@ -57,7 +54,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExperimentFolder
     config = read_sweep(
         shipped_folder("experiments") / "nni" / "latency_sweep_tiny.yaml",
         data=root / "people",
-        table=root / "table.json",
+        table=TABLE,
         overrides=overrides,
     )
     folder = start(config, root / "sweep")

@@ -24,14 +24,16 @@ from dcsnas.search.objective import CostObjective
 from dcsnas.search.strategy import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import Choice, Option, SearchSpace
+from dcsnas.spaces.space import Choice, SearchSpace
 from latency_fakes import fake_ms, micro_space
 from synthetic_search import Problem, WorthSupernet, run_strategy
 
 MICRO = micro_space()
 TINY = SearchSpace.load(find_space("tiny"))
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-ARCHITECTURE = ArchitectureConfig(warmup_epochs=1, temperature=1.0)
+ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=1.0)
+COUNT = 50
+"""Networks derived, of which the best on validation batches counts."""
 
 
 def every_choice(space: SearchSpace) -> Iterator[Choice]:
@@ -67,22 +69,34 @@ def nested(decisions: list, choices: Any, entries: dict, picked: tuple[int, ...]
     return MutableExpression.switch_case(choices[decision.label], cases)
 
 
-def derived(problem: Problem, strategy: Any, budget: float, count: int) -> list[dict[str, Option]]:
+def best_derived(problem: Problem, strategy: Any, budget: float) -> Choice:
+    """Return the best, on validation batches, of the most probable networks within ``budget``."""
     probabilities = {n: a.softmax(-1).tolist() for n, a in strategy._arch_parameters.items()}
     space = problem.space
     found = most_probable_within(
-        space, space.size, problem.cost, probabilities, limit=budget, count=count
+        space, space.size, problem.cost, probabilities, limit=budget, count=COUNT
     )
-    return [network.choice for network in found]
+    return max((network.choice for network in found), key=problem.as_seen(200, 0).score)
 
 
-def searched(problem: Problem, budget: float, *, epochs: int, steps: int) -> FBNetV2:
-    """Return our strategy after a search for ``budget``."""
+def search(problem: Problem, budget: float, seed: int) -> FBNetV2:
+    """Return our strategy after 550 architecture steps towards ``budget``."""
     latency = ExpectedCost(problem.space, problem.space.size, problem.cost)
     objective = CostObjective(TargetConfig(form="target", target=budget), latency)
     strategy = FBNetV2(config=ARCHITECTURE, objective=objective, latency=latency)
-    run_strategy(strategy, problem, seed=0, epochs=epochs, steps=steps)
+    run_strategy(strategy, problem, seed=seed, epochs=12, steps=50)
     return strategy
+
+
+def assert_finds_the_best(seed: int, share: float) -> None:
+    problem = Problem.drawn(TINY, seed)
+    budget = budgets(problem)[SHARES.index(share)]
+    strategy = search(problem, budget, seed)
+    found = best_derived(problem, strategy, budget)
+    assert problem.latency(found) <= budget * (1 + 1e-9)
+    assert problem.score(found) >= 0.98 * problem.best_within(budget)
+    module: Any = strategy.oneshot_module
+    assert module.expected_latency_ms().item() == pytest.approx(budget, rel=0.02)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -120,39 +134,51 @@ def test_supernet_with_a_certain_choice_is_the_score() -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_search_finds_the_best_within_its_budget(share: float) -> None:
-    problem = Problem.drawn(MICRO, 0, fake_ms)
-    budget = budgets(problem)[SHARES.index(share)]
-    strategy = searched(problem, budget, epochs=6, steps=50)
-    ranked = derived(problem, strategy, budget, 5)
-    found = max(ranked, key=problem.as_seen(200, 0).score)
-    assert problem.latency(found) <= budget * (1 + 1e-9)
-    assert problem.score(found) >= 0.98 * problem.best_within(budget)
+def test_search_finds_one_within_two_percent_of_the_best(share: float) -> None:
+    assert_finds_the_best(0, share)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_search_finds_one_in_other_problems_as_well(seed: int, share: float) -> None:
+    assert_finds_the_best(seed, share)
 
 
 def test_nnis_penalty_leaves_the_search_over_budget() -> None:
+    """Its size changes nothing, because no gradient passes it."""
     problem = Problem.drawn(MICRO, 0, fake_ms)
     budget = budgets(problem)[1]
     exported = []
     for scale in (0.0, 1000.0):
-        supernet: Any = WorthSupernet(problem)
-        penalty = ExpectationProfilerPenalty(
-            Latency(problem, supernet), budget, scale, nonlinear="positive"
-        )
-        strategy = GumbelDARTS(arc_learning_rate=0.03, penalty=penalty)
+        latency = Latency(problem, WorthSupernet(problem))
+        penalty = ExpectationProfilerPenalty(latency, budget, scale, nonlinear="positive")
+        strategy = GumbelDARTS(arc_learning_rate=0.1, penalty=penalty)
         run_strategy(strategy, problem, seed=0, epochs=6, steps=50)
-        exported.append(next(strategy.list_models(limit=1)).sample)  # type: ignore[union-attr]
+        model: Any = next(strategy.list_models(limit=1))
+        exported.append(model.sample)
     assert exported[0] == exported[1]
     assert problem.latency(exported[1]) > 1.05 * budget
 
 
-@pytest.mark.slow
-def test_search_on_tiny_finds_one_within_two_percent() -> None:
+def test_without_a_latency_gradient_the_derivation_does_not_make_up_for_it() -> None:
     problem = Problem.drawn(TINY, 0)
-    for budget in budgets(problem):
-        strategy = searched(problem, budget, epochs=40, steps=50)
-        ranked = derived(problem, strategy, budget, 50)
-        found = max(ranked, key=problem.as_seen(200, 0).score)
-        assert problem.score(found) >= 0.98 * problem.best_within(budget)
-        module: Any = strategy.oneshot_module
-        assert module.expected_latency_ms().item() == pytest.approx(budget, rel=0.02)
+    budget = budgets(problem)[1]
+    strategy = GumbelDARTS(arc_learning_rate=0.1, warmup_epochs=1)
+    run_strategy(strategy, problem, seed=0, epochs=12, steps=50)
+    found = best_derived(problem, strategy, budget)
+    assert problem.score(found) < 0.95 * problem.best_within(budget)
+
+
+def test_the_penalty_is_given_the_latency_that_the_objective_has() -> None:
+    problem = Problem.drawn(MICRO, 0, fake_ms)
+    latency = Latency(problem, WorthSupernet(problem))
+    rng = np.random.default_rng(0)
+    drawn = {d.label: rng.dirichlet(np.ones(len(d.options))) for d in MICRO.decisions}
+    by_option = {
+        d.label: dict(zip(d.options, drawn[d.label].tolist(), strict=True)) for d in MICRO.decisions
+    }
+    given = ExpectationProfilerPenalty(latency, 1.0).profile(by_option)
+    exact = ExpectedCost(MICRO, MICRO.size, fake_ms)
+    expected = exact({label: torch.from_numpy(p) for label, p in drawn.items()})
+    assert given == pytest.approx(expected.item())
