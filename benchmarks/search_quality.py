@@ -8,7 +8,7 @@ is another problem and another search. Scores are 0 for the worst network of the
 best; every ratio is a score over the best within the same budget.
 
 ``fbnetv2`` is our strategy with the objective ``target``: ``score`` is the best, on validation
-batches, of the 50 most probable networks within the budget (``dcsnas derive --count 50``), and
+batches, of the 20 most probable networks within the budget (``dcsnas derive --count 20``), and
 ``score_of_first`` the most probable of them. ``stock_nni`` is NNI's GumbelDARTS with its penalty on
 the same latencies: ``score`` is the network that it exports, whatever that costs, and ``cut_score``
 and ``cut_score_of_first`` are what our derivation makes of its probabilities in the same way.
@@ -49,7 +49,7 @@ EPOCHS, STEPS = 20, 50
 """Epochs, and architecture steps in one: 1,000 less the warm-up."""
 TEMPERATURE = 1.0
 """Ours at the start. From FBNet's 5 a draw is nearly uniform for most of so short a search."""
-COUNT, BATCHES = 50, 200
+COUNT, BATCHES = 20, 1000
 """Networks derived, and validation batches that they are compared on."""
 ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=TEMPERATURE)
 

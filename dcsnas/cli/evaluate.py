@@ -56,16 +56,14 @@ def evaluate(
 
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import VariantConfig
-    from dcsnas.evaluation.evaluate import evaluate as run_evaluate
-    from dcsnas.evaluation.evaluate import save_evaluation
+    from dcsnas.evaluation import evaluate as evaluation
     from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
 
-    path = out or weights.with_name("metrics.json")
-    require_file_path(path)
+    require_file_path(path := out or weights.with_name("metrics.json"))
     _check_weights(weights, arch)
     with bar("evaluating") as report:
-        result = run_evaluate(
+        result = evaluation.evaluate(
             weights,
             data,
             variant=VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic),
@@ -79,7 +77,7 @@ def evaluate(
             progress=report,
         )
     latency = measure_latency(weights, device=device)
-    save_evaluation(path, result, data, latency)
+    evaluation.save_evaluation(path, result, data, latency)
     _show(result, latency)
     console.print(f"all in {path}")
 

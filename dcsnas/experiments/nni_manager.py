@@ -129,17 +129,16 @@ def is_running(folder: ExperimentFolder) -> bool:
 
 def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
     """Wait until the manager's process has ended; kill it if it does not."""
-    pid = folder.manager_record().get("pid")
-    if pid is None or not psutil.pid_exists(pid):
-        return
-    process = psutil.Process(pid)
-    if "nni_node" not in " ".join(process.cmdline()):
-        return  # the number was given to another process since
     try:
+        process = psutil.Process(folder.manager_record().get("pid", -1))
+        ended = process.status() == psutil.STATUS_ZOMBIE
+        if not ended and "nni_node" not in " ".join(process.cmdline()):
+            return  # the number was given to another process since
         process.wait(timeout_s)
-    except psutil.TimeoutExpired:
-        process.kill()
-        process.wait(10)
+    except (psutil.NoSuchProcess, ValueError):
+        return
+    except psutil.TimeoutExpired as error:
+        psutil.Process(error.pid).kill()
 
 
 def _check_host(folder: ExperimentFolder, host: str) -> None:

@@ -31,6 +31,7 @@ CAPTIONS = {
     "architecture": "The network, layer by layer.",
     "curves": "Means over every epoch.",
     "probabilities": "How probable every option was over the search.",
+    "evolution": "The most probable network at several epochs of the search.",
     "retrieval": "Share of queries with a match among the first k gallery images.",
     "gallery": "Queries, evenly spaced over all of them, and their nearest gallery images.",
 }

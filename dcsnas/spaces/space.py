@@ -67,8 +67,8 @@ class SearchSpace:
 
     def with_attention(self, kind: str | Sequence[str]) -> "SearchSpace":
         """Return the same space with ``dcs``, ``sa``, ``none``, or a choice, at every position."""
-        settings = self.file.attention.model_copy(update={"kind": kind})
-        checked = AttentionSettings.model_validate(settings.model_dump())
+        settings = {**self.file.attention.model_dump(), "kind": kind}
+        checked = AttentionSettings.model_validate(settings)
         return SearchSpace(self.file.model_copy(update={"attention": checked}))
 
     @cached_property

@@ -16,6 +16,7 @@ from dcsnas.demo.summary import Summary
 from dcsnas.nn.weights import read_header
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.spaces.space import Option
 from latency_fakes import fake_table, micro_space
 
 SPACE = micro_space()
@@ -64,7 +65,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return Recipe(root, seed=3)
 
 
-def rival(name: str, choose: Callable[..., dict[str, float]]) -> Rival:
+def rival(name: str, choose: Callable[..., dict[str, Option]]) -> Rival:
     architecture = architecture_of(SPACE, choose(SPACE), table=fake_table(SPACE), seed=0)
     return Rival(name, architecture, {"measured_ms": 1.25, "predicted_ms": 1.0})
 

@@ -11,7 +11,7 @@ from dcsnas.latency.matching import random_choice_at
 from dcsnas.latency.predict import predict_ms
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 from latency_fakes import CONDITIONS, fake_table, micro_space
 
 TINY = SearchSpace.load(find_space("tiny"))
@@ -28,7 +28,7 @@ def micro_ms(choice: Choice) -> float:
     return predict_ms(MICRO_TABLE, MICRO.architecture(choice).layers, CONDITIONS.input)
 
 
-def micro_choices() -> list[dict[str, float]]:
+def micro_choices() -> list[dict[str, Option]]:
     """Return all 72 choices of the micro space."""
     labels = [decision.label for decision in MICRO.decisions]
     options = product(*(decision.options for decision in MICRO.decisions))

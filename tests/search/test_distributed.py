@@ -153,7 +153,7 @@ def test_the_first_process_alone_writes_the_run(folder: Path, searched: str) -> 
     names = {path.name for path in (folder / searched).iterdir()}
     assert names == {
         "config.yaml", "environment.json", "last.ckpt", "metrics.jsonl", "probabilities.jsonl",
-        "result.json", "space.yaml", "supernet.safetensors", "table.json",
+        "result.json", "space.yaml", "supernet.safetensors", "table.json", "tensorboard",
     }  # fmt: skip
     metrics = read_records(folder / searched / "metrics.jsonl")
     assert [record["epoch"] for record in metrics] == [0, 1, 2, 3]

@@ -197,13 +197,17 @@ def copy(stopped: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
 def refused(folder: Path, *options: str) -> str:
     """Continue the stopped run, check that nothing in its folder changes, return the message."""
-    before = {path: path.read_bytes() for path in (folder / "stopped").iterdir()}
+    before = contents(folder / "stopped")
     ended = search_command(folder, "add", "stopped", *options)
     assert ended.code == 2, ended.output
     assert ended.output.startswith("error: stopped")
-    assert {path: path.read_bytes() for path in (folder / "stopped").iterdir()} == before
+    assert contents(folder / "stopped") == before
     return ended.output
 
 

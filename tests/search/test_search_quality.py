@@ -32,7 +32,7 @@ MICRO = micro_space()
 TINY = SearchSpace.load(find_space("tiny"))
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=1.0)
-COUNT = 50
+COUNT = 20
 """Networks derived, of which the best on validation batches counts."""
 
 
@@ -76,7 +76,7 @@ def best_derived(problem: Problem, strategy: Any, budget: float) -> Choice:
     found = most_probable_within(
         space, space.size, problem.cost, probabilities, limit=budget, count=COUNT
     )
-    return max((network.choice for network in found), key=problem.as_seen(200, 0).score)
+    return max((network.choice for network in found), key=problem.as_seen(1000, 0).score)
 
 
 def search(problem: Problem, budget: float, seed: int) -> FBNetV2:
