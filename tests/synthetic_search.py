@@ -246,7 +246,7 @@ class WorthTask(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the weights' optimiser."""
-        return {"optimizer": torch.optim.SGD(self.parameters(), 0.5)}
+        return {"optimizer": torch.optim.Adam(self.parameters(), 0.1)}
 
 
 class Steps(list):
