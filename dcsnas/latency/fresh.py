@@ -23,7 +23,7 @@ from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import Architecture
 
 PASSES = 6
-"""Processes that sample a network; a single one is off by 1 to 4 %."""
+"""Processes that sample a network, or as many as there are rounds; one is off by 1 to 4 %."""
 TOGETHER = 4
 """Networks in one process: as many as calibrate a table, whose times are to be compared."""
 
@@ -63,8 +63,9 @@ def sample_architectures(
     of them groups them anew, and takes its share of the rounds. ``progress`` receives the processes
     done and wanted.
     """
-    share = settings.model_copy(update={"rounds": ceil(settings.rounds / PASSES)})
-    groups = list(_groups(len(architectures), random.Random(settings.seed)))
+    passes = min(PASSES, settings.rounds)
+    share = settings.model_copy(update={"rounds": ceil(settings.rounds / passes)})
+    groups = list(_groups(len(architectures), passes, random.Random(settings.seed)))
     collected: list[list[Samples]] = [[] for _ in architectures]
     references = []
     for done, group in enumerate(groups, start=1):
@@ -77,8 +78,8 @@ def sample_architectures(
     return [reduce(Samples.joined, parts) for parts in [*collected, references]]
 
 
-def _groups(count: int, rng: random.Random) -> Iterator[list[int]]:
-    for _ in range(PASSES):
+def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:
+    for _ in range(passes):
         order = rng.sample(range(count), count)
         yield from (order[start : start + TOGETHER] for start in range(0, count, TOGETHER))
 
