@@ -132,8 +132,7 @@ def _network(summary: Mapping[str, float], table: TableFile) -> list[str]:
     ]
     text = (
         "The derived network takes the most probable option of every decision. The prediction "
-        "adds up the times of its operators. Operators timed alone find their data in the cache "
-        "more often than within a network, so the sum tends to be lower than the measurement. "
+        "adds up the times of its operators, calibrated on four other networks. "
         f"Both are for a batch of {table.conditions.batch}."
     )
     return ["## Derived network", _table(("quantity", "value", "unit"), rows), text]

@@ -32,7 +32,7 @@ MICRO = micro_space()
 TINY = SearchSpace.load(find_space("tiny"))
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=1.0)
-COUNT = 20
+COUNT = 50
 """Networks derived, of which the best on validation batches counts."""
 
 
@@ -79,19 +79,19 @@ def best_derived(problem: Problem, strategy: Any, budget: float) -> Choice:
     return max((network.choice for network in found), key=problem.as_seen(1000, 0).score)
 
 
-def search(problem: Problem, budget: float, seed: int) -> FBNetV2:
-    """Return our strategy after 550 architecture steps towards ``budget``."""
+def search(problem: Problem, budget: float, seed: int, epochs: int) -> FBNetV2:
+    """Return our strategy after ``epochs`` of 50 architecture steps towards ``budget``."""
     latency = ExpectedCost(problem.space, problem.space.size, problem.cost)
     objective = CostObjective(TargetConfig(form="target", target=budget), latency)
     strategy = FBNetV2(config=ARCHITECTURE, objective=objective, latency=latency)
-    run_strategy(strategy, problem, seed=seed, epochs=12, steps=50)
+    run_strategy(strategy, problem, seed=seed, epochs=epochs, steps=50)
     return strategy
 
 
-def assert_finds_the_best(seed: int, share: float) -> None:
+def assert_finds_the_best(seed: int, share: float, epochs: int) -> None:
     problem = Problem.drawn(TINY, seed)
     budget = budgets(problem)[SHARES.index(share)]
-    strategy = search(problem, budget, seed)
+    strategy = search(problem, budget, seed, epochs)
     found = best_derived(problem, strategy, budget)
     assert problem.latency(found) <= budget * (1 + 1e-9)
     assert problem.score(found) >= 0.98 * problem.best_within(budget)
@@ -133,16 +133,16 @@ def test_supernet_with_a_certain_choice_is_the_score() -> None:
     assert np.mean(values) - problem.low == pytest.approx(problem.score(choice), abs=4 * error)
 
 
-@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("share", SHARES[::2])
 def test_search_finds_one_within_two_percent_of_the_best(share: float) -> None:
-    assert_finds_the_best(0, share)
+    assert_finds_the_best(3, share, epochs=20)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
-@pytest.mark.parametrize("seed", range(1, 5))
-def test_search_finds_one_in_other_problems_as_well(seed: int, share: float) -> None:
-    assert_finds_the_best(seed, share)
+@pytest.mark.parametrize("seed", range(5))
+def test_search_finds_one_in_every_problem(seed: int, share: float) -> None:
+    assert_finds_the_best(seed, share, epochs=40)
 
 
 def test_nnis_penalty_leaves_the_search_over_budget() -> None:
@@ -165,7 +165,7 @@ def test_without_a_latency_gradient_the_derivation_does_not_make_up_for_it() -> 
     problem = Problem.drawn(TINY, 0)
     budget = budgets(problem)[1]
     strategy = GumbelDARTS(arc_learning_rate=0.1, warmup_epochs=1)
-    run_strategy(strategy, problem, seed=0, epochs=12, steps=50)
+    run_strategy(strategy, problem, seed=0, epochs=20, steps=50)
     found = best_derived(problem, strategy, budget)
     assert problem.score(found) < 0.95 * problem.best_within(budget)
 
