@@ -104,7 +104,7 @@ class Problem:
         Paths grow slot by slot; at each width that lies open between two slots those are dropped
         that cost no less and are worth no more than another. Exact, as both add up.
         """
-        paths = {None: (np.zeros(1), np.zeros(1))}  # by option of the open decision
+        paths: dict[Any, tuple[np.ndarray, np.ndarray]] = {None: (np.zeros(1), np.zeros(1))}  # by option of the open decision
         opened: Decision | None = None
         walked = list(walk_slots(self.space, self.space.size))
         for position, ((slot, variants), worth) in enumerate(
@@ -244,7 +244,7 @@ class WorthTask(LightningModule):
         """Return the loss of a batch of either phase."""
         return 1 - self.model(self.draws)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Return the weights' optimiser."""
         return {"optimizer": torch.optim.Adam(self.parameters(), 0.1)}
 
