@@ -33,6 +33,8 @@ from dcsnas.search.supernet import MaskedOperation
 from dcsnas.spaces.operators import Operator, walk
 from dcsnas.spaces.space import Choice, Decision, SearchSpace, Slot
 
+Front = tuple[np.ndarray, np.ndarray]
+"""Costs and scores."""
 AXES = ("first", "second", "third")
 """Arguments of a slot in the order of its decisions: a block has three, others fewer."""
 INTERACTION = 0.5
@@ -98,13 +100,15 @@ class Problem:
         return sum(self.cost(operator) for operator in walk(layers, self.space.size))
 
     @cached_property
-    def front(self) -> tuple[np.ndarray, np.ndarray]:
+    def front(self) -> Front:
         """Return costs and scores [F] of the networks that none beats in both, by cost.
 
         Paths grow slot by slot; at each width that lies open between two slots those are dropped
         that cost no less and are worth no more than another. Exact, as both add up.
         """
-        paths: dict[Any, tuple[np.ndarray, np.ndarray]] = {None: (np.zeros(1), np.zeros(1))}  # by option of the open decision
+        paths: dict[Any, tuple[np.ndarray, np.ndarray]] = {
+            None: (np.zeros(1), np.zeros(1))
+        }  # by option of the open decision
         opened: Decision | None = None
         walked = list(walk_slots(self.space, self.space.size))
         for position, ((slot, variants), worth) in enumerate(
@@ -113,7 +117,7 @@ class Problem:
             later = {d for next_slot, _ in walked[position:] for d in next_slot.decided.values()}
             decided = list(slot.decided.values())
             leaving = next((d for d in decided if d in later), None)
-            grown: dict[Any, list[tuple[np.ndarray, np.ndarray]]] = {}
+            grown: dict[Any, list[Front]] = {}
             for index, operator in variants:
                 picked = dict(zip(decided, index, strict=True))
                 cost, score = paths[picked[opened] if opened else None]
@@ -143,7 +147,7 @@ def _worth(slot: Slot, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0.5, 1.5) * (worth + BUMPS * rng.normal(size=shape))
 
 
-def _undominated(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def _undominated(parts: list[Front]) -> Front:
     cost, score = (np.concatenate(values) for values in zip(*parts, strict=True))
     order = np.lexsort((-score, cost))
     cost, score = cost[order], score[order]
