@@ -106,9 +106,7 @@ class Problem:
         Paths grow slot by slot; at each width that lies open between two slots those are dropped
         that cost no less and are worth no more than another. Exact, as both add up.
         """
-        paths: dict[Any, tuple[np.ndarray, np.ndarray]] = {
-            None: (np.zeros(1), np.zeros(1))
-        }  # by option of the open decision
+        paths: dict[Any, Front] = {None: (np.zeros(1), np.zeros(1))}  # by the open option
         opened: Decision | None = None
         walked = list(walk_slots(self.space, self.space.size))
         for position, ((slot, variants), worth) in enumerate(

@@ -154,7 +154,7 @@ def test_nnis_penalty_leaves_the_search_over_budget() -> None:
         latency = Latency(problem, WorthSupernet(problem))
         penalty = ExpectationProfilerPenalty(latency, budget, scale, nonlinear="positive")
         strategy = GumbelDARTS(arc_learning_rate=0.1, penalty=penalty)
-        run_strategy(strategy, problem, seed=0, epochs=6, steps=50)
+        run_strategy(strategy, problem, seed=0, epochs=3, steps=50)
         model: Any = next(strategy.list_models(limit=1))
         exported.append(model.sample)
     assert exported[0] == exported[1]
