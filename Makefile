@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow experiments check format clean
+.PHONY: help demo test slow browser experiments check format clean
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
 	@echo "make test    the tests"
 	@echo "make slow    the long tests as well"
+	@echo "make browser the test of the web page, in Chromium"
 	@echo "make experiments  the tests with NNI's manager and web page; minutes"
 	@echo "make check   ruff and pyright"
 	@echo "make format  ruff format and fixes"
@@ -21,6 +22,9 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
+
+browser: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py
 
 experiments: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments
