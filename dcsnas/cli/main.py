@@ -20,14 +20,15 @@ from dcsnas.cli import (
     profile,
     profile_check,
     retrain,
+    sample,
     search,
     spaces,
 )
 from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
-FLOW = ("demo", "spaces", "data", "profile", "profile-check", "search", "derive", "pretrain",
-        "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
+FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
+        "pretrain", "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
         "plot")  # fmt: skip
 
 
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
+app.command("sample")(sample.sample)
 app.add_typer(data.app, name="data")
 app.command("profile")(profile.profile)
 app.command("profile-check")(profile_check.profile_check)

@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel
 from rich.console import Console
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.runs import RunFolder, next_run
 from dcsnas.spaces.shipped import find_experiment
@@ -73,3 +75,11 @@ def run_folder(out: Path | None, stage: str, config: str) -> RunFolder:
 def show_progress() -> bool:
     """Return whether someone is watching: bars are for terminals, not for log files."""
     return console.is_terminal
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) of ``256x128``; raises UserError."""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if not match:
+        raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
+    return int(match[1]), int(match[2])

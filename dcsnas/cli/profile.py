@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import console, parse_size
 from dcsnas.cli.progress import bar
 from dcsnas.config.errors import UserError
 
@@ -119,14 +119,6 @@ def default_name(
         "sparse": sparse,
     }
     return "-".join([*parts, *(part for part, shown in unusual.items() if shown)]) + ".json"
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Return (height, width) of ``256x128``; raises UserError."""
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
-    if not match:
-        raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
-    return int(match[1]), int(match[2])
 
 
 def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Settings") -> None:

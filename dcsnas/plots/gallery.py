@@ -3,7 +3,7 @@
 Shapes: Q queries, k neighbours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,8 +16,6 @@ from torch import Tensor
 from dcsnas.data.loading import decode_rgb
 from dcsnas.data.reid import Sample
 from dcsnas.plots.style import GREEN, INK, MUTED, RED, SMALL, TINY, new_figure
-
-DISTRACTOR = 0
 
 
 class Verdict(Enum):
@@ -52,11 +50,14 @@ def chosen_queries(total: int, n_queries: int) -> list[int]:
 
 
 def judged(
-    query: Sample, gallery: Sequence[Sample], *, positions: Sequence[int]
+    query: Sample, gallery: Sequence[Sample], *, positions: Sequence[int], sought: Set[int]
 ) -> list[Neighbour]:
-    """Return the neighbours at ``positions`` (nearest first) of ``query``; -1 is no image."""
+    """Return the neighbours at ``positions`` (nearest first) of ``query``; -1 is no image.
+
+    ``sought`` are the identities of all queries; an image of any other is a distractor.
+    """
     samples = [gallery[position] for position in positions if position >= 0]
-    return [Neighbour(rank, s, _verdict(query, s)) for rank, s in enumerate(samples, 1)]
+    return [Neighbour(rank, s, _verdict(query, s, sought)) for rank, s in enumerate(samples, 1)]
 
 
 def plot_ranked_gallery(
@@ -81,6 +82,7 @@ def plot_ranked_gallery(
     images = [np.asarray(decode_rgb(query[row].path)) for row in rows]
     ratio = float(np.median([image.shape[0] / image.shape[1] for image in images]))
     sheet = _Sheet(k, len(rows), ratio)
+    sought = {sample.identity for sample in query}
     figure = new_figure(
         sheet.width_in,
         sheet.height_in,
@@ -92,7 +94,7 @@ def plot_ranked_gallery(
     for index, (row, image) in enumerate(zip(rows, images, strict=True)):
         shown = query[row]
         sheet.draw(axes, (index, 0), image, caption=f"camera {shown.camera}", color=INK)
-        for found in judged(shown, gallery, positions=neighbours[row].tolist()):
+        for found in judged(shown, gallery, positions=neighbours[row].tolist(), sought=sought):
             caption = f"{found.rank} · cam {found.sample.camera}"
             place, verdict = (index, found.rank), found.verdict
             pixels = np.asarray(decode_rgb(found.sample.path))
@@ -101,10 +103,10 @@ def plot_ranked_gallery(
     return figure
 
 
-def _verdict(query: Sample, found: Sample) -> Verdict:
+def _verdict(query: Sample, found: Sample, sought: Set[int]) -> Verdict:
     if found.identity == query.identity:
         return Verdict.RIGHT
-    return Verdict.DISTRACTOR if found.identity == DISTRACTOR else Verdict.WRONG
+    return Verdict.WRONG if found.identity in sought else Verdict.DISTRACTOR
 
 
 _UNIT_IN = 0.66

@@ -48,11 +48,17 @@ def test_chosen_queries_are_spread_evenly(total: int, n: int):
 def test_neighbours_are_judged_by_identity_alone():
     query = Sample(Path("q"), 5, 1)
     gallery = [Sample(Path(str(i)), identity, 2) for i, identity in enumerate([5, 7, 0, 5])]
-    found = judged(query, gallery, positions=[2, 0, 1, 3, -1, -1])
+    found = judged(query, gallery, positions=[2, 0, 1, 3, -1, -1], sought={5, 7})
     assert [n.rank for n in found] == [1, 2, 3, 4]
     assert [n.sample for n in found] == [gallery[2], gallery[0], gallery[1], gallery[3]]
     right, wrong, distractor = Verdict.RIGHT, Verdict.WRONG, Verdict.DISTRACTOR
     assert [n.verdict for n in found] == [distractor, right, wrong, right]
+
+
+def test_an_identity_0_that_is_sought_is_a_person():
+    query, other = Sample(Path("q"), 5, 1), Sample(Path("g"), 0, 2)
+    verdicts = [judged(query, [other], positions=[0], sought=s)[0].verdict for s in ({5}, {0, 5})]
+    assert verdicts == [Verdict.DISTRACTOR, Verdict.WRONG]
 
 
 def test_verdicts_differ_in_mark_and_colour():
@@ -61,7 +67,7 @@ def test_verdicts_differ_in_mark_and_colour():
 
 def test_the_sheet_shows_the_chosen_queries_with_their_neighbours(tmp_path: Path):
     query = write_samples(tmp_path / "query", [1, 2, 3, 4], [1, 2, 1, 2])
-    gallery = write_samples(tmp_path / "gallery", [1, 2, 0, 4, 9], [3, 3, 3, 4, 4])
+    gallery = write_samples(tmp_path / "gallery", [1, 2, 0, 4, 3], [3, 3, 3, 4, 4])
     neighbours = torch.tensor([[0, 1, 2], [1, 2, 4], [4, 2, 0], [3, -1, -1]])
     figure = plot_ranked_gallery(query, gallery, neighbours=neighbours, n_queries=2)
     (axes,) = figure.axes
