@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, console
 from dcsnas.cli.progress import bar
 
 _FEW = 10
@@ -23,6 +23,8 @@ def calibrate(
     ] = True,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
+    cuhk03: Cuhk03 = "detected",
+    cuhk03_classic: Cuhk03Classic = None,
     out: Annotated[
         Path | None, typer.Option(help="Default: threshold.json beside WEIGHTS.")
     ] = None,
@@ -32,6 +34,7 @@ def calibrate(
     Example: dcsnas calibrate model.safetensors --data DIR --fpr 0.001
     """
     from dcsnas.config.files import require_file_path
+    from dcsnas.config.stages import VariantConfig
     from dcsnas.deployment.calibration import calibrate as run_calibrate
     from dcsnas.deployment.calibration import save_threshold, threshold_path
     from dcsnas.deployment.embedding import Embedder
@@ -40,7 +43,14 @@ def calibrate(
     require_file_path(path)
     embedder = Embedder(weights, device=device, workers=workers)
     with bar("calibrating") as report:
-        found = run_calibrate(embedder, data, fpr=fpr, camera_filter=camera_filter, progress=report)
+        found = run_calibrate(
+            embedder,
+            data,
+            fpr=fpr,
+            variant=VariantConfig(cuhk03=cuhk03, cuhk03_classic=cuhk03_classic),
+            camera_filter=camera_filter,
+            progress=report,
+        )
     save_threshold(path, found)
     console.print(f"threshold: cosine {found.threshold:.4f} at false-positive rate {fpr:g}")
     console.print(

@@ -23,12 +23,13 @@ from dcsnas.cli import (
     sample,
     search,
     spaces,
+    tune_eta,
 )
 from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
-        "pretrain", "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
+        "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
         "plot")  # fmt: skip
 
 
@@ -57,6 +58,7 @@ app.command("profile-check")(profile_check.profile_check)
 app.command("search")(search.search)
 app.command("derive")(derive.derive)
 app.command("pretrain")(pretrain.pretrain)
+app.command("tune-eta")(tune_eta.tune_eta)
 app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)

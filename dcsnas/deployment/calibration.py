@@ -14,6 +14,7 @@ import torch
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
+from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.config.strict import Strict, validate
 from dcsnas.data.reid import Sample, read_reid, samples_digest
 from dcsnas.deployment.embedding import Embedder, Identity, Progress
@@ -42,6 +43,8 @@ class Threshold(Strict):
     right_pairs: int
     camera_filter: bool
     data: str
+    set: str
+    """Layout and variant that were read."""
     query_digest: str
     gallery_digest: str
 
@@ -51,6 +54,7 @@ def calibrate(
     data_root: Path,
     *,
     fpr: float,
+    variant: VariantConfig = DEFAULT_VARIANT,
     camera_filter: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> Threshold:
@@ -61,7 +65,7 @@ def calibrate(
     """
     if not 0 < fpr < 1:
         raise UserError(f"--fpr {fpr:g}: a rate between 0 and 1 is needed, such as 0.001")
-    data = read_reid(data_root)
+    data = read_reid(data_root, variant)
     _check_resolution(data_root, data.query, data.gallery, fpr, camera_filter)
     embeddings = embedder.embed_samples([*data.query, *data.gallery], progress)
     query, gallery = _split(embeddings, len(data.query))
@@ -81,6 +85,7 @@ def calibrate(
         right_pairs=result.num_right,
         camera_filter=camera_filter,
         data=data.root.resolve().name,
+        set=data.title,
         query_digest=samples_digest(data.query),
         gallery_digest=samples_digest(data.gallery),
     )

@@ -10,6 +10,7 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
+from dcsnas.config.stages import VariantConfig
 from dcsnas.data.reid import Sample, read_reid, samples_digest
 from dcsnas.deployment.calibration import (
     Threshold,
@@ -20,6 +21,7 @@ from dcsnas.deployment.calibration import (
 from dcsnas.deployment.embedding import Embedder, Progress
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.roc import RESOLUTION
+from reid_data import write_cuhk03_folders
 
 
 def cosines(
@@ -126,7 +128,7 @@ def threshold_of(embedder: Embedder) -> Threshold:
     return Threshold(
         **vars(embedder.identity), threshold=0.5, fpr=0.1, measured_fpr=0.1, measured_tpr=0.9,
         wrong_pairs=10, wrong_pairs_accepted=1, right_pairs=10, camera_filter=True, data="x",
-        query_digest="0", gallery_digest="0",
+        set="y", query_digest="0", gallery_digest="0",
     )  # fmt: skip
 
 
@@ -163,3 +165,16 @@ def test_wrong_pairs_beyond_one_block(weights: Path, people: Path) -> None:
     assert len(wrong) == found.wrong_pairs == 6 * 224
     assert found.wrong_pairs_accepted == sum(cosine >= found.threshold for cosine in wrong)
     assert torch.tensor(wrong).max() > found.threshold
+
+
+def test_the_variant_says_which_images_are_paired(weights: Path, tmp_path: Path) -> None:
+    root = write_cuhk03_folders(tmp_path / "cuhk03")
+    embedder = Embedder(weights, device="cpu")
+    found = {
+        boxes: calibrate(embedder, root, fpr=0.2, variant=VariantConfig(cuhk03=boxes))
+        for boxes in ("detected", "labeled")
+    }
+    assert found["labeled"].set == "CUHK03 new protocol, labeled"
+    # a query of two in each identity, each with two wrong gallery images of every other identity
+    pairs = {boxes: threshold.wrong_pairs for boxes, threshold in found.items()}
+    assert pairs == {"detected": 8 * 6, "labeled": 6 * 4}
