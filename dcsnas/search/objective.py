@@ -73,6 +73,11 @@ def _shown(cost: float, rounding: Callable[[float], int]) -> str:
     return f"{rounding(cost / unit) * unit:.5g}"
 
 
+NEAR = 0.02
+"""The largest |g| that dual ascent counts. Further away the penalty leads alone: a multiplier that
+grew on the whole way to a far target would carry the cost past it."""
+
+
 class CostObjective(nn.Module):
     """Joins a task loss and the expected cost; its state is part of a checkpoint.
 
@@ -115,5 +120,5 @@ class CostObjective(nn.Module):
     def advance(self, cost: Tensor, steps: int) -> None:
         """Take a step of dual ascent after one of ``steps`` architecture steps of a search."""
         if isinstance(self.config, TargetConfig):
-            gap = torch.log(cost.double() / self.config.target)
+            gap = torch.log(cost.double() / self.config.target).clamp(-NEAR, NEAR)
             self.multiplier.add_(self.config.rate * gap / steps)

@@ -14,6 +14,7 @@ from dcsnas.config.strict import validate
 from dcsnas.latency.predict import predict_ms
 from dcsnas.search.budget import cost_range
 from dcsnas.search.objective import (
+    NEAR,
     AnyObjective,
     CostObjective,
     expected_cost,
@@ -73,16 +74,24 @@ def test_values_are_those_of_the_formulas(content: dict[str, Any], expected: flo
 
 def test_a_multiplier_is_worth_its_product_with_the_gap() -> None:
     objective = made(form="target", target=0.2, penalty=8.0, rate=50.0)
-    objective.advance(double(0.25), steps=10)
-    multiplier = 50.0 * math.log(1.25) / 10
+    objective.advance(double(0.2 * 1.01), steps=10)
+    multiplier = 50.0 * math.log(1.01) / 10
     assert objective.multiplier.item() == pytest.approx(multiplier, rel=1e-12)
     gap = math.log(1.2)
     expected = LOSS + multiplier * gap + 4.0 * gap**2
     assert objective(double(LOSS), double(COST)).item() == pytest.approx(expected, rel=1e-12)
     for _ in range(10):
-        objective.advance(double(0.16), steps=10)
-    expected = multiplier + 50.0 * math.log(0.8)
+        objective.advance(double(0.2 * 0.99), steps=10)
+    expected = multiplier + 50.0 * math.log(0.99)
     assert objective.multiplier.item() == pytest.approx(expected, rel=1e-12), "steps add up to rate"
+
+
+def test_a_far_target_does_not_wind_the_multiplier_up() -> None:
+    near, far = (made(form="target", target=0.2, rate=50.0) for _ in range(2))
+    near.advance(double(0.2 * math.exp(NEAR)), steps=10)
+    far.advance(double(2.0), steps=10)
+    assert far.multiplier.item() == pytest.approx(50.0 * NEAR / 10, rel=1e-12)
+    assert far.multiplier.item() == pytest.approx(near.multiplier.item(), rel=1e-9)
 
 
 @pytest.mark.parametrize("content", [content for content, _ in FORMS], ids=IDS)

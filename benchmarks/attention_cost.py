@@ -1,0 +1,183 @@
+"""What DCS-Attention and its loss cost in a training step, against plain attention and none.
+
+Command: .venv/bin/python benchmarks/attention_cost.py --out benchmarks/results/attention_cost.json
+
+A step is that of ``dcsnas retrain`` on one batch of 64 images of 256x128 and 751 identities:
+forward, loss, backward, SGD, on the largest network of ``fbnetv2``. ``none``, ``sa`` and ``dcs``
+train on cross-entropy and triplet loss; ``dcs_ibb`` adds the information bound, its gradient and
+the sums for the next epoch. Attention once as ``dot`` and once as ``softmax``. All are timed in
+turns in one run; a ratio is the median over rounds of two steps of the same round. The last line is
+one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcsnas.config.files import write_json
+from dcsnas.config.stages import LossConfig
+from dcsnas.latency.allocator import reexec_with_allocator
+from dcsnas.latency.conditions import cpu_name
+from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.nn.build import build
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.spaces.sampling import largest_choice
+from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.space import SearchSpace
+from dcsnas.training.objective import ReidObjective
+
+IDENTITIES, IMAGES_EACH, CLASSES = 16, 4, 751
+AFFINITIES = ("dot", "softmax")
+Step = Callable[[], None]
+Loss = Callable[[ReidNetwork], Tensor]
+
+
+class Bench:
+    """One batch, and training steps on it."""
+
+    def __init__(self, space: SearchSpace, device: torch.device) -> None:
+        self.space = space
+        self.device = device
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(IDENTITIES * IMAGES_EACH, 3, *space.size, generator=generator)
+        self.images = images.to(device, memory_format=torch.channels_last)
+        classes = torch.randperm(CLASSES, generator=generator)[:IDENTITIES]
+        self.labels = classes.repeat_interleave(IMAGES_EACH).to(device)
+
+    def network(self, kind: str, affinity: str) -> ReidNetwork:
+        """Return the largest network with attention of ``kind``; raises ValueError for no such."""
+        settings = self.space.file.attention.model_copy(update={"kind": kind, "affinity": affinity})
+        space = SearchSpace(self.space.file.model_copy(update={"attention": settings}))
+        backbone = build(space.architecture(largest_choice(space)))
+        return ReidNetwork(backbone, backbone.feature_dim, CLASSES).to(self.device)
+
+    def step(self, network: ReidNetwork, loss: Loss) -> Step:
+        """Return a training step."""
+        optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            loss(network).backward()
+            optimizer.step()
+
+        return step
+
+    def plain(self, network: ReidNetwork) -> Tensor:
+        """Return cross-entropy and triplet loss."""
+        output = network(self.images)
+        cross_entropy = F.cross_entropy(output.logits, self.labels, label_smoothing=0.1)
+        return cross_entropy + batch_hard_triplet(output.features, self.labels, margin=0.3)
+
+    def bounded(self, feature_dim: int) -> Loss:
+        """Return the loss with the information bound in force, and what it observes."""
+        objective = ReidObjective(LossConfig(eta_warmup=0), CLASSES, feature_dim).to(self.device)
+        everyone = torch.arange(CLASSES, device=self.device)
+        for _ in range(2):  # the bound has centroids after one epoch, and Q after two
+            shape = (CLASSES, objective.bound.input_centroids.shape[1])
+            features = torch.randn(CLASSES, feature_dim, device=self.device)
+            objective.bound.observe(features, torch.randn(shape, device=self.device), everyone)
+            objective.bound.end_epoch()
+        assert objective.bound.ready
+
+        def loss(network: ReidNetwork) -> Tensor:
+            output = network(self.images)
+            terms = objective(output, self.images, self.labels, progress=1.0)
+            objective.observe(output, self.images, self.labels)
+            return terms.total
+
+        return loss
+
+    def steps(self) -> dict[str, Step]:
+        """Return every step by name."""
+        found = {"none": self.step(self.network("none", "dot"), self.plain)}
+        for affinity in AFFINITIES:
+            for kind in ("sa", "dcs"):
+                network = self.network(kind, affinity)
+                found[f"{kind}_{affinity}"] = self.step(network, self.plain)
+            network = self.network("dcs", affinity)
+            loss = self.bounded(network.backbone.feature_dim)  # type: ignore[arg-type]
+            found[f"dcs_ibb_{affinity}"] = self.step(network, loss)
+        return found
+
+
+def seconds(step: Step) -> float:
+    """Return the time of one step."""
+    wait()
+    started = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - started
+
+
+def wait() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measure(bench: Bench, rounds: int) -> dict[str, Any]:
+    """Return medians in milliseconds, and ratios within rounds."""
+    steps = bench.steps()
+    for step in steps.values():
+        step()  # the first allocates
+    times = [{name: seconds(step) for name, step in steps.items()} for _ in range(rounds)]
+
+    def ratio(first: str, second: str) -> float:
+        return statistics.median(row[first] / row[second] for row in times)
+
+    result: dict[str, Any] = {
+        "step_ms": {name: 1000 * statistics.median(row[name] for row in times) for name in steps}
+    }
+    for affinity in AFFINITIES:
+        sa, dcs, ibb = (f"{kind}_{affinity}" for kind in ("sa", "dcs", "dcs_ibb"))
+        result[affinity] = {
+            "dcs_ibb_over_sa": ratio(ibb, sa),
+            "dcs_over_sa": ratio(dcs, sa),
+            "sa_over_none": ratio(sa, "none"),
+            "dcs_ibb_over_none": ratio(ibb, "none"),
+        }
+    return result
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="fbnetv2")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    space = SearchSpace.load(find_space(options.space))
+    result = measure(Bench(space, device), options.rounds)
+    result["conditions"] = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
+        "torch": torch.__version__,
+        "space": options.space,
+        "input": space.size,
+        "batch": IDENTITIES * IMAGES_EACH,
+        "classes": CLASSES,
+        "threads": options.threads,
+        "memory_format": "channels_last",
+        "rounds": options.rounds,
+        "seed": 0,
+    }
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    reexec_with_allocator(sys.orig_argv)
+    main()
