@@ -1,12 +1,11 @@
 """``dcsnas demo``: the whole flow on this machine."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dcsnas.cli.options import console, show_progress
+from dcsnas.cli.options import console, show_progress, with_allocator
 from dcsnas.cli.progress import bar
 
 
@@ -20,9 +19,7 @@ def demo(
 
     Example: dcsnas demo
     """
-    from dcsnas.latency.allocator import reexec_with_allocator
-
-    reexec_with_allocator(sys.orig_argv)
+    with_allocator()
 
     from dcsnas.config.runs import next_run
     from dcsnas.demo.demo import run_demo

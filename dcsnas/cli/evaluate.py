@@ -1,12 +1,11 @@
 """``dcsnas evaluate``: retrieval, information and latency of a trained network."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console, with_allocator
 from dcsnas.cli.progress import bar
 
 if TYPE_CHECKING:
@@ -50,9 +49,7 @@ def evaluate(
 
     Example: dcsnas evaluate runs/retrain-0000-retrain_tiny/model.safetensors --data DIR
     """
-    from dcsnas.latency.allocator import reexec_with_allocator
-
-    reexec_with_allocator(sys.orig_argv)
+    with_allocator()
 
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import VariantConfig

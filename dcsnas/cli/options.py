@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -83,3 +84,13 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
     return int(match[1]), int(match[2])
+
+
+def with_allocator() -> None:
+    """Start this command over under an allocator that keeps its memory, where it does not run so.
+
+    Latencies are measured with it, and a training step on a CPU takes a seventh less.
+    """
+    from dcsnas.latency.allocator import reexec_with_allocator
+
+    reexec_with_allocator(sys.orig_argv)

@@ -12,6 +12,7 @@ from dcsnas.cli.options import (
     run_folder,
     show,
     show_progress,
+    with_allocator,
     with_data,
 )
 
@@ -35,6 +36,7 @@ def pretrain(
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)
+    with_allocator()
 
     from dcsnas.training.pretrain import pretrain as run_pretrain
 

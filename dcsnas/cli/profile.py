@@ -1,14 +1,13 @@
 """``dcsnas profile``: measure the latency table of a space on this device."""
 
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import console, parse_size
+from dcsnas.cli.options import console, parse_size, with_allocator
 from dcsnas.cli.progress import bar
 from dcsnas.config.errors import UserError
 
@@ -62,9 +61,7 @@ def profile(
 
     Example: dcsnas profile tiny --backend eager --input 64x32 --batch 1
     """
-    from dcsnas.latency.allocator import reexec_with_allocator
-
-    reexec_with_allocator(sys.orig_argv)
+    with_allocator()
 
     from dcsnas.config.files import require_file_path
     from dcsnas.latency.conditions import current_conditions

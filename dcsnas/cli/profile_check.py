@@ -1,13 +1,12 @@
 """``dcsnas profile-check``: does a latency table predict whole networks?"""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import console, with_allocator
 from dcsnas.cli.progress import bar
 from dcsnas.config.errors import UserError
 
@@ -34,9 +33,7 @@ def profile_check(
 
     Example: dcsnas profile-check latency_tables/NAME.json
     """
-    from dcsnas.latency.allocator import reexec_with_allocator
-
-    reexec_with_allocator(sys.orig_argv)
+    with_allocator()
 
     from dcsnas.config.files import write_json
     from dcsnas.latency.check import check_table, open_table_to_check

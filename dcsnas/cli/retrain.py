@@ -17,6 +17,7 @@ from dcsnas.cli.options import (
     run_folder,
     show,
     show_progress,
+    with_allocator,
     with_data,
 )
 
@@ -48,6 +49,7 @@ def retrain(
     architecture = load_architecture(arch)
     if dry_run:
         return show(resolved)
+    with_allocator()
 
     from dcsnas.training.retrain import retrain as run_retrain
 

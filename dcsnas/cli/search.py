@@ -18,6 +18,7 @@ from dcsnas.cli.options import (
     run_folder,
     show,
     show_progress,
+    with_allocator,
     with_data,
 )
 from dcsnas.config.errors import UserError
@@ -51,6 +52,7 @@ def search(
     resolved = resolve(SearchConfig, config, [*_target_override(target_ms), *overrides])
     if dry_run:
         return show(resolved)
+    with_allocator()
 
     from dcsnas.search.run import search as run_search
 

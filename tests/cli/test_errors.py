@@ -53,7 +53,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def fails(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
     """Return a function that runs a command, checks how it fails, and returns the message."""
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
 
     def command(*arguments: str) -> str:
         before = sorted(work.rglob("*"))

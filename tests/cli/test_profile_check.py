@@ -75,7 +75,6 @@ def test_a_check_writes_what_it_predicted_and_measured(profiled: Path):
 def test_another_machines_table_can_be_checked_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
     monkeypatch.chdir(tmp_path)
     save_table(Path("table.json"), fake_table(SPACE).file)
     arguments = ["table.json", "--networks", "2", "--rounds", "2", "--out", "here.json"]
@@ -94,7 +93,6 @@ def fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Fails:
     """Return a function that checks a table in an otherwise empty folder and returns the error."""
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
     monkeypatch.chdir(tmp_path)
     save_table(Path("table.json"), fake_table(SPACE).file)
 

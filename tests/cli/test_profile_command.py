@@ -41,7 +41,6 @@ def test_names_tell_tables_apart():
 
 def dcsnas(monkeypatch, capsys, *arguments: str) -> str:
     """Run the command line in this process and return what it printed."""
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
     monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
     with pytest.raises(SystemExit) as stopped:
         run()

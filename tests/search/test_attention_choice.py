@@ -265,7 +265,6 @@ def test_architecture_files_hold_the_chosen_kind(kind: str, tmp_path: Path) -> N
 def test_profile_counts_the_keys_of_every_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
     path = tmp_path / "space.yaml"
     write_yaml(path, SPACE.file.model_dump(mode="json"))
     profile_command(str(path), dry_run=True)
