@@ -29,8 +29,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
-        "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed", "export", "experiment",
-        "plot")  # fmt: skip
+        "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed", "export",
+        "experiment", "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):

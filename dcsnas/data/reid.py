@@ -12,6 +12,7 @@ import numpy as np
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
+from dcsnas.config.runs import Input
 from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.data.sets.faults import Finding, Level
 from dcsnas.data.sets.layouts import scan_set
@@ -37,6 +38,7 @@ class ReidData:
     gallery: tuple[Sample, ...]
     train_identities: tuple[int, ...]
     title: str
+    variant: VariantConfig = DEFAULT_VARIANT
 
     @property
     def num_identities(self) -> int:
@@ -64,6 +66,7 @@ def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:
         gallery=scan.gallery,
         train_identities=tuple(identities),
         title=scan.title,
+        variant=variant,
     )
 
 
@@ -77,6 +80,16 @@ def _refuse(root: Path, errors: Sequence[Finding]) -> None:
 def samples_digest(samples: Sequence[Sample]) -> str:
     """Return 16 hexadecimal digits that identify the files, identities and cameras of a set."""
     return digest([[s.path.name, s.identity, s.camera] for s in samples])
+
+
+def samples_input(root: Path, samples: Sequence[Sample]) -> Input:
+    """Return what a run is told of the set at ``root`` of which it reads ``samples``."""
+    facts = {
+        "images": len(samples),
+        "identities": len({sample.identity for sample in samples}),
+        "cameras": len({sample.camera for sample in samples}),
+    }
+    return Input(samples_digest(samples), str(root), facts)
 
 
 def split_train(

@@ -56,7 +56,7 @@ def load_reid_network(path: Path) -> tuple[ReidNetwork, WeightsHeader, Architect
 
 def evaluate(
     weights: Path,
-    data_root: Path,
+    data: Path | ReidData,
     *,
     variant: VariantConfig = DEFAULT_VARIANT,
     device: str = "auto",
@@ -71,15 +71,15 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``weights`` on query and gallery, as in papers' tables; information is on train."""
     network, header, _ = load_reid_network(weights)
-    data = read_reid(data_root, variant)
+    data = data if isinstance(data, ReidData) else read_reid(data, variant)
     torch.set_num_threads(threads or torch.get_num_threads())
-    where = pick_device(device)
+    rules: _Rules = {"camera_filter": camera_filter, "device": pick_device(device)}
     extractor = Extractor(
         network,
         size=header.input,
         mean=header.mean,
         std=header.std,
-        device=where,
+        device=rules["device"],
         workers=workers,
         flip=flip,
     )
@@ -87,8 +87,7 @@ def evaluate(
     with (selection := SelectionCounter(network)).counting():
         query, gallery = (extractor.embed(part, advance) for part in (data.query, data.gallery))
     tensors = extractor.information(data.train, advance, ib_size=ib_size)
-    rules: _Rules = {"camera_filter": camera_filter, "device": where}
-    scorer = Reranked(query, gallery, rerank, device=where) if rerank else None
+    scorer = Reranked(query, gallery, rerank, device=rules["device"]) if rerank else None
     return Evaluation(
         retrieval=evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules),
         verification=verify(query, gallery, **rules),
@@ -96,12 +95,14 @@ def evaluate(
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         data=_statement(data),
+        variant=data.variant,
         counts=_counts(data),
         neighbours=nearest(query, gallery, k=NEIGHBOURS, scorer=scorer, **rules).tolist(),
         input=header.input,
         ib_size=ib_size,
         flip=flip,
         rerank=rerank,
+        chosen_epoch=header.chosen_epoch,
     )
 
 
@@ -110,7 +111,9 @@ def save_evaluation(
 ) -> None:
     """Write ``path`` (metrics.json) and, for pictures of the ranking, neighbours.json beside it."""
     write_json(path, {**evaluation.record(), "latency": dict(latency)})
-    ranking = {"data": str(data_root.resolve()), "neighbours": evaluation.neighbours}
+    variant = evaluation.variant.model_dump(mode="json")
+    data = {"data": str(data_root.resolve()), "variant": variant}
+    ranking = {**data, "neighbours": evaluation.neighbours}
     write_json(path.with_name("neighbours.json"), ranking)
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import asdict, dataclass
 
+from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
 from dcsnas.evaluation.ranking import RetrievalResult
 from dcsnas.evaluation.reranking import KReciprocal
 from dcsnas.evaluation.roc import RESOLUTION, Verification
 from dcsnas.evaluation.selection import SelectedChannels
+from dcsnas.nn.weights import ChosenEpoch
 
 RANKS = (1, 5, 10)
 
@@ -29,6 +31,8 @@ class Evaluation:
     fisher_score: float | None
     selected_channels: tuple[SelectedChannels, ...]
     data: dict[str, str]
+    variant: VariantConfig
+    """What was asked for of a data set that has several parts."""
     counts: dict[str, int]
     neighbours: list[list[int]]
     """For every query the positions of its nearest gallery images, nearest first; -1 is none."""
@@ -36,6 +40,7 @@ class Evaluation:
     ib_size: tuple[int, int]
     flip: bool
     rerank: KReciprocal | None
+    chosen_epoch: ChosenEpoch | None
 
     def percentages(self) -> dict[str, float]:
         """Return mAP, Rank-k and mINP in percent."""
@@ -65,6 +70,7 @@ class Evaluation:
             "data": self.data,
             "counts": self.counts,
             "evaluated": evaluated,
+            "chosen_epoch": self.chosen_epoch.model_dump() if self.chosen_epoch else None,
         }
 
     def _protocol(self) -> dict[str, object]:

@@ -9,10 +9,13 @@ from matplotlib.figure import Figure
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
+from dcsnas.config.stages import VariantConfig
+from dcsnas.config.strict import validate
 from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.curves import plot_cmc, plot_training_curves
+from dcsnas.plots.eta import plot_eta
 from dcsnas.plots.evolution import animate_evolution, plot_evolution
 from dcsnas.plots.gallery import plot_ranked_gallery
 from dcsnas.plots.probabilities import plot_probabilities
@@ -62,7 +65,8 @@ def draw_gallery(run: Path) -> Figure:
     """Draw queries with their nearest gallery images, as ``evaluate`` ranked them."""
     path = run / "neighbours.json"
     ranking = read_json(path)
-    data = read_reid(Path(ranking.get("data", "")))
+    variant = validate(VariantConfig, ranking.get("variant", {}), path)
+    data = read_reid(Path(ranking.get("data", "")), variant)
     try:
         neighbours = torch.tensor(ranking["neighbours"])
         return plot_ranked_gallery(data.query, data.gallery, neighbours=neighbours)
@@ -88,6 +92,9 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
         "retrieval": ("metrics.json", plot_cmc),
         "gallery": ("neighbours.json", draw_gallery),
         "architecture": ("architecture.yaml", draw_architecture),
+    },
+    "tune-eta": {
+        "eta": ("eta.json", plot_eta),
     },
 }
 """By stage and name: the file that a picture needs, and what draws it."""

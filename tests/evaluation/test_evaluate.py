@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dcsnas.cli.main import run
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
-from dcsnas.config.stages import DataConfig
+from dcsnas.config.stages import DataConfig, VariantConfig
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid
 from dcsnas.evaluation.discriminant import fisher_score
@@ -89,6 +89,7 @@ def test_result_states_its_conditions(folder: Path) -> None:
         "right_pairs": 12, "wrong_pairs": 12 * 11,
     }  # fmt: skip
     assert record["data"]["name"] == "people"
+    assert read_json(folder / "neighbours.json")["variant"] == VariantConfig().model_dump()
     assert len({record["data"][f"{part}_digest"] for part in ("train", "query", "gallery")}) == 3
     assert [point["fpr"] for point in record["roc"]] == [0.1, 0.01, 0.001, 0.0001]
     assert len(record["cmc"]) == protocol["max_rank"] == 50
@@ -187,7 +188,6 @@ def test_diverged_network_names_the_images(folder: Path) -> None:
 def test_command_prints_the_rules_and_writes_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
     latency = {"measured_ms": 1.0, "predicted_ms": None, "conditions": {"batch": 1}}
     monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, device: latency)
     arguments = ["evaluate", str(folder / "model.safetensors"), "--data", str(folder / "people")]

@@ -21,6 +21,27 @@ def test_retrain_curves(tmp_path: Path):
     assert overlapping(figure) == []
 
 
+def test_a_retraining_that_chose_its_epoch(tmp_path: Path):
+    run = write_retrain_run(tmp_path)
+    losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
+    lines = [{"epoch": e, **losses} for e in range(4)]
+    lines[1]["validation/map"], lines[3]["validation/map"] = 20.0, 30.0
+    write_lines(run / "metrics.jsonl", lines)
+    figure = plot_training_curves(run)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[4:] == ["centre loss", "score that chooses the epoch"]
+    assert lines_of(figure.axes[5]) == [([2, 4], [20.0, 30.0])]
+    assert overlapping(figure) == []
+
+
+def test_an_odd_number_of_curves_leaves_a_place_empty(tmp_path: Path):
+    run = write_retrain_run(tmp_path)
+    losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
+    write_lines(run / "metrics.jsonl", [{"epoch": e, **losses} for e in range(2)])
+    figure = plot_training_curves(run)
+    assert [axes.axison for axes in figure.axes] == [True] * 5 + [False]
+
+
 def test_pretrain_curves_and_a_run_that_stopped(tmp_path: Path):
     lines = [{"epoch": e, "loss": 2.0 - e, "val_accuracy": 10.0 + 20 * e} for e in range(2)]
     write_lines(tmp_path / "metrics.jsonl", lines)

@@ -13,7 +13,7 @@ from dcsnas.config.files import write_json, write_yaml
 from dcsnas.plots.run import plot_run
 from dcsnas.plots.style import DPI
 from plot_fakes import write_retrain_run, write_search_run
-from reid_data import write_reid_set
+from reid_data import write_cuhk03_folders, write_reid_set
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -56,6 +56,17 @@ def test_ranking_of_an_evaluated_run(tmp_path: Path):
     ranking = {"data": str(data), "neighbours": [[0, 1, -1]] * 6}
     write_json(run / "neighbours.json", ranking)
     assert "gallery.png" in names(plot_run(run))
+
+
+def test_a_ranking_is_drawn_from_the_images_that_were_evaluated(tmp_path: Path):
+    run = write_retrain_run(tmp_path / "run")
+    data = write_cuhk03_folders(tmp_path / "cuhk03")  # 3 labeled identities, 4 detected ones
+    ranking = {"data": str(data), "neighbours": [[0, 1, -1]] * 6}
+    write_json(run / "neighbours.json", {**ranking, "variant": {"cuhk03": "labeled"}})
+    assert "gallery.png" in names(plot_run(run))
+    write_json(run / "neighbours.json", ranking)
+    with pytest.raises(UserError, match=r"neighbours\.json: does not fit .*; evaluate again"):
+        plot_run(run)
 
 
 def test_a_search_that_has_just_begun_shows_its_probabilities(tmp_path: Path):
