@@ -1,11 +1,13 @@
-"""What the tests of experiments share: a small sweep, light trials, listeners, waiting."""
+"""What the tests of experiments share: a small sweep, light trials, listeners, waiting, the end."""
 
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import pytest
@@ -15,12 +17,14 @@ from dcsnas.config.files import write_json, write_text
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.experiment import stop
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.nni_manager import LOOPBACK, configure, launch
-from dcsnas.experiments.sweep import SweepConfig, dump, load_sweep
+from dcsnas.experiments.nni_manager import LOOPBACK, answer, configure, launch
+from dcsnas.experiments.sweep import SweepConfig, dump
+from dcsnas.experiments.sweep_file import load_sweep
 from search_setup import small_search
 
 LIGHT_TRIAL = Path(__file__).with_name("light_trial.py")
-PATIENCE_S = 300
+PATIENCE_S = 180
+SILENT_POLLS = 10
 NNI_LEAVES_OPEN = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -54,34 +58,74 @@ def launch_light(folder: ExperimentFolder, action: str = "create", *, host: str 
     """Start the manager of a light experiment."""
     config = configure(folder, folder.sweep())
     arguments = (folder.path / "command.txt").read_text()
-    config.trial_command = f"{sys.executable} {LIGHT_TRIAL} {folder.path} {arguments}"
+    command = shlex.join([sys.executable, str(LIGHT_TRIAL), str(folder.path)])
+    config.trial_command = f"{command} {arguments}"
     experiment = Experiment(config, id=folder.id)
     return launch(folder, experiment, action, host=host)
 
 
 @contextmanager
 def stopped_at_the_end(folder: ExperimentFolder) -> Iterator[ExperimentFolder]:
-    """Stop the manager of ``folder`` at the end of the block, whatever happens in it."""
+    """Stop the manager of ``folder`` at the end of the block, whatever happens in it.
+
+    Nothing is left: without its patches the manager forgets processes, above all a tuner that is
+    still starting, which would join the next test's experiment on the same port.
+    """
     try:
         yield folder
     finally:
-        if folder.manager.exists():
-            stop(folder)
+        try:
+            if folder.manager.exists():
+                stop(folder)
+        finally:
+            end(processes_of(folder))
+
+
+def processes_of(folder: ExperimentFolder) -> list[psutil.Process]:
+    """Return the manager, tuner and trials of ``folder``, and what they started."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        words = [*(process.info["cmdline"] or []), *(process.info["environ"] or {}).values()]
+        if process.pid != os.getpid() and any(str(folder.path) in word for word in words):
+            found.append(process)
+    return found
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill ``processes`` at once, as when the machine goes down, and see them gone."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
 
 
 def wait_until(
     folder: ExperimentFolder, condition: Callable[[list[Trial]], bool], *, poll_s: float = 0.2
 ) -> list[Trial]:
-    """Wait until the trials meet ``condition`` and return them."""
-    started = time.monotonic()
+    """Wait until the trials meet ``condition`` and return them.
+
+    The test fails with the manager's log where that takes too long, or the manager gives up.
+    """
+    until, silent = time.monotonic() + PATIENCE_S, 0
     while True:
         trials = folder.database().trials()
         if condition(trials):
             return trials
-        if time.monotonic() - started > PATIENCE_S:
-            shown = [(trial.number, trial.status, trial.parameters) for trial in trials]
-            pytest.fail(f"waited {PATIENCE_S} s; trials: {shown}")
+        status = answer(folder, "check-status")
+        silent = 0 if status else silent + 1
+        if status and status["status"] == "ERROR":
+            _fail(folder, trials, f"NNI: {status['errors']}")
+        if silent > SILENT_POLLS:
+            _fail(folder, trials, "the manager has ended")
+        if time.monotonic() > until:
+            _fail(folder, trials, f"waited {PATIENCE_S} s")
         time.sleep(poll_s)
+
+
+def _fail(folder: ExperimentFolder, trials: list[Trial], why: str) -> NoReturn:
+    shown = [(trial.number, trial.status, trial.parameters) for trial in trials]
+    pytest.fail(f"{why}; trials: {shown}; {folder.end_of_log}")
 
 
 def all_ended(count: int) -> Callable[[list[Trial]], bool]:

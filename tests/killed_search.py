@@ -1,4 +1,4 @@
-"""Searches in processes of their own that die, or run out of disk, at a chosen place.
+"""Stages in processes of their own that die, are stopped, or run out of disk, at a chosen place.
 
 The processes are forked from a server that has imported what a search needs, once for all of them.
 """
@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple, Never
 
+import psutil
 import torch
 import yaml
 
@@ -52,6 +53,32 @@ class Fault:
             return original(*args, **kwargs)
 
         setattr(owner, name, counted)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock that says of every look at it that a minute has passed since the last."""
+
+    place: str
+
+    def install(self) -> None:
+        """Replace the clock."""
+        module, _, name = self.place.partition(":")
+        setattr(import_module(module), name, count(0, 60).__next__)
+
+
+def terminate(call: Callable[[], Any], *_: Any) -> Any:
+    """Make the call after a SIGTERM to this process."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return call()
+
+
+def interrupt(call: Callable[[], Any], *_: Any) -> Any:
+    """Make the call after a SIGINT to this process and its loaders', as a terminal sends it."""
+    for process in psutil.Process().children():
+        process.send_signal(signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGINT)
+    return call()
 
 
 def die(*_: Any) -> Never:
@@ -101,25 +128,36 @@ def search_command(
     folder: Path, case: str, out: str, *options: str, fault: Fault | None = None
 ) -> Ended:
     """Run ``dcsnas search`` on ``case``.yaml in ``folder``, in a process of its own."""
-    log = folder / "printed.log"
     arguments = ["search", f"{case}.yaml", "--allow-foreign", "--out", out, *options]
-    process = PROCESSES.Process(target=_main, args=(folder, log, arguments, fault))
+    return command(folder, arguments, fault)
+
+
+def command(folder: Path, arguments: Sequence[str], *changes: Fault | Clock | None) -> Ended:
+    """Run ``dcsnas`` with ``arguments`` in ``folder``, in a process of its own."""
+    log = folder / "printed.log"
+    process = PROCESSES.Process(target=_main, args=(folder, log, arguments, changes))
     process.start()
     process.join()
     assert process.exitcode is not None
     return Ended(process.exitcode, log.read_text())
 
 
-def _main(folder: Path, log: Path, arguments: Sequence[str], fault: Fault | None) -> None:
+def _main(
+    folder: Path, log: Path, arguments: Sequence[str], changes: Sequence[Fault | Clock | None]
+) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.chdir(folder)
     torch.set_num_threads(1)
+    # a process that was forked from a server cannot be started over
+    allocator: Any = import_module("dcsnas.latency.allocator")
+    allocator.reexec_with_allocator = lambda argv: None
     # for the loaders' processes, as in a process that was not forked from a server
     multiprocessing.set_start_method("fork", force=True)
-    if fault:
-        fault.install()
+    for change in changes:
+        if change:
+            change.install()
     sys.argv = ["dcsnas", *arguments]
     run()
 

@@ -1,6 +1,8 @@
 """Every shipped configuration is valid, and says at its head how to run it."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,16 +16,64 @@ FILES = sorted(shipped_folder("experiments").glob("*.yaml"))
 
 
 def test_there_are_experiments() -> None:
-    assert len(FILES) >= 8
+    assert len(FILES) >= 13
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
 def test_experiment_is_valid_and_says_how_to_run_it(path: Path) -> None:
-    stage = path.name.split("_")[0]
-    config = load(MODELS[stage], path)
-    if isinstance(config, SearchConfig):
-        find_space(config.space)
     head = path.read_text().split("\n\n")[0]
     assert "# Purpose: " in head
-    assert f"dcsnas {stage} experiments/{path.name}" in head
     assert "# Hardware: " in head
+    stages = re.findall(rf"dcsnas (\w+) experiments/{re.escape(path.name)}", head)
+    assert len(stages) == 1
+    config = load(MODELS[stages[0]], path)
+    if isinstance(config, SearchConfig):
+        find_space(config.space)
+
+
+def steps_at(recipe: str) -> list[float]:
+    """Return the epochs at which a recipe's learning rate falls, and at which its warm-up ends."""
+    config = recipe_of(recipe)
+    shares = [*config.optimizer.milestones, config.optimizer.warmup]
+    return [round(share * config.epochs, 2) for share in shares]
+
+
+def recipe_of(name: str) -> RetrainConfig:
+    return load(RetrainConfig, shipped_folder("experiments") / f"{name}.yaml")
+
+
+def test_recipes_are_those_of_their_sources() -> None:
+    """DCS-Attention 2025, Section 4.2, and Bag of Tricks' softmax_triplet_with_center.yml."""
+    fb, dnas, bot = map(recipe_of, ("dcs_fb_scratch", "dcs_dnas_finetune", "bag_of_tricks"))
+    assert steps_at("dcs_fb_scratch") == [300, 500, 0]
+    assert steps_at("dcs_dnas_finetune") == [200, 300, 0]
+    assert steps_at("bag_of_tricks") == [40, 70, 10]
+    assert [(r.optimizer.name, r.optimizer.lr) for r in (fb, dnas, bot)] == [
+        *(("sgd", 0.035), ("adam", 3.5e-4), ("adam", 3.5e-4)),
+    ]
+    assert (fb.epochs, fb.optimizer.momentum) == (600, 0.9)
+    assert (dnas.epochs, dnas.classifier_epochs) == (400, 10)
+    assert dnas.augment.mixup > 0
+    assert (bot.epochs, bot.loss.center, bot.loss.eta) == (120, 0.0005, 0.0)
+    assert bot.augment.erase_value == "bot"
+    for recipe in (fb, dnas, bot):
+        assert recipe.batch.identities * recipe.batch.images == 64
+        assert recipe.optimizer.weight_decay == 5e-4
+        assert recipe.augment.erase == recipe.augment.flip == 0.5
+
+
+RECIPES = ("dcs_fb_scratch", "dcs_dnas_finetune", "bag_of_tricks")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_short_recipe_differs_in_length_and_scale_alone(name: str) -> None:
+    long, short = (recipe_of(n).model_dump() for n in (name, f"{name}_short"))
+    changed = set(differences(long, short))
+    scale = {"data.workers", "data.root", "run.threads", "epochs", "classifier_epochs", "input"}
+    assert {"epochs", "augment.pad"} <= changed <= {*scale, "augment.pad", "optimizer.lr"}
+
+
+def differences(first: Any, second: Any, path: str = "") -> list[str]:
+    if isinstance(first, dict):
+        return [d for k in first for d in differences(first[k], second[k], f"{path}.{k}")]
+    return [] if first == second else [path.removeprefix(".")]

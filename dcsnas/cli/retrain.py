@@ -57,4 +57,7 @@ def retrain(
     result = run_retrain(resolved, architecture, folder, start=start, progress=show_progress())
     if result.inherited:
         console.print(f"inherited: {result.inherited.summary()}")
+    if chosen := result.chosen_epoch:
+        best = f"epoch {chosen.epoch + 1} of {resolved.epochs}, the best of those scored"
+        console.print(f"{best}: mAP {chosen.map:.2f} % on {chosen.selected_on}")
     console.print(f"{result.weights}: next: dcsnas evaluate {result.weights} --data DIR")

@@ -1,13 +1,15 @@
 """Run folders: one per run of a stage, readable without dcsnas.
 
-``config.yaml`` (resolved), ``environment.json`` (versions, machine, commit), ``metrics.jsonl`` and
-what the stage adds. A folder that exists is continued, but only under the same configuration.
+``config.yaml`` (resolved), ``inputs.json`` (what it reads), ``environment.json`` (versions,
+machine, commit), ``metrics.jsonl`` and what the stage adds. A folder that exists is continued, but
+only under the same configuration and on the same inputs.
 """
 
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,9 +19,24 @@ from pydantic import BaseModel
 
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_yaml, write_json, write_yaml
+from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 
 PACKAGES = ("torch", "nni", "pytorch-lightning", "numpy", "kornia", "pillow")
+MAX_DIFFERENCES = 8
+"""Of one input, in a message."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What decides a run's result beside its configuration: a space, a table, images, weights.
+
+    ``digest`` identifies its content, empty where there is none. ``source`` is where it lies, and
+    ``facts`` are values of JSON that say what it is: both are for the message when it has changed.
+    """
+
+    digest: str
+    source: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -32,6 +49,11 @@ class RunFolder:
     def config(self) -> Path:
         """Return the path of the resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def inputs(self) -> Path:
+        """Return the path of what the run's inputs were when it was started."""
+        return self.path / "inputs.json"
 
     @property
     def environment(self) -> Path:
@@ -48,31 +70,44 @@ class RunFolder:
         """Return the path of the checkpoint that a resumed run continues from."""
         return self.path / "last.ckpt"
 
-    def start(self, stage: str, config: BaseModel, inputs: Mapping[str, str]) -> None:
+    def start(self, stage: str, config: BaseModel, inputs: Mapping[str, Input | str]) -> None:
         """Create the folder, or accept it if it holds the same run.
 
-        ``inputs`` maps what else decides the result (space, table, architecture) to digests.
+        ``inputs`` are what else decides the result, by name; a string is an input's digest.
         Raises UserError that names every difference to the run already there.
         """
         if self.path.is_file():
             raise UserError(f"{self.path}: is a file; a run needs a folder, give another --out")
-        record = {"stage": stage, "inputs": dict(inputs), **config.model_dump(mode="json")}
+        now = {n: Input(i) if isinstance(i, str) else i for n, i in inputs.items()}
+        digests = {name: one.digest for name, one in now.items()}
+        record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
-            changed = _differences(read_yaml(self.config), record)
-            if changed:
-                lines = "\n".join(f"  {line}" for line in changed)
-                raise UserError(
-                    f"{self.path}: holds a run with another configuration:\n{lines}\n"
-                    "give another --out, or the same configuration to continue"
-                )
+            self._refuse_changes(record, now)
         elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
         for abandoned in self.path.glob("*.partial"):
             abandoned.unlink()  # left by a process that was killed while writing
         if not self.config.exists():
             write_yaml(self.config, record)
+        if not self.inputs.exists():
+            write_json(self.inputs, {name: vars(one) for name, one in now.items()})
         if not self.environment.exists():
             write_json(self.environment, _environment())
+
+    def _refuse_changes(self, record: dict[str, Any], now: Mapping[str, Input]) -> None:
+        old = read_yaml(self.config)
+        digests = old.pop("inputs", None) or {}
+        described = read_json(self.inputs) if self.inputs.exists() else {}
+        there = {n: Input(**{**described.get(n, {}), "digest": d}) for n, d in digests.items()}
+        lines = _differences(old, {key: record[key] for key in record if key != "inputs"})
+        for name in sorted({*there, *now}):
+            lines += _changed_input(name, there.get(name, Input("")), now.get(name, Input("")))
+        if lines:
+            shown = "\n".join(f"  {line}" for line in lines)
+            raise UserError(
+                f"{self.path}: holds a run with another configuration:\n{shown}\n"
+                "give another --out, or the same configuration to continue"
+            )
 
     def _holds_other_things(self) -> bool:
         """Return whether there is more than the beginnings of ``config.yaml``."""
@@ -88,11 +123,40 @@ def next_run(root: Path, stage: str, slug: str) -> Path:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    prefix = f"{path}." if path else ""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
-        prefix = f"{path}." if path else ""
         return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{prefix}{k}")]
-    return [] if old == new else [f"{path}: there {old!r}, now {new!r}"]
+    if _are_rows(old) and _are_rows(new) and len(old) == len(new):
+        rows = enumerate(zip(old, new, strict=True))
+        return [d for i, (a, b) in rows for d in _differences(a, b, f"{prefix}{i}")]
+    return [] if old == new else [f"{path}: there {_shown(old)}, now {_shown(new)}"]
+
+
+def _are_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+
+
+def _shown(value: Any) -> str:
+    return f"{len(value)} rows" if _are_rows(value) and value else repr(value)
+
+
+def _changed_input(name: str, there: Input, now: Input) -> list[str]:
+    """Return how an input differs from the one that a run began with; nothing where it does not."""
+    if there.digest == now.digest:
+        return []
+    key = f"inputs.{name}"
+    if not (there.digest and now.digest):
+        old, new = (one.source or one.digest or "none" for one in (there, now))
+        return [f"{key}: there {old}, now {new}"]
+    if not (there.facts and now.facts):
+        return [f"{key}: there {there.digest!r}, now {now.digest!r}"]
+    facts = _differences(dict(there.facts), dict(now.facts), key)
+    if not facts:
+        same = ", ".join(f"{fact} {value}" for fact, value in now.facts.items())
+        return [f"{key}: {now.source} has changed, though not in {same}"]
+    more = [f"{key}: and {len(facts) - MAX_DIFFERENCES} more"] * (len(facts) > MAX_DIFFERENCES)
+    return [f"{key}: {now.source} has changed", *facts[:MAX_DIFFERENCES], *more]
 
 
 def _environment() -> dict[str, Any]:

@@ -57,6 +57,8 @@ class AugmentConfig(Strict):
     """Pixels added on each side before a random crop back to the input size."""
     flip: Share = 0.5
     erase: Share = 0.5
+    erase_value: Literal["mean", "bot"] = "mean"
+    """What erasing fills with: the mean colour, or the value of Bag of Tricks' program."""
 
 
 class MixingConfig(AugmentConfig):
@@ -74,7 +76,7 @@ class BatchConfig(Strict):
 
 
 class LossConfig(Strict):
-    """Equation 4: cross-entropy + triplet + eta * IBB."""
+    """Equation 4: cross-entropy + triplet + eta * IBB; the centre loss is an addition to it."""
 
     label_smoothing: Share = 0.1
     margin: PositiveFloat | None = 0.3
@@ -84,6 +86,8 @@ class LossConfig(Strict):
     """Share of the run over which eta grows from 0."""
     ib_size: Size = (16, 8)
     """Rows and columns that the image is pooled to as the bound's input feature X."""
+    center: NonNegativeFloat = 0.0
+    """Weight of the centre loss; Bag of Tricks' is 0.0005."""
 
 
 class OptimizerConfig(Strict):
@@ -112,6 +116,8 @@ class RunConfig(Strict):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     gradient_clip: PositiveFloat | None = None
     """Largest norm of the weights' gradient."""
+    checkpoint_minutes: PositiveFloat = 10.0
+    """Time between checkpoints within an epoch; a search writes one at the end of each alone."""
 
 
 class PretrainConfig(Strict):
@@ -130,6 +136,37 @@ class PretrainConfig(Strict):
     run: RunConfig = RunConfig()
 
 
+class ValidationConfig(Strict):
+    """Scores during a retraining, the best of which chooses the epoch whose weights are kept."""
+
+    every: NonNegativeInt = 0
+    """Epochs between scores, the last epoch is scored too; 0 keeps the last epoch's weights."""
+    hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Share of the training identities to score on instead of training on them; 0 scores the
+    set's query and gallery, which makes the score there no longer one of unseen data."""
+
+    @property
+    def folds(self) -> int:
+        """Return of how many equal parts of the training identities one is held out."""
+        return round(1 / self.hold_out)
+
+    @model_validator(mode="after")
+    def _is_a_part(self) -> "ValidationConfig":
+        if not self.hold_out:
+            return self
+        if not self.every:
+            raise ValueError(
+                f"hold_out is {self.hold_out:g}, but every is 0, so the held-out identities would "
+                "never be scored; set every, or hold_out to 0"
+            )
+        if abs(1 / self.hold_out - self.folds) > 0.01 * self.folds:
+            raise ValueError(
+                f"hold_out is {self.hold_out:g}, which is not one part of a whole number of parts; "
+                f"set it to {1 / self.folds:.4g}, one of {self.folds}, or another such share"
+            )
+        return self
+
+
 class RetrainConfig(Strict):
     """``dcsnas retrain``: person re-identification on a Market-1501 layout."""
 
@@ -143,6 +180,9 @@ class RetrainConfig(Strict):
     augment: MixingConfig = MixingConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4, milestones=(0.5, 0.75))
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay per step of the moving average of the weights, which is then the result."""
+    validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")

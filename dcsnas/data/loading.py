@@ -3,15 +3,18 @@
 Legend: B images, H height, W width.
 """
 
+import multiprocessing
 import os
+import signal
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
@@ -80,15 +83,45 @@ class ImageSet(Dataset[Item]):
 
 
 class Loader(DataLoader[Item]):
-    """A DataLoader that asks its sampler for the first batch only when that batch is wanted.
+    """A DataLoader that can go on within an epoch.
 
-    Lightning calls ``iter`` before ``set_epoch`` when a run is resumed, and torch's own loader
-    with workers would by then have fixed the order of epoch 0.
+    It asks its sampler for the first batch only when that batch is wanted: Lightning calls ``iter``
+    before ``set_epoch`` when a run is resumed, and torch's own loader with workers would by then
+    have fixed the order of epoch 0.
     """
 
+    _skipped = 0
+    """Batches that the next epoch leaves out."""
+    _taken = 0
+    """Batches of the epoch that were taken, or left out."""
+
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Yield the batches of the epoch that was set last."""
-        yield from super().__iter__()
+        """Yield the batches of the epoch that was set last, but not those of a loaded state."""
+        self._taken, self._skipped = self._skipped, 0
+        if self._taken:
+            order: Any = self.batch_sampler.sampler  # type: ignore[union-attr]
+            order.skip = self._taken * (self.batch_size or 1)
+        if self.num_workers and dist.is_initialized():
+            # a fork beside the threads of a process group hangs now and then: Python 3.11 takes a
+            # lock in the child that one of them may hold
+            multiprocessing.set_forkserver_preload([__name__])
+            self.multiprocessing_context = "forkserver"
+        for batch in super().__iter__():
+            self._taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return how many batches of the epoch were taken, 0 after the last."""
+        return {"batches": (self._skipped or self._taken) % len(self)}
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """Have the next epoch leave out the batches taken before, without reading their images."""
+        self._skipped = state_dict["batches"]
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which reaches all processes, to the one that takes a worker's batches."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_loader(
@@ -114,6 +147,7 @@ def make_loader(
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "collate_fn": collate,
+        "worker_init_fn": ignore_interrupts,
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator().manual_seed(seed),
     }

@@ -2,10 +2,12 @@
 
 Lightning calls ``set_epoch`` on ``loader.sampler`` and on ``loader.batch_sampler.sampler``; both
 samplers here are reached by it. Resuming at epoch e therefore gives the same batches as running
-up to it. Lightning must not wrap them again: ``Trainer(use_distributed_sampler=False)``.
+up to it, and ``skip`` those of the epoch from any one on. Lightning must not wrap them again:
+``Trainer(use_distributed_sampler=False)``.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -29,6 +31,8 @@ class EpochShuffle(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.skip = 0
+        """Indices at the beginning that the next iteration leaves out."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration."""
@@ -38,8 +42,9 @@ class EpochShuffle(Sampler[int]):
         return self.size // self.world_size
 
     def __iter__(self) -> Iterator[int]:
+        skipped, self.skip = self.skip, 0
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
-        yield from order[self.rank :: self.world_size][: len(self)].tolist()
+        yield from order[self.rank :: self.world_size][skipped : len(self)].tolist()
 
 
 class PKSampler(Sampler[list[int]]):
@@ -81,6 +86,8 @@ class PKSampler(Sampler[list[int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.skip = 0
+        """Batches at the beginning that the next iteration leaves out."""
         counts = np.array([len(images) for images in self._images])
         places = np.maximum(np.floor(counts / images_per_identity + 0.5).astype(int), 1)
         self._batches = _most_batches(places, identities_per_batch)
@@ -99,6 +106,10 @@ class PKSampler(Sampler[list[int]]):
         return self._batches
 
     def __iter__(self) -> Iterator[list[int]]:
+        skipped, self.skip = self.skip, 0
+        yield from islice(self._batches_of_epoch(), skipped, None)
+
+    def _batches_of_epoch(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         images = [rng.permutation(indices) for indices in self._images]
         used = np.zeros(len(images), dtype=int)

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import replacing
+from dcsnas.config.files import file_digest, replacing
+from dcsnas.config.runs import Input
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -19,6 +20,17 @@ from dcsnas.spaces.space import SearchSpace
 Stage = Literal["search", "derive", "pretrain", "retrain"]
 WITH_NECK: tuple[Stage, ...] = ("derive", "retrain")
 """Stages whose weights are a re-identification network's, neck included."""
+
+
+class ChosenEpoch(Strict):
+    """Which epoch the weights are of where it was chosen by a score, and the score."""
+
+    epoch: int
+    """From 0, as in the run's ``metrics.jsonl``."""
+    map: float
+    """Its mAP in percent, the best of the training."""
+    selected_on: Literal["test", "held-out identities"]
+    """Whose images that was taken on; the best of several scores on the test set is too high."""
 
 
 class WeightsHeader(Strict):
@@ -33,6 +45,8 @@ class WeightsHeader(Strict):
     input: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    chosen_epoch: ChosenEpoch | None = None
+    """None for the weights at the end of a training."""
 
 
 def header_of(
@@ -78,6 +92,13 @@ def read_header(path: Path) -> WeightsHeader:
         return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: its dcsnas header is broken ({error})") from None
+
+
+def weights_input(path: Path) -> Input:
+    """Return what a run is told of the weights that it starts from; raises UserError as above."""
+    header = read_header(path)
+    facts = header.model_dump(mode="json", include={"stage", "num_classes", "input"})
+    return Input(file_digest(path), str(path), facts)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Curves over epochs of trainings, what they share with a search's, and the CMC curve."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ LOSSES = {
     "cross_entropy": ("cross-entropy", "cross-entropy (nats)"),
     "triplet": ("triplet", "triplet loss (feature distance)"),
     "ibb": ("information bottleneck bound", "IBB (nats)"),
+    "center": ("centre loss", "squared feature distance"),
+}
+SCORES = {
+    "validation/map": ("score that chooses the epoch", "mAP (%)"),
+    "val_accuracy": ("validation accuracy", "accuracy (%)"),
 }
 PANEL_IN = 1.5
 """About the height of an axes among others."""
@@ -41,21 +47,23 @@ def plot_training_curves(run: Path) -> Figure:
     frame = read_metrics(run / "metrics.jsonl")
     pretrain = config.get("stage") == "pretrain"
     labels = {"loss": ("training loss", "cross-entropy (nats)")} if pretrain else LOSSES
-    labels = {**labels, "val_accuracy": ("validation accuracy", "accuracy (%)")}
+    labels = {**labels, **SCORES}
     panels = {name: label for name, label in labels.items() if len(curve_of(frame, name))}
     if not panels:
         raise UserError(f"{run / 'metrics.jsonl'}: holds none of the metrics that a training logs")
-    shape = (2, 2) if len(panels) > 2 else (1, len(panels))
+    shape = (math.ceil(len(panels) / 2), 2) if len(panels) > 2 else (1, len(panels))
     first = int(config.get("classifier_epochs", 0))
     held = "shaded: training neck and classifier only" if first else ""
     figure = curves_figure(run, config, frame, shape=shape, note=held)
-    axes = figure.subplots(*shape, squeeze=False).flat
-    for one, (name, (title, unit)) in zip(axes, panels.items(), strict=False):
+    axes = iter(figure.subplots(*shape, squeeze=False).flat)
+    for (name, (title, unit)), one in zip(panels.items(), axes, strict=False):
         clean(one, x="epoch", y=unit, title=title)
         curve = curve_of(frame, name)
         draw_line(one, curve, color=BLUE)
         label_ends(one, [(curve.iloc[-1], digits(curve.iloc[-1]), BLUE)], height_in=PANEL_IN)
         shade(one, first)
+    for empty in axes:
+        empty.set_axis_off()
     return figure
 
 

@@ -13,6 +13,7 @@ from dcsnas.search.loop import FBNetV2Module
 from dcsnas.search.strategies import current_probabilities
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.training.selecting import EpochScore
 
 
 class ProbabilityLog(Callback):
@@ -55,32 +56,15 @@ class ChoiceLog(Callback):
             pl_module.log("most_probable_latency_ms", latency, sync_dist=True)
 
 
-class ValidationLog(Callback):
-    """Logs the mAP in percent of the most probable network every few epochs and after the last.
-
-    The first process scores it, and the others wait.
-    """
-
-    METRIC = "validation/map"
+class ValidationLog(EpochScore):
+    """Logs the mAP in percent of the most probable network every few epochs and after the last."""
 
     def __init__(self, validator: Validator, every: int) -> None:
+        super().__init__(every)
         self.validator = validator
-        self.every = every
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last score, which Lightning would repeat in every epoch after."""
-        trainer.callback_metrics.pop(self.METRIC, None)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Score the most probable network if it is time to."""
-        done = trainer.current_epoch + 1
-        if done % self.every and done != trainer.max_epochs:
-            return
-        score = self._score(pl_module) if trainer.is_global_zero else 0.0
-        score = trainer.strategy.broadcast(score)
-        pl_module.log(self.METRIC, score, sync_dist=True)
-
-    def _score(self, pl_module: pl.LightningModule) -> float:
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the mAP of the most probable network under the supernet's weights."""
         space = self.validator.space
         choice = most_probable(space, current_probabilities(space, pl_module))
         module: Any = pl_module

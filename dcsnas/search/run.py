@@ -14,10 +14,10 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.files import write_json, write_yaml
-from dcsnas.config.runs import RunFolder
+from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Loader
-from dcsnas.data.reid import Sample, read_reid, samples_digest, split_train
+from dcsnas.data.reid import Sample, read_reid, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable, save_table
@@ -97,9 +97,10 @@ def search(
         validator.refuse_without_matches()
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
     loaders = [pk_loader(part, size, **loading, process=process) for part in parts]
-    inputs = {"space": space.digest, "table": table.digest, "data": samples_digest(data.train)}
     if process.first:
-        folder.start("search", config, inputs)
+        inputs = _inputs(find_space(config.space), space, table)
+        data_set = samples_input(data.root, data.train)
+        folder.start("search", config, {**inputs, "data": data_set})
         _copy_inputs(folder, space, table)
 
     setting = Setting(config, folder, space, size, drawn, parts, data.num_identities)
@@ -159,6 +160,7 @@ def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: boo
         callbacks=callbacks,
         gradient_clip=config.run.gradient_clip if config.strategy in RANDOM_PATHS else None,
         in_parts=config.strategy not in RANDOM_PATHS,
+        whole_epochs=True,
         factory=Trainer,
     )
 
@@ -168,6 +170,23 @@ def _callbacks(setting: Setting, validator: Validator) -> list[Callback]:
     if setting.config.validate_every:
         callbacks.append(ValidationLog(validator, setting.config.validate_every))
     return callbacks
+
+
+def _inputs(path: Path, space: SearchSpace, table: LatencyTable) -> dict[str, Input]:
+    """Return what is recorded of space and table."""
+    file = table.file
+    facts = {
+        **file.conditions.model_dump(mode="json"),
+        "date": file.date,
+        "space": file.space.name,
+        "entries": len(file.entries),
+        "failed": len(file.failed),
+        "calibrated": file.calibration is not None,
+    }
+    return {
+        "space": Input(space.digest, str(path), space.file.model_dump(mode="json")),
+        "table": Input(table.digest, table.source, facts),
+    }
 
 
 def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> None:

@@ -60,9 +60,9 @@ class SearchTask(LightningModule):
         terms = self.objective(output, images, batch.labels, progress=progress)
         if is_weight_phase:
             self.objective.observe(output, images, batch.labels)
-        names = self.names[phase]
+        files = {"names": self.names[phase], "indices": batch.indices}
         step += self.trainer.current_epoch * int(self.trainer.num_training_batches)
-        require_finite(terms.total, step, [names[i] for i in batch.indices.tolist()])
+        require_finite(terms.total, step, self.trainer, **files, shared=True)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         for name, value in terms.named().items():
             self.log(f"{phase}/{name}", value, **logging)

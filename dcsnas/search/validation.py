@@ -5,17 +5,14 @@ images are not. The gallery is they and those that BatchNorm's statistics are me
 every evaluation here, what shows a query's identity from its own camera is left out.
 """
 
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.augment import Normalize
-from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
@@ -27,10 +24,7 @@ from dcsnas.nn.reid import ReidNetwork
 from dcsnas.search.supernet import layer_weights
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Choice, SearchSpace
-
-RECALIBRATION_IMAGES = 1024
-"""At most so many images for BatchNorm's statistics, evenly spaced over the weights' part."""
-BATCH = 128
+from dcsnas.training.inputs import images_for_statistics, plain_batches
 
 
 class Validator:
@@ -52,7 +46,7 @@ class Validator:
         self.space = space
         self.size = size
         known, self.held_out = parts
-        self.known = known[:: math.ceil(len(known) / RECALIBRATION_IMAGES)]
+        self.known = images_for_statistics(known)
         self.num_classes = num_classes
 
     def refuse_without_matches(self) -> None:
@@ -82,7 +76,8 @@ class Validator:
         report = inherit_weights(backbone, layers)
         assert not report.left, report.left
         network.neck.load_state_dict(dict(neck))
-        recalibrate(network.to(device), self._batches(device))
+        batches = plain_batches(self.known, self.size, self.config.data, device)
+        recalibrate(network.to(device), batches)
         return network
 
     def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
@@ -100,13 +95,3 @@ class Validator:
         query = extractor.embed(self.held_out, lambda images: None)
         gallery = extractor.embed([*self.held_out, *self.known], lambda images: None)
         return 100 * evaluate_retrieval(query, gallery).map
-
-    def _batches(self, device: torch.device) -> Iterator[Tensor]:
-        """Yield the normalised images in batches of nearly one size, which count alike."""
-        data, count = self.config.data, len(self.known)
-        normalize = Normalize(data.mean, data.std).to(device)
-        images = ImageSet(self.known, self.size)
-        batch_size = math.ceil(count / math.ceil(count / BATCH))
-        loader = make_loader(images, batch_size=batch_size, workers=data.workers, seed=0)
-        for batch in loader:
-            yield normalize(batch.images.to(device))

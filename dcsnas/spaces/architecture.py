@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from dcsnas.config.files import digest, write_yaml
+from dcsnas.config.runs import Input
 from dcsnas.config.strict import Strict, load
 from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size
 from dcsnas.spaces.operators import walk
@@ -109,6 +110,12 @@ def describe(network: Architecture, size: Size, provenance: Provenance) -> Archi
     """Return ``network`` with its costs at input (height, width) ``size`` as a file's content."""
     cost = network.cost(size)
     return ArchitectureFile(input=size, **vars(cost), provenance=provenance, network=network)
+
+
+def architecture_input(file: ArchitectureFile) -> Input:
+    """Return what a run is told of the network that it trains."""
+    facts = {"choice": file.provenance.choice, **file.network.model_dump(mode="json")}
+    return Input(file.network.digest, "the architecture", facts)
 
 
 def save_architecture(path: Path, content: ArchitectureFile) -> None:

@@ -1,20 +1,34 @@
-"""A run's checkpoint on disk: replaced as a whole, and read back only into the run that wrote it.
+"""A run's checkpoint: when it is written, and how it lies on disk.
 
-Lightning's own writer goes by way of /tmp, where a killed process leaves its half behind and where
-another disk may be full.
+It is replaced as a whole, and read back only into the run that wrote it. Lightning's own writer
+goes by way of /tmp, where a killed process leaves its half behind and where another disk may be
+full.
 """
 
 import io
+import signal
+import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
+from dcsnas.training.stopping import StopRequest
 
 RUN = "dcsnas_run"
+SUMS = "dcsnas_sums"
+TIME_IS_UP = 1
+"""What a process may ask for beside a signal, whose numbers are larger."""
+
+Sums = dict[str, list[float]]
+"""The sum and the number of images behind each mean of the epoch, by Lightning's name for it."""
 
 
 class RunCheckpoint(CheckpointIO):
@@ -56,3 +70,119 @@ class RunCheckpoint(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+class LastCheckpoint(Checkpoint):
+    """Replaces the run's checkpoint at the end of every epoch and, within it, every ``minutes``.
+
+    The clock decides when, never what. A run that is asked to stop writes it at once and ends; one
+    without ``minutes``, which cannot continue within an epoch, ends without.
+    """
+
+    def __init__(self, path: Path, minutes: float | None = None) -> None:
+        self.path = path
+        self.minutes = minutes
+        self.request = StopRequest()
+        self._within_epoch = False
+        self._sums: Sums = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on within the epoch, begin to count the time and to listen to signals."""
+        # Lightning's own call is too early where an optimiser asked how long an epoch is
+        trainer.fit_loop._load_combined_loader_states()
+        self.request.listen()
+        self._written = monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Write the checkpoint if it is time to; Lightning calls Checkpoint callbacks last."""
+        if self._sums:
+            add_sums(trainer, self._sums)
+        if batch_idx + 1 == trainer.num_training_batches:
+            return  # the epoch's end follows
+        wish = self._agreed(trainer, self.request.number or self._is_time())
+        if wish and self.minutes is not None:
+            self._within_epoch = True
+            self._write(trainer)
+            self._within_epoch = False
+        self._stop_if(wish, trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the checkpoint."""
+        assert not self._sums, f"logged in some steps only: {', '.join(self._sums)}"
+        self._write(trainer)
+        self._stop_if(self._agreed(trainer, self.request.number), trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning leaves out of a checkpoint within an epoch: the sums of its means."""
+        if self._within_epoch:
+            own = epoch_sums(trainer)
+            everyones: list[Any] = [own] * trainer.world_size
+            if trainer.world_size > 1:
+                dist.all_gather_object(everyones, own)
+            checkpoint[SUMS] = everyones
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the sums of an epoch that goes on; raises UserError for those of fewer processes."""
+        everyones = checkpoint.get(SUMS, [{}] * trainer.world_size)
+        if len(everyones) != trainer.world_size:
+            raise UserError(
+                f"{self.path}: written by {len(everyones)} processes, and now there are "
+                f"{trainer.world_size}; continue with as many"
+            )
+        self._sums = dict(everyones[trainer.global_rank])
+
+    def _write(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._written = monotonic()
+
+    def _is_time(self) -> int:
+        if self.minutes is None:
+            return 0
+        return TIME_IS_UP if monotonic() >= self._written + 60 * self.minutes else 0
+
+    def _agreed(self, trainer: pl.Trainer, wish: int) -> int:
+        """Return the largest ``wish`` of all processes, which write a checkpoint together."""
+        if self.minutes is None or trainer.world_size == 1:
+            return wish
+        asked = torch.tensor(wish, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(asked, reduce_op="max"))
+
+    def _stop_if(self, wish: int, trainer: pl.Trainer) -> None:
+        """End the run if ``wish`` is a signal."""
+        if wish <= TIME_IS_UP:
+            return
+        if trainer.is_global_zero:
+            name, folder = signal.Signals(wish).name, self.path.parent
+            print(f"stopped by {name}; to be continued in {folder}", file=sys.stderr)
+        raise SystemExit(128 + wish)  # as a shell reports a process that a signal ended
+
+
+def epoch_sums(trainer: pl.Trainer) -> Sums:
+    """Return the sums behind the means that the steps of the epoch have logged so far."""
+    logged: Any = trainer.fit_loop.epoch_loop._results
+    return {
+        name: [metric.value.item(), int(metric.cumulated_batch_size)]
+        for name, metric in logged.items()
+        if not metric.has_reset
+    }
+
+
+def add_sums(trainer: pl.Trainer, sums: Sums) -> None:
+    """Add ``sums`` to what was logged after them, and take out those that are added."""
+    logged: Any = trainer.fit_loop.epoch_loop._results
+    for name in sums.keys() & logged.keys():
+        value, images = sums.pop(name)
+        metric = logged[name]
+        metric.value = metric.value + value
+        metric.cumulated_batch_size = metric.cumulated_batch_size + int(images)

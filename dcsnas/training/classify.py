@@ -45,7 +45,8 @@ class ClassifyModule(pl.LightningModule):
         images = self.augment(batch.images)
         loss = self._mixed_loss(images, batch.labels)
         step = self.trainer.global_step
-        require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
+        files = {"names": self.names, "indices": batch.indices}
+        require_finite(loss, step, self.trainer, **files, shared=False)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         self.log("loss", loss.detach(), **logging)
         return loss

@@ -59,6 +59,7 @@ class LiveDisplay(ProgressBar):
         self._epoch = self._bars.add_task("step", total=None)
         self._live = Live(get_renderable=self.render, console=self.console, refresh_per_second=2)
         self._live.start()
+        self.on_train_epoch_start(trainer, pl_module)  # not called where an epoch goes on
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Name the epoch and begin its bar."""

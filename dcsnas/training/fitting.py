@@ -1,7 +1,8 @@
-"""What all training stages share: the trainer, seeding by epoch, the log and the checkpoint.
+"""What all training stages share: the trainer, seeding, the log and the checkpoint.
 
-Every random draw of an epoch follows from (seed, epoch), and a checkpoint is written at the end of
-each epoch; so a run that was killed continues to the result of an uninterrupted one.
+Every random draw follows from (seed, epoch, step), in a search from (seed, epoch), and checkpoints
+lie between steps, a search's between epochs; so a run that was killed continues to the result of an
+uninterrupted one.
 """
 
 import logging
@@ -9,20 +10,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint
+import torch.distributed as dist
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import file_digest
+from dcsnas.config.files import file_digest, write_text
 from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
-from dcsnas.training.checkpoint import RunCheckpoint
+from dcsnas.training.checkpoint import LastCheckpoint, RunCheckpoint
 from dcsnas.training.display import LiveDisplay
-from dcsnas.training.processes import StopTogether, trainer_options
+from dcsnas.training.ending import StopTogether
+from dcsnas.training.processes import trainer_options
 from dcsnas.training.tensorboard import TensorBoardLog
+
+MOST_FILES = 64
+"""In a message: a batch of the papers."""
 
 SHARED_STREAM = 4096
 """The stream of draws that all processes must share; those of their own have their ranks."""
@@ -34,6 +41,12 @@ def epoch_seed(seed: int, epoch: int, stream: int = 0) -> int:
     return seed * 1_000_003 + epoch + 15_485_863 * stream
 
 
+def step_seed(seed: int, epoch: int, step: int, stream: int = 0) -> int:
+    """Return what a generator is seeded with for a step of an epoch; streams are independent."""
+    words = np.random.SeedSequence((seed, epoch, step, stream)).generate_state(1, np.uint64)
+    return int(words[0])
+
+
 class EpochSeed(Callback):
     """Seeds torch at the start of every epoch from (seed, epoch), each process differently."""
 
@@ -43,6 +56,20 @@ class EpochSeed(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Seed the global generators, on which augmentation and mask noise draw."""
         torch.manual_seed(epoch_seed(self.seed, trainer.current_epoch, trainer.global_rank))
+
+
+class StepSeed(Callback):
+    """Seeds torch before every step from (seed, epoch, step), each process differently."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed the global generators, so that a step needs no state of them."""
+        place = trainer.current_epoch, batch_idx, trainer.global_rank
+        torch.manual_seed(step_seed(self.seed, *place))
 
 
 class EpochLog(Callback):
@@ -64,17 +91,6 @@ class EpochLog(Callback):
             append_record(self.folder.metrics, {"epoch": trainer.current_epoch, **values})
 
 
-class LastCheckpoint(Checkpoint):
-    """Replaces the run's checkpoint at the end of every epoch; see RunCheckpoint."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the checkpoint; Lightning calls Checkpoint callbacks last."""
-        trainer.save_checkpoint(self.path)
-
-
 def seed_everything(seed: int) -> None:
     """Seed Python, NumPy and torch for what happens before the first epoch: initial weights."""
     pl.seed_everything(seed, verbose=False)
@@ -89,12 +105,14 @@ def make_trainer(
     callbacks: Sequence[Callback] = (),
     gradient_clip: float | None = None,
     in_parts: bool = False,
+    whole_epochs: bool = False,
     factory: Callable[..., Any] = pl.Trainer,
 ) -> Any:
-    """Return a Lightning trainer that seeds, logs and checkpoints by epoch.
+    """Return a Lightning trainer that logs by epoch and can be continued from any step.
 
-    ``in_parts`` says that there are steps which train only some of the parameters. ``factory`` is
-    NNI's traced trainer for a search, whose gradient clipping lies elsewhere.
+    ``in_parts`` says that there are steps which train only some of the parameters. With
+    ``whole_epochs`` it seeds and checkpoints by epoch as well: for a search, whose ``factory`` is
+    NNI's traced trainer and whose gradient clipping lies elsewhere.
     """
     # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
     for library in ("pytorch_lightning", "lightning_fabric"):
@@ -102,9 +120,10 @@ def make_trainer(
     if run.threads:
         torch.set_num_threads(run.threads)
     bar = [LiveDisplay()] if progress else []
-    last = LastCheckpoint(folder.checkpoint)
+    seeding = EpochSeed(run.seed) if whole_epochs else StepSeed(run.seed)
+    last = LastCheckpoint(folder.checkpoint, None if whole_epochs else run.checkpoint_minutes)
     board = TensorBoardLog(folder.path / "tensorboard")
-    own = [EpochSeed(run.seed), EpochLog(folder), board, StopTogether(), last]
+    own = [seeding, EpochLog(folder), board, last, *bar, StopTogether()]
     options = trainer_options(run, in_parts=in_parts)
     # only the first process is sure to see the file, and a checkpoint never comes before it
     identity = file_digest(folder.config) if folder.config.exists() else ""
@@ -113,7 +132,7 @@ def make_trainer(
         max_epochs=epochs,
         precision=run.precision,
         gradient_clip_val=gradient_clip,
-        callbacks=[*callbacks, *own, *bar],
+        callbacks=[*callbacks, *own],
         logger=False,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -135,11 +154,34 @@ def progress_of(trainer: pl.Trainer, batch_index: int) -> float:
     return (trainer.current_epoch + in_epoch) / trainer.max_epochs
 
 
-def require_finite(loss: Tensor, step: int, names: Sequence[str]) -> None:
-    """Raise UserError with the step and the batch's files unless ``loss`` is finite."""
-    if not bool(torch.isfinite(loss)):
-        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        raise UserError(
-            f"the loss is {float(loss.detach())} at step {step}; lower the learning rate or check "
-            f"the batch's images: {shown}"
-        )
+def require_finite(
+    loss: Tensor,
+    step: int,
+    trainer: pl.Trainer,
+    *,
+    names: Sequence[str],
+    indices: Tensor,
+    shared: bool,
+) -> None:
+    """Raise UserError with the step and the batch's files unless ``loss`` is finite.
+
+    ``names`` are of all images, ``indices`` [B] this process's in the batch. ``shared`` says that
+    every process has this loss, of the batch of all. More files than a message has room for are in
+    ``non_finite_batch.txt`` in the run folder.
+    """
+    if bool(torch.isfinite(loss)):
+        return
+    files: list[str] = [names[int(index)] for index in indices]
+    if shared and trainer.world_size > 1:
+        shares: list[Any] = [files] * trainer.world_size
+        dist.all_gather_object(shares, files)
+        files = [file for share in shares for file in share]
+    shown = ", ".join(files[:MOST_FILES])
+    if len(files) > MOST_FILES:
+        record = Path(trainer.default_root_dir) / "non_finite_batch.txt"
+        write_text(record, "".join(f"{file}\n" for file in files))
+        shown += f" and {len(files) - MOST_FILES} more, all in {record}"
+    raise UserError(
+        f"the loss is {float(loss.detach())} at step {step}; lower the learning rate or check "
+        f"the batch's images: {shown}"
+    )

@@ -1,13 +1,24 @@
 """Loaders and augmentation from a configuration, for every stage that trains."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
-from dcsnas.config.stages import AugmentConfig, BatchConfig, DataConfig, Size
-from dcsnas.data.augment import Augment
+import torch
+from torch import Tensor
+
+from dcsnas.config.stages import IMAGENET_MEAN, AugmentConfig, BatchConfig, DataConfig, Size
+from dcsnas.data.augment import Augment, Normalize
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import PKSampler
 from dcsnas.training.processes import ALONE, Process
+
+ERASE_VALUES = {"mean": (0.0, 0.0, 0.0), "bot": IMAGENET_MEAN}
+"""In normalised images. Bag of Tricks' program fills them with the mean of images that are not."""
+
+RECALIBRATION_IMAGES = 1024
+"""At most so many images for BatchNorm's statistics, evenly spaced over those that there are."""
+RECALIBRATION_BATCH = 128
 
 
 def pk_loader(
@@ -44,4 +55,22 @@ def make_augment(data: DataConfig, augment: AugmentConfig, size: Size) -> Augmen
         pad=augment.pad,
         flip=augment.flip,
         erase=augment.erase,
+        erase_value=ERASE_VALUES[augment.erase_value],
     )
+
+
+def images_for_statistics(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Return those of ``samples`` that BatchNorm's statistics are measured on."""
+    return samples[:: math.ceil(len(samples) / RECALIBRATION_IMAGES)]
+
+
+def plain_batches(
+    samples: Sequence[Sample], size: Size, data: DataConfig, device: torch.device
+) -> Iterator[Tensor]:
+    """Yield the normalised images in batches of nearly one size, which count alike."""
+    normalize = Normalize(data.mean, data.std).to(device)
+    count = len(samples)
+    batch_size = math.ceil(count / math.ceil(count / RECALIBRATION_BATCH))
+    images = ImageSet(samples, size)
+    for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
+        yield normalize(batch.images.to(device))

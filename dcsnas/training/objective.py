@@ -1,4 +1,4 @@
-"""The training loss of Equation 4: cross-entropy + triplet + eta * IBB.
+"""The training loss of Equation 4: cross-entropy + triplet + eta * IBB, and a centre loss if asked.
 
 Source: DCS-Attention 2025, Section 3.3.
 Shapes: B images, C identities, D features.
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dcsnas.config.stages import LossConfig
 from dcsnas.losses.bound import InformationBound, input_features
+from dcsnas.losses.center import CenterLoss
 from dcsnas.losses.triplet import batch_hard_triplet
 from dcsnas.nn.distributed import BatchWide, gather
 from dcsnas.nn.reid import ReidOutput
@@ -20,26 +21,38 @@ from dcsnas.training.schedules import ramp
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The terms of one batch, each a scalar; ``ibb`` is in nats and not yet weighted."""
+    """The terms of one batch, each a scalar.
+
+    ``ibb`` is in nats and, like ``center``, not yet weighted; without a centre loss that is None.
+    """
 
     cross_entropy: Tensor
     triplet: Tensor
     ibb: Tensor
     total: Tensor
+    center: Tensor | None = None
 
     def blend(self, other: "LossTerms", weight: float) -> "LossTerms":
         """Return ``weight`` of these terms and the rest of ``other``: the loss of mixed images."""
         pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
-        return LossTerms(*(torch.lerp(second, first, weight) for first, second in pairs))
+        return LossTerms(
+            *(None if a is None else torch.lerp(b, a, weight) for a, b in pairs)  # type: ignore[arg-type]
+        )
 
     def named(self) -> dict[str, Tensor]:
         """Return the detached terms by name."""
-        terms = {"cross_entropy": self.cross_entropy, "triplet": self.triplet, "ibb": self.ibb}
-        return {name: term.detach() for name, term in {**terms, "loss": self.total}.items()}
+        terms = {
+            "cross_entropy": self.cross_entropy,
+            "triplet": self.triplet,
+            "ibb": self.ibb,
+            "center": self.center,
+            "loss": self.total,
+        }
+        return {name: term.detach() for name, term in terms.items() if term is not None}
 
 
 class ReidObjective(BatchWide, nn.Module):
-    """Equation 4 with the state of its information bound.
+    """Equation 4 with the state of its information bound, and of the centre loss if it has one.
 
     Across processes each of them gives its own images and gets the terms of the whole batch.
     """
@@ -49,6 +62,7 @@ class ReidObjective(BatchWide, nn.Module):
         self.config = config
         rows, columns = config.ib_size
         self.bound = InformationBound(num_classes, feature_dim, input_dim=3 * rows * columns)
+        self.center = CenterLoss(num_classes, feature_dim) if config.center else None
 
     def forward(
         self, output: ReidOutput, images: Tensor, labels: Tensor, *, progress: float
@@ -70,11 +84,19 @@ class ReidObjective(BatchWide, nn.Module):
         ibb = self.bound(features, inputs, labels)
         eta = self.config.eta * ramp(self.config.eta_warmup, progress)
         total = cross_entropy + triplet + eta * ibb
-        return LossTerms(cross_entropy, triplet, ibb, total)
+        if self.center is None:
+            return LossTerms(cross_entropy, triplet, ibb, total)
+        center = self.center(features, labels)
+        return LossTerms(cross_entropy, triplet, ibb, total + self.config.center * center, center)
 
     def observe(self, output: ReidOutput, images: Tensor, labels: Tensor) -> None:
-        """Add a training batch to the sums behind the next epoch's bound."""
-        self.bound.observe(*self._whole(output.features.detach(), self.inputs(images), labels))
+        """Move the centres by a training batch, and add it to the sums behind the next bound."""
+        features, inputs, labels = self._whole(
+            output.features.detach(), self.inputs(images), labels
+        )
+        self.bound.observe(features, inputs, labels)
+        if self.center is not None:
+            self.center.observe(features, labels)
 
     def _whole(self, *shares: Tensor) -> tuple[Tensor, ...]:
         """Return tensors of the whole batch for this process's shares of them."""

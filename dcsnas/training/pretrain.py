@@ -6,16 +6,16 @@ from typing import Any
 
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import PretrainConfig
-from dcsnas.data.image_folder import read_image_folder
-from dcsnas.data.loading import ImageSet, make_loader
-from dcsnas.data.reid import samples_digest
+from dcsnas.config.stages import PretrainConfig, Size
+from dcsnas.data.image_folder import ImageFolderData, read_image_folder
+from dcsnas.data.loading import ImageSet, Loader, make_loader
+from dcsnas.data.reid import samples_input
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
-from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
 from dcsnas.training.classify import Classifier, ClassifyModule
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
-from dcsnas.training.processes import leave_unless_first, this_process
+from dcsnas.training.processes import Process, leave_unless_first, this_process
 
 
 @dataclass(frozen=True)
@@ -41,25 +41,15 @@ def pretrain(
     process = this_process(config.run)
     data = read_image_folder(config.data.root)
     size = config.input or architecture.input
-    loading: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "workers": config.data.workers,
-        "seed": config.run.seed,
-    }
-    loader = make_loader(
-        ImageSet(data.train, size),
-        shuffle=True,
-        rank=process.rank,
-        world_size=process.world_size,
-        **loading,
-    )
-    inputs = {"architecture": architecture.network.digest, "data": samples_digest(data.train)}
+    loader, val_loader = _loaders(config, data, size, process)
     if process.first:
+        images = samples_input(data.root, data.train)
+        inputs = {"architecture": architecture_input(architecture), "data": images}
         folder.start("pretrain", config, inputs)
     seed_everything(config.run.seed)
     network = Classifier(build(architecture.network), len(data.classes))
-    val_loader = make_loader(ImageSet(data.val, size), **loading)
-    module = ClassifyModule(network, config, size, [s.path.name for s in data.train])
+    names = [f"{s.path.parent.name}/{s.path.name}" for s in data.train]
+    module = ClassifyModule(network, config, size, names)
     trainer = make_trainer(
         config.run,
         folder,
@@ -77,3 +67,17 @@ def pretrain(
     summary = {"accuracy_percent": result.accuracy_percent, "classes": result.num_classes}
     write_json(folder.path / "result.json", summary)
     return result
+
+
+def _loaders(
+    config: PretrainConfig, data: ImageFolderData, size: Size, process: Process
+) -> tuple[Loader, Loader]:
+    """Return the loaders of a process's share of the training images, and of all for validation."""
+    loading: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "workers": config.data.workers,
+        "seed": config.run.seed,
+    }
+    share = {"rank": process.rank, "world_size": process.world_size}
+    loader = make_loader(ImageSet(data.train, size), shuffle=True, **share, **loading)
+    return loader, make_loader(ImageSet(data.val, size), **loading)

@@ -6,23 +6,20 @@ configuration means the same however many there are. The first process alone wri
 """
 
 import os
-import signal
 from dataclasses import dataclass
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.layer_sync import LayerSync
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import RunConfig
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.distributed import span_processes
+from dcsnas.training.ending import DataParallel
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def trainer_options(run: RunConfig, *, in_parts: bool) -> dict[str, Any]:
         environment = TorchElasticEnvironment() if elastic else LightningEnvironment()
         options["plugins"] = [environment, SpanProcesses()]
         # buffers are equal everywhere: all that goes into them is computed over the whole batch
-        options["strategy"] = DDPStrategy(find_unused_parameters=in_parts, broadcast_buffers=False)
+        options["strategy"] = DataParallel(find_unused_parameters=in_parts, broadcast_buffers=False)
     return options
 
 
@@ -107,18 +104,3 @@ class SpanProcesses(LayerSync):
         """Make ``model`` compute over its own images again."""
         span_processes(model, across=False)
         return model
-
-
-class StopTogether(Callback):
-    """Ends the processes that this one launched when it fails: they would wait for it."""
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Kill them; a process that hangs in a collective answers to nothing less."""
-        launcher: Any = trainer.strategy.launcher
-        processes = getattr(launcher, "procs", [])
-        for process in processes:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        processes.clear()  # Lightning's watcher of them would kill this process before its message

@@ -9,7 +9,7 @@ from dcsnas.config.stages import RetrainConfig
 from dcsnas.data.augment import mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import ReidNetwork
-from dcsnas.training.fitting import SHARED_STREAM, epoch_seed, progress_of, require_finite
+from dcsnas.training.fitting import SHARED_STREAM, progress_of, require_finite, step_seed
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
@@ -33,11 +33,17 @@ class ReidModule(pl.LightningModule):
         self.names = names
         self.augment = make_augment(config.data, config.augment, size)
 
+    def on_train_start(self) -> None:
+        """Hold the backbone where an epoch goes on: ``on_train_epoch_start`` is of whole ones."""
+        self._hold_backbone()
+
     def on_train_epoch_start(self) -> None:
-        """Begin the bound's epoch; hold the backbone during the classifier's epochs."""
-        seed = epoch_seed(self.config.run.seed, self.current_epoch, SHARED_STREAM)
-        self.mixing = torch.Generator().manual_seed(seed)
+        """Begin the bound's epoch."""
         self.objective.bound.begin_epoch()
+        self._hold_backbone()
+
+    def _hold_backbone(self) -> None:
+        """Hold the backbone during the classifier's epochs."""
         held = self.current_epoch < self.config.classifier_epochs
         self.network.backbone.requires_grad_(not held)
         self.network.backbone.train(not held)
@@ -48,7 +54,9 @@ class ReidModule(pl.LightningModule):
         progress = progress_of(self.trainer, batch_idx)
         if self.config.augment.mixup:
             # one loss over the images of all processes has one weight
-            mixed = mixup(images, labels, alpha=self.config.augment.mixup, generator=self.mixing)
+            seed = step_seed(self.config.run.seed, self.current_epoch, batch_idx, SHARED_STREAM)
+            mixing = torch.Generator().manual_seed(seed)
+            mixed = mixup(images, labels, alpha=self.config.augment.mixup, generator=mixing)
             images, weight = mixed.images, mixed.weight
             output = self.network(images)
             own = self.objective(output, images, labels, progress=progress)
@@ -61,7 +69,8 @@ class ReidModule(pl.LightningModule):
         self.objective.observe(output, images, labels)
         loss = terms.total
         step = self.trainer.global_step
-        require_finite(loss, step, [self.names[i] for i in batch.indices.tolist()])
+        files = {"names": self.names, "indices": batch.indices}
+        require_finite(loss, step, self.trainer, **files, shared=True)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         for name, value in terms.named().items():
             self.log(name, value, **logging)

@@ -2,37 +2,43 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import file_digest, write_json
-from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import RetrainConfig
-from dcsnas.data.reid import ReidData, read_reid, samples_digest
+from dcsnas.config.files import write_json
+from dcsnas.config.runs import Input, RunFolder
+from dcsnas.config.stages import RetrainConfig, Size
+from dcsnas.data.folds import hold_out
+from dcsnas.data.reid import ReidData, read_reid, samples_input
 from dcsnas.nn.build import Backbone, build
 from dcsnas.nn.inherit import InheritReport, inherit_weights
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import (
     WITH_NECK,
+    ChosenEpoch,
     check_same_network,
     header_of,
     read_header,
     read_state,
     save_weights,
+    weights_input,
 )
-from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
+from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.inputs import pk_loader
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.reid import ReidModule
+from dcsnas.training.selecting import Outcome, RetrievalScore
 
 
 @dataclass(frozen=True)
 class RetrainResult:
-    """Where the network lies, and what it inherited."""
+    """Where the network lies, what it inherited, and its epoch where that was chosen."""
 
     weights: Path
     inherited: InheritReport | None
+    chosen_epoch: ChosenEpoch | None
 
 
 def retrain(
@@ -41,61 +47,85 @@ def retrain(
     folder: RunFolder,
     *,
     start: Path | None = None,
+    data: ReidData | None = None,
     progress: bool = True,
 ) -> RetrainResult:
     """Train ``architecture`` for re-identification; continues a run that was stopped.
 
     ``start`` gives the first weights: a pretrained backbone of the same architecture, or the
-    supernet of a search, of which slices are taken. Without it the network starts fresh. Of several
-    processes the first returns; the others end when the training does.
+    supernet of a search, of which slices are taken. Without it the network starts fresh. ``data``
+    is a set already read, or a part of one, to train on instead of the one at ``config.data.root``.
+    Of several processes the first returns; the others end when the training does.
     """
     process = this_process(config.run)
-    data = read_reid(config.data.root, config.data.variant)
+    whole = data or read_reid(config.data.root, config.data.variant)
+    part = _without_held_out(config, whole)
     size = config.input or architecture.input
     loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
-    loader = pk_loader(data.train, size, **loading, process=process)
+    loader = pk_loader(part.train, size, **loading, process=process)
+    inputs = inputs_of(architecture, whole, start)
+    score = RetrievalScore(part, size, config.data)
+    if config.validation.every:
+        score.refuse_without_matches()
+        inputs["scored"] = samples_input(part.root, [*part.query, *part.gallery])
     if start:
-        _check_start(start, architecture)
+        check_start(start, architecture)
     if process.first:
-        folder.start("retrain", config, _inputs(architecture, data, start))
+        folder.start("retrain", config, inputs)
         save_architecture(folder.path / "architecture.yaml", architecture)
 
     seed_everything(config.run.seed)
-    backbone = build(architecture.network)
-    report = _initialise(backbone, start) if start else None
+    module, report = _make_module(config, architecture, part, size, start)
     if report is not None and process.first:
         write_json(folder.path / "inherited.json", vars(report))
-    network = ReidNetwork(backbone, backbone.feature_dim, data.num_identities)
-    objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
-    names = [sample.path.name for sample in data.train]
-    module = ReidModule(network, objective, config, size, names)
-    trainer = make_trainer(
-        config.run,
-        folder,
-        epochs=config.epochs,
-        progress=progress,
-        gradient_clip=config.run.gradient_clip,
-        in_parts=config.classifier_epochs > 0,
-    )
+    outcome = Outcome(config, module.network, score)
+    trainer = _make_trainer(config, folder, outcome, progress=progress)
     trainer.fit(module, loader, ckpt_path=resume_path(folder))
     leave_unless_first(process)
 
     weights = folder.path / "model.safetensors"
-    header = header_of("retrain", architecture, config.data, size, data.num_identities)
-    save_weights(weights, network.state_dict(), header)
-    return RetrainResult(weights, report)
+    header = header_of("retrain", architecture, config.data, size, part.num_identities)
+    chosen = header.model_copy(update={"chosen_epoch": outcome.chosen_epoch})
+    save_weights(weights, outcome.state, chosen)
+    return RetrainResult(weights, report, chosen.chosen_epoch)
 
 
-def _inputs(architecture: ArchitectureFile, data: ReidData, start: Path | None) -> dict[str, str]:
-    """Return digests of what decides the result beside the configuration."""
+def inputs_of(
+    architecture: ArchitectureFile, data: ReidData, start: Path | None
+) -> dict[str, Input]:
+    """Return what decides the result beside the configuration."""
     return {
-        "architecture": architecture.network.digest,
-        "data": samples_digest(data.train),
-        "start": file_digest(start) if start else "",
+        "architecture": architecture_input(architecture),
+        "data": samples_input(data.root, data.train),
+        "start": weights_input(start) if start else Input(""),
     }
 
 
-def _check_start(start: Path, architecture: ArchitectureFile) -> None:
+def _without_held_out(config: RetrainConfig, data: ReidData) -> ReidData:
+    """Return ``data`` to train on, its query and gallery being what epochs are scored on."""
+    validation = config.validation
+    if not validation.hold_out:
+        return data
+    return hold_out(data, folds=validation.folds, fold=0, seed=config.run.seed)
+
+
+def _make_module(
+    config: RetrainConfig,
+    architecture: ArchitectureFile,
+    data: ReidData,
+    size: Size,
+    start: Path | None,
+) -> tuple[ReidModule, InheritReport | None]:
+    """Return what is trained, from its first weights, and what of them it inherited."""
+    backbone = build(architecture.network)
+    report = _initialise(backbone, start) if start else None
+    network = ReidNetwork(backbone, backbone.feature_dim, data.num_identities)
+    objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
+    names = [sample.path.name for sample in data.train]
+    return ReidModule(network, objective, config, size, names), report
+
+
+def check_start(start: Path, architecture: ArchitectureFile) -> None:
     """Refuse weights that do not fit before a run folder exists."""
     header = read_header(start)
     if header.stage in WITH_NECK:
@@ -110,6 +140,20 @@ def _check_start(start: Path, architecture: ArchitectureFile) -> None:
             f"{start}: the supernet of another search space than the architecture's "
             f"({architecture.provenance.space}); give the one of the search that it came from"
         )
+
+
+def _make_trainer(
+    config: RetrainConfig, folder: RunFolder, outcome: Outcome, *, progress: bool
+) -> Any:
+    return make_trainer(
+        config.run,
+        folder,
+        epochs=config.epochs,
+        progress=progress,
+        callbacks=outcome.callbacks,
+        gradient_clip=config.run.gradient_clip,
+        in_parts=config.classifier_epochs > 0,
+    )
 
 
 def _initialise(backbone: Backbone, start: Path) -> InheritReport | None:

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import kornia.augmentation as kornia
 import pytest
 import torch
 
+from dcsnas.config.stages import AugmentConfig, DataConfig
 from dcsnas.data.augment import Augment, Normalize, mixup
+from dcsnas.training.inputs import make_augment
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (16, 8)
@@ -73,10 +77,11 @@ def test_pad_and_crop_is_a_shift_filled_with_black():
     assert len(shifts) > 3
 
 
-def test_erasing_fills_one_rectangle_with_the_mean_colour():
+@pytest.mark.parametrize("value", [(0.0, 0.0, 0.0), (0.5, -1.25, 3.0)])
+def test_erasing_fills_one_rectangle_with_its_colour(value: tuple[float, float, float]):
     images = batch(32)
     torch.manual_seed(0)
-    erased = Augment(SIZE, mean=MEAN, std=STD, erase=1.0)(images)
+    erased = Augment(SIZE, mean=MEAN, std=STD, erase=1.0, erase_value=value)(images)
     changed = (erased != Normalize(MEAN, STD)(images)).any(1)
     shares = []
     for image, mask in zip(erased, changed, strict=True):
@@ -86,10 +91,33 @@ def test_erasing_fills_one_rectangle_with_the_mean_colour():
             slice(int(xs.min()), int(xs.max()) + 1),
         )
         assert mask[rectangle].all()
-        assert (image[:, *rectangle] == 0).all()
+        assert (image[:, *rectangle] == torch.tensor(value).view(3, 1, 1)).all()
         shares.append(mask.float().mean().item())
     assert max(shares) <= 0.45
     assert len(set(shares)) > 5
+
+
+def test_erasing_is_kornias_and_draws_as_it_does():
+    images = batch(16)
+    torch.manual_seed(3)
+    erase = kornia.RandomErasing(p=0.5, scale=(0.02, 0.4), ratio=(0.3, 3.33), value=0.0)
+    # the probabilities of the flip are drawn before
+    flip = kornia.RandomHorizontalFlip(p=0.5)
+    expected = erase(Normalize(MEAN, STD)(flip(images.float()).to(torch.uint8)))
+    torch.manual_seed(3)
+    assert torch.equal(Augment(SIZE, mean=MEAN, std=STD, flip=0.5, erase=0.5)(images), expected)
+
+
+def test_bag_of_tricks_erases_with_the_mean_of_plain_images():
+    """Its program puts (0.485, 0.456, 0.406) into images that were normalised before."""
+    data = DataConfig(root=Path(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    grey = torch.full((4, 3, *SIZE), 255, dtype=torch.uint8)  # (1 - 0.5) / 0.25 = 2 everywhere
+    for name, value in (("mean", (0.0, 0.0, 0.0)), ("bot", (0.485, 0.456, 0.406))):
+        config = AugmentConfig(pad=0, flip=0.0, erase=1.0, erase_value=name)  # type: ignore[arg-type]
+        out = make_augment(data, config, SIZE)(grey)
+        for channel, expected in enumerate(value):
+            found = out[:, channel].unique()
+            torch.testing.assert_close(found, torch.tensor([expected, 2.0]))
 
 
 def test_probabilities_apply_to_each_image():

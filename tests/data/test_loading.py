@@ -1,12 +1,14 @@
 """Decoding, batches, damaged files through worker processes, and resuming under Lightning."""
 
 import warnings
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from PIL import Image
 
 from dcsnas.config.errors import UserError
@@ -108,6 +110,42 @@ def test_workers_change_neither_the_batches_nor_the_global_random_state(samples)
     before = torch.get_rng_state()
     assert order(pk_loader(samples, 0), 3) == order(pk_loader(samples, 1), 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_workers_of_one_of_several_processes_are_no_forks(samples, tmp_path):
+    loader = pk_loader(samples, 1)
+    meeting = f"file://{tmp_path / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        batches = order(loader, 3)
+    finally:
+        dist.destroy_process_group()
+    assert loader.multiprocessing_context.get_start_method() == "forkserver"  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    assert batches == order(pk_loader(samples, 0), 3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("pk", [False, True])
+def test_an_epoch_goes_on_without_reading_what_was_taken(samples, pk, workers):
+    def loader() -> Loader:
+        if pk:
+            return pk_loader(samples, workers)
+        dataset = ImageSet(samples, SIZE)
+        return make_loader(dataset, workers=workers, seed=1, batch_size=4, shuffle=True)
+
+    whole = order(loader(), 2)
+    first = loader()
+    first.batch_sampler.sampler.set_epoch(2)  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    assert len(list(islice(first, 2))) == 2
+    assert first.state_dict() == {"batches": 2}
+    second = loader()
+    second.load_state_dict(first.state_dict())
+    left = {index for batch in whole[2:] for index in batch}
+    for index in {index for batch in whole[:2] for index in batch} - left:
+        samples[index].path.unlink()
+    assert order(second, 2) == whole[2:]
+    assert second.state_dict() == {"batches": 0}
+    assert len(second) == len(whole)
 
 
 def damage(path: Path, how: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import yaml
+from safetensors.torch import load_file
 from torch import Tensor
 
 import distributed_worker
@@ -152,8 +153,9 @@ def test_two_processes_search_as_one(
 def test_the_first_process_alone_writes_the_run(folder: Path, searched: str) -> None:
     names = {path.name for path in (folder / searched).iterdir()}
     assert names == {
-        "config.yaml", "environment.json", "last.ckpt", "metrics.jsonl", "probabilities.jsonl",
-        "result.json", "space.yaml", "supernet.safetensors", "table.json", "tensorboard",
+        "config.yaml", "environment.json", "inputs.json", "last.ckpt", "metrics.jsonl",
+        "probabilities.jsonl", "result.json", "space.yaml", "supernet.safetensors", "table.json",
+        "tensorboard",
     }  # fmt: skip
     metrics = read_records(folder / searched / "metrics.jsonl")
     assert [record["epoch"] for record in metrics] == [0, 1, 2, 3]
@@ -192,8 +194,10 @@ def retrain_changes(folder: Path, devices: int) -> dict[str, Any]:
         "classifier_epochs": 1,
         "batch": {"identities": 4, "images": 4},
         "augment": PLAIN,
-        "loss": {"ib_size": [4, 2], "eta": 1.0, "eta_warmup": 0.0},
+        "loss": {"ib_size": [4, 2], "eta": 1.0, "eta_warmup": 0.0, "center": 0.01},
         "optimizer": {"name": "sgd", "lr": 0.01},
+        "ema": 0.8,
+        "validation": {"every": 2},
         "run": {"device": "cpu", "devices": devices},
     }
 
@@ -225,7 +229,8 @@ def test_two_processes_train_as_one(
     first, second = (state(folder, f"{stage}2", rank) for rank in (0, 1))
     assert_states_equal(second, first)
     assert_states_close(first, alone)
-    assert (folder / f"{stage}2" / weights).exists()
+    found, expected = (load_file(folder / f"{stage}{n}" / weights) for n in (2, 1))
+    assert_states_close(found, expected)
     logged = [read_records(folder / f"{stage}{n}" / "metrics.jsonl") for n in (1, 2)]
     assert [pytest.approx(record, rel=1e-4, abs=1e-4) for record in logged[0]] == logged[1]
 

@@ -46,8 +46,9 @@ def finished(folder: Path) -> RunFolder:
 def test_run_folder_holds_everything(finished: RunFolder) -> None:
     names = {path.name for path in finished.path.iterdir()}
     assert names == {
-        "config.yaml", "environment.json", "last.ckpt", "metrics.jsonl", "probabilities.jsonl",
-        "result.json", "space.yaml", "supernet.safetensors", "table.json", "tensorboard",
+        "config.yaml", "environment.json", "inputs.json", "last.ckpt", "metrics.jsonl",
+        "probabilities.jsonl", "result.json", "space.yaml", "supernet.safetensors", "table.json",
+        "tensorboard",
     }  # fmt: skip
     metrics = lines(finished.metrics)
     assert [line["epoch"] for line in metrics] == [0, 1, 2, 3]

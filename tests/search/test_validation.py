@@ -19,13 +19,13 @@ from dcsnas.nn.inherit import inherit_weights
 from dcsnas.nn.recalibrate import recalibrate
 from dcsnas.nn.reid import BNNeck, ReidNetwork
 from dcsnas.nn.weights import read_state
-from dcsnas.search import validation
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
 from dcsnas.search.supernet import Supernet, layer_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.training import inputs
 from latency_fakes import micro_space
 from search_setup import small_search, write_search_inputs
 from supernet_fakes import SharedGumbel
@@ -113,8 +113,8 @@ def test_batches_for_statistics_are_of_nearly_one_size(
     (sample, *_), held_out = validator.known, validator.held_out
     parts = [sample] * count, held_out
     large = Validator(validator.config, SPACE, SPACE.size, parts, 8)
-    assert len(large.known) <= validation.RECALIBRATION_IMAGES
-    assert len(large.known) > min(count, validation.RECALIBRATION_IMAGES) / 2
+    assert len(large.known) <= inputs.RECALIBRATION_IMAGES
+    assert len(large.known) > min(count, inputs.RECALIBRATION_IMAGES) / 2
     sizes: list[int] = []
 
     def loader(images: ImageSet, *, batch_size: int, **_: Any) -> list[Any]:
@@ -122,10 +122,11 @@ def test_batches_for_statistics_are_of_nearly_one_size(
         sizes.extend([batch_size] * (len(images) // batch_size) + rest)
         return []
 
-    monkeypatch.setattr(validation, "make_loader", loader)
-    assert list(large._batches(torch.device("cpu"))) == []
+    monkeypatch.setattr(inputs, "make_loader", loader)
+    data = validator.config.data
+    assert list(inputs.plain_batches(large.known, SPACE.size, data, torch.device("cpu"))) == []
     assert sum(sizes) == len(large.known)
-    assert max(sizes) <= validation.BATCH
+    assert max(sizes) <= inputs.RECALIBRATION_BATCH
     assert max(sizes) - min(sizes) < len(sizes)
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,6 +67,11 @@ class Stop(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == 1:
             raise KeyError("stopped")
+
+
+TRAINER: Any = SimpleNamespace(current_epoch=1, max_epochs=3, num_training_batches=6)
+NOBODY: tuple[Any, Any] = (TRAINER, None)
+"""Whom a callback hears from."""
 
 
 def fit(run: Path, callbacks: Sequence[Callback], *, epochs: int = 3) -> None:
@@ -151,6 +157,32 @@ def test_nothing_is_shown_where_there_is_no_terminal(tmp_path: Path):
     console = Console(file=io.StringIO(), force_terminal=False)
     fit(tmp_path, [LiveDisplay(console)])
     assert written(console) == ""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_first_of_several_processes_alone_shows(first: bool):
+    console = terminal()
+    display = begin(LiveDisplay(console), first=first)
+    display.on_exception(*NOBODY, KeyError())
+    assert ("epoch 2/3" in written(console)) == first
+
+
+def test_an_epoch_that_goes_on_is_named():
+    display = begin(LiveDisplay(terminal()), first=True)
+    display.on_train_batch_end(*NOBODY, {"loss": 1.5}, None, 4)
+    run, step, this, *_ = last_screen(display)
+    display.on_exception(*NOBODY, KeyError())
+    assert run.startswith("epoch 2/3")
+    assert step.startswith("step 5/6 ")
+    assert this == "this step: training, loss 1.50"
+
+
+def begin(display: LiveDisplay, *, first: bool) -> LiveDisplay:
+    """Begin to show a training that goes on within its second epoch."""
+    trainer: Any = SimpleNamespace(is_global_zero=first, **vars(TRAINER))
+    display.setup(trainer, NOBODY[1], "fit")
+    display.on_train_start(*NOBODY)
+    return display
 
 
 def test_a_failure_gives_the_terminal_back(tmp_path: Path):

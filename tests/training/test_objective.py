@@ -53,8 +53,63 @@ def test_bound_has_a_gradient_to_the_features() -> None:
     assert output.features.grad.any()
 
 
+def test_center_loss_is_added_with_its_weight() -> None:
+    plain, objective = ready_objective(eta=0.4), ready_objective(eta=0.4, center=0.01)
+    objective.bound.load_state_dict(plain.bound.state_dict())
+    output, images, labels = batch()
+    without = plain(output, images, labels, progress=1.0)
+    terms = objective(output, images, labels, progress=1.0)
+    assert objective.center is not None
+    assert terms.center is not None
+    assert torch.equal(terms.center, objective.center(output.features, labels))
+    torch.testing.assert_close(terms.total, without.total + 0.01 * terms.center)
+    assert list(terms.named()) == ["cross_entropy", "triplet", "ibb", "center", "loss"]
+
+
+def test_centers_move_when_a_batch_is_observed() -> None:
+    objective = ReidObjective(LossConfig(ib_size=(2, 2), center=0.01), CLASSES, FEATURES)
+    output, images, labels = batch()
+    objective(output, images, labels, progress=0.0)
+    assert objective.center is not None
+    assert not objective.center.centers.any()
+    objective.observe(output, images, labels)
+    # from zero with two images: half of their sum over three
+    sums = output.features.detach().view(CLASSES, 2, FEATURES).sum(1)
+    torch.testing.assert_close(objective.center.centers, sums / 6)
+
+
+def test_without_a_center_loss_nothing_is_different() -> None:
+    objective = ready_objective()
+    assert not [name for name in objective.state_dict() if "center." in name]
+    terms = objective(*batch(), progress=1.0)
+    assert terms.center is None
+    assert list(terms.named()) == ["cross_entropy", "triplet", "ibb", "loss"]
+
+
+def test_losses_are_float32_whatever_the_network_computed_in() -> None:
+    """Under autocast the terms are those of the same values without it, bit by bit."""
+    objective = ready_objective(eta=1.0, eta_warmup=0.0, center=0.01)
+    output, images, labels = batch()
+    low = ReidOutput(output.features.bfloat16(), output.logits.bfloat16())
+    expected = objective(
+        ReidOutput(low.features.float(), low.logits.float()), images, labels, progress=1.0
+    )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = objective(low, images, labels, progress=1.0)
+        objective.observe(low, images, labels)
+    for name, term in terms.named().items():
+        assert term.dtype == torch.float32
+        assert torch.equal(term, expected.named()[name]), name
+    assert {t.dtype for t in objective.state_dict().values() if t.is_floating_point()} == {
+        torch.float32
+    }
+
+
 def test_blend_mixes_every_term() -> None:
     first, second = (LossTerms(*torch.full((4,), value)) for value in (1.0, 3.0))
     assert vars(first.blend(second, 0.75)) == {
-        name: pytest.approx(1.5) for name in ("cross_entropy", "triplet", "ibb", "total")
+        **{name: pytest.approx(1.5) for name in ("cross_entropy", "triplet", "ibb", "total")},
+        "center": None,
     }
+    first, second = (LossTerms(*torch.full((5,), value)) for value in (1.0, 3.0))
+    assert first.blend(second, 0.75).center == pytest.approx(1.5)

@@ -1,0 +1,182 @@
+"""Scores during a training, and which epoch's weights are its result."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.stages import DataConfig, RetrainConfig, Size
+from dcsnas.data.reid import ReidData
+from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.weights import ChosenEpoch
+from dcsnas.training.averaging import WeightAverage
+from dcsnas.training.inputs import images_for_statistics, plain_batches
+
+
+class EpochScore(Callback):
+    """Logs a score every few epochs and after the last.
+
+    The first process scores, and the others wait.
+    """
+
+    METRIC = "validation/map"
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the mAP in percent; the training stays as it is."""
+        raise NotImplementedError
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last score, which Lightning would repeat in every epoch after."""
+        trainer.callback_metrics.pop(self.METRIC, None)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score if it is time to."""
+        done = trainer.current_epoch + 1
+        if done % self.every and done != trainer.max_epochs:
+            return
+        score = self.score(pl_module) if trainer.is_global_zero else 0.0
+        score = trainer.strategy.broadcast(score)
+        pl_module.log(self.METRIC, score, sync_dist=True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score so far, in percent, its epoch from 0, and the weights that have it."""
+
+    epoch: int
+    map: float
+    weights: dict[str, Tensor]
+
+
+class BestEpoch(EpochScore):
+    """Keeps the weights of the epoch with the best score, the first of equals.
+
+    They are part of the checkpoint: the one file is either from before a score or from after it.
+
+    Args:
+        every: Epochs between scores.
+        network: Returns what would be the result if the training ended now, as a copy.
+        score_of: Scores a network on a device.
+
+    """
+
+    def __init__(
+        self,
+        every: int,
+        *,
+        network: Callable[[], ReidNetwork],
+        score_of: Callable[[ReidNetwork, torch.device], float],
+    ) -> None:
+        super().__init__(every)
+        self.network = network
+        self.score_of = score_of
+        self.best: Best | None = None
+
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the mAP of the network as it is now, and keep its weights if it is the best."""
+        network = self.network()
+        # in the precision of the log, so that what is equal there is equal here
+        score = float(np.float32(self.score_of(network, pl_module.device)))
+        if self.best is None or score > self.best.map:
+            weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+            self.best = Best(pl_module.current_epoch, score, weights)
+        return score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch for the checkpoint."""
+        return {"best": vars(self.best) if self.best else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best epoch from a checkpoint."""
+        self.best = Best(**state_dict["best"]) if state_dict["best"] else None
+
+
+@dataclass(frozen=True)
+class RetrievalScore:
+    """mAP in percent on query and gallery of ``data``, as ``dcsnas evaluate`` takes it."""
+
+    data: ReidData
+    size: Size
+    config: DataConfig
+
+    def refuse_without_matches(self) -> None:
+        """Raise UserError where no query has its identity in another camera of the gallery."""
+        found = {(sample.identity, sample.camera) for sample in self.data.gallery}
+        cameras = {camera for _, camera in found}
+        for query in self.data.query:
+            if any((query.identity, other) in found for other in cameras - {query.camera}):
+                return
+        raise UserError(
+            f"{self.data.root}: no query has a match from another camera, so epochs cannot be"
+            " scored; set validation.every to 0"
+        )
+
+    def __call__(self, network: ReidNetwork, device: torch.device) -> float:
+        """Return the score of ``network``, which goes to ``device``."""
+        extractor = Extractor(
+            network,
+            size=self.size,
+            mean=self.config.mean,
+            std=self.config.std,
+            device=device,
+            workers=self.config.workers,
+        )
+        query, gallery = (
+            extractor.embed(part, lambda images: None)
+            for part in (self.data.query, self.data.gallery)
+        )
+        return 100 * evaluate_retrieval(query, gallery, device=device).map
+
+
+class Outcome:
+    """Which weights a retraining ends with: the last, their average, or the best epoch's of either.
+
+    ``callbacks`` follow the training, the average before its score is taken.
+    """
+
+    def __init__(self, config: RetrainConfig, network: ReidNetwork, score: RetrievalScore) -> None:
+        self.config = config
+        self.last = network
+        self.score = score
+        self.average = None if config.ema is None else WeightAverage(config.ema)
+        every = config.validation.every
+        self.scores = BestEpoch(every, network=self.network, score_of=score) if every else None
+        self.callbacks = [callback for callback in (self.average, self.scores) if callback]
+
+    def network(self) -> ReidNetwork:
+        """Return a copy of the network as it is now, averaged and recalibrated if it is to be."""
+        if not self.average:
+            return deepcopy(self.last)
+        network = deepcopy(self.average.network)
+        device = next(network.parameters()).device
+        samples = images_for_statistics(self.score.data.train)
+        recalibrate(network, plain_batches(samples, self.score.size, self.config.data, device))
+        return network
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Return the resulting weights once the training is over."""
+        best = self.scores and self.scores.best
+        return best.weights if best else self.network().state_dict()
+
+    @property
+    def chosen_epoch(self) -> ChosenEpoch | None:
+        """Return which epoch's weights they are, where there was a choice."""
+        best = self.scores and self.scores.best
+        if not best:
+            return None
+        on = "held-out identities" if self.config.validation.hold_out else "test"
+        return ChosenEpoch(epoch=best.epoch, map=best.map, selected_on=on)
