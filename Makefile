@@ -3,14 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow browser experiments check format clean
+.PHONY: help demo test slow browser sweeps experiments check format clean
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
 	@echo "make test    the tests"
 	@echo "make slow    the long tests as well"
 	@echo "make browser the test of the web page, in Chromium"
-	@echo "make experiments  the tests with NNI's manager and web page; minutes"
+	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
+	@echo "make experiments  those and NNI's defects, each with and without its answer"
 	@echo "make check   ruff and pyright"
 	@echo "make format  ruff format and fixes"
 
@@ -26,8 +27,14 @@ slow: .venv/installed-dev
 browser: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py
 
+# they wait more than they compute, so two at a time
+EXPERIMENTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup
+
+sweeps: .venv/installed-dev
+	$(EXPERIMENTS) tests/experiments --ignore tests/experiments/test_nni_patches.py
+
 experiments: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments
+	$(EXPERIMENTS) tests/experiments
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -8,49 +8,47 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from dcsnas.cli.main import run
 from dcsnas.config.errors import UserError
-from dcsnas.training import ending
-from dcsnas.training.classify import ClassifyModule
-from dcsnas.training.reid import ReidModule
 
 STEP = 8
-Module = ReidModule | ClassifyModule
 
 
-def mistake(module: Module) -> None:
+def mistake(module: Any) -> None:
     raise UserError("people/gone.jpg: cannot be decoded")
 
 
-def diverge(module: Module) -> None:
+def diverge(module: Any) -> None:
     for parameter in module.network.parameters():
         parameter.data.fill_(float("nan"))
 
 
-def crash(module: Module) -> None:
+def crash(module: Any) -> None:
     raise KeyError("our own mistake")
 
 
-def die(module: Module) -> None:
+def die(module: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hang(module: Module) -> None:
+def hang(module: Any) -> None:
     """Hang, while the other process makes a mistake, and learn of it soon."""
     if os.environ.get("LOCAL_RANK") == "1":
         mistake(module)
+    ending: Any = import_module("dcsnas.training.ending")
     ending.PATIENCE_S = 0.5
     time.sleep(600)
 
 
-HOW: dict[str, Callable[[Module], None]] = {
+HOW: dict[str, Callable[[Any], None]] = {
     how.__name__: how for how in (mistake, diverge, crash, die, hang)
 }
 
 
-def fail_in(kind: type[Module], how: str) -> None:
+def fail_in(kind: Any, how: str) -> None:
     """Have a module fail in place of a step."""
     training_step = kind.training_step
 
@@ -67,6 +65,7 @@ if __name__ == "__main__":
     if rank in ("all", os.environ.get("LOCAL_RANK", "0")):
         if how == "never begin":
             raise SystemExit("error: there is something else here")
-        fail_in(ReidModule, how)
-        fail_in(ClassifyModule, how)
+        # here, because loaders' workers import this file too
+        fail_in(import_module("dcsnas.training.reid").ReidModule, how)
+        fail_in(import_module("dcsnas.training.classify").ClassifyModule, how)
     run()

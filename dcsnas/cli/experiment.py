@@ -1,16 +1,15 @@
 """``dcsnas experiment``: sweeps of searches in NNI's web page."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
 
-from dcsnas.cli.options import Data, DryRun, Set, console
+from dcsnas.cli.options import Data, DryRun, Set, console, with_allocator
+from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
     from dcsnas.experiments.experiment import Progress
@@ -68,8 +67,8 @@ def start(
     --table TABLE.json
     """
     from dcsnas.config.files import read_yaml
-    from dcsnas.experiments.sweep import dump, find_sweep, planned
-    from dcsnas.experiments.sweep_file import read_sweep
+    from dcsnas.experiments.sweep import dump, planned
+    from dcsnas.experiments.sweep_file import find_sweep, read_sweep
 
     resolved = read_sweep(find_sweep(sweep), data=data, table=table, overrides=set_ or [])
     if dry_run:
@@ -77,7 +76,7 @@ def start(
         for parameters in planned(resolved) if resolved.tuner != "tpe" else []:
             console.print(f"# trial: {json.dumps(parameters)}")
         return
-    _with_allocator()
+    with_allocator()
 
     from dcsnas.experiments.experiment import start as run_start
 
@@ -93,28 +92,30 @@ def resume(experiment: Which, host: Host = LOOPBACK, detach: Detach = False) -> 
 
     Example: dcsnas experiment resume runs/latency_sweep_tiny
     """
-    _with_allocator()
+    with_allocator()
 
     from dcsnas.experiments.experiment import resume as run_resume
 
     folder = _find(experiment)
     _warn(host)
-    console.print(f"continuing {run_resume(folder, host=host)} trials")
+    console.print(f"trials to continue: {run_resume(folder, host=host)}")
     _follow(folder, detach)
 
 
 @app.command("view")
 def view(experiment: Which, host: Host = LOOPBACK) -> None:
-    """Open the web page of an experiment, running or not; dcsnas experiment stop closes it.
+    """Open the web page of an experiment, running or not.
 
     Example: dcsnas experiment view runs/latency_sweep_tiny
     """
+    from dcsnas.experiments.experiment import state
     from dcsnas.experiments.experiment import view as run_view
 
     folder = _find(experiment)
     _warn(host)
     _say_where(run_view(folder, host=host))
-    console.print(f"to close it: dcsnas experiment stop {folder.path}")
+    console.print(f"{folder.path}: {state(folder)}")
+    console.print(f"to close the page, and end what runs: dcsnas experiment stop {folder.path}")
 
 
 @app.command("stop")
@@ -142,13 +143,19 @@ def list_(
     from dcsnas.experiments.experiment import state
     from dcsnas.experiments.folder import experiments_in
 
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("folder", "id", "state"):
-        shown.add_column(column, no_wrap=column != "state")
-    found = experiments_in(root)
-    for folder in found:
-        shown.add_row(str(folder.path), folder.id, state(folder))
-    console.print(shown if found else f"no experiments in {root}")
+    rows = [("folder", "id", "state")]
+    for folder in experiments_in(root):
+        try:
+            identity, how = folder.id, state(folder)
+        except UserError as error:  # one that cannot be read does not hide the others
+            identity, how = "-", str(error).partition("\n")[0]
+        rows.append((str(folder.path), identity, how))
+    if len(rows) == 1:
+        console.print(f"no experiments in {root}")
+        return
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for path, identity, how in rows:
+        console.print(f"{path:{widths[0]}}  {identity:{widths[1]}}  {how}")
 
 
 @app.command("report")
@@ -167,7 +174,7 @@ def report(
     Example: dcsnas experiment report runs/latency_sweep_tiny --budget-ms 2.5
     """
     if measure:
-        _with_allocator()
+        with_allocator()
     folder = _find(experiment)
     _report(folder, budget_ms or [], measure=measure)
 
@@ -188,12 +195,15 @@ def _follow(folder: "ExperimentFolder", detach: bool) -> None:
         return
     try:
         with _bars() as bars:
-            wait(folder, Show(bars, folder.sweep().count))
+            wait(folder, Show(bars, folder))
     except KeyboardInterrupt:
         console.print("stopping ...")
         stop(folder)
         console.print(f"stopped; to continue: dcsnas experiment resume {folder.path}")
         raise typer.Exit(130) from None
+    except UserError:
+        stop(folder)
+        raise
     stop(folder)
     _report(folder, [], measure=False)
     console.print(f"the web page again: dcsnas experiment view {folder.path}")
@@ -203,23 +213,13 @@ def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: boo
     from dcsnas.experiments.report import write_report
 
     written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
-    shown = Table(box=None, header_style="bold", pad_edge=False)
     columns = [column for column in written.table.columns if column not in NOT_PRINTED]
-    for column in ("trial", *columns):
-        shown.add_column(str(column), justify="left" if column == "trial" else "right")
-    for name, row in written.table[columns].iterrows():
-        shown.add_row(str(name), *(_cell(value) for value in row))
-    console.print(shown)
+    shown = written.table.reset_index()[["trial", *columns]]
+    console.print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
     for note in written.notes:
         console.print(note)
     for path in written.files:
         console.print(str(path))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "-" if value != value else f"{value:.4g}"
-    return str(value)
 
 
 def _bars() -> Bars:
@@ -235,9 +235,10 @@ def _bars() -> Bars:
 class Show:
     """A bar for the trials, and one for the epochs of each that runs."""
 
-    def __init__(self, bars: Bars, count: int) -> None:
+    def __init__(self, bars: Bars, folder: "ExperimentFolder") -> None:
         self.bars = bars
-        self.all = bars.add_task("trials", total=count)
+        self.folder = folder
+        self.all = bars.add_task("trials", total=folder.sweep().count)
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, progress: "list[Progress]") -> None:
@@ -248,7 +249,9 @@ class Show:
             if trial.ended:
                 if (task := self.tasks.pop(trial.id, None)) is not None:
                     self.bars.remove_task(task)
-                    self.bars.console.print(f"trial {trial.number} {trial.id}: {trial.status}")
+                    why = f": {self.folder.failure(trial.id)}" if trial.status == "FAILED" else ""
+                    said = f"trial {trial.number} {trial.id}: {trial.status}{why}"
+                    self.bars.console.print(said)
                 continue
             if trial.id not in self.tasks:
                 shown = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
@@ -268,10 +271,3 @@ def _warn(host: str) -> None:
             f"warning: NNI has no password; whoever reaches {host} can read and control the "
             "experiment. If you can, stay on 127.0.0.1 and forward the port by SSH."
         )
-
-
-def _with_allocator() -> None:
-    """Start over under the memory allocator that latencies are measured with."""
-    from dcsnas.latency.allocator import reexec_with_allocator
-
-    reexec_with_allocator(sys.orig_argv)

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,9 +120,18 @@ class Loader(DataLoader[Item]):
         self._skipped = state_dict["batches"]
 
 
-def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which reaches all processes, to the one that takes a worker's batches."""
+def begin_worker(number: int) -> None:
+    """Leave Ctrl-C, which reaches all processes, to the one that takes the batches; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    taker = multiprocessing.parent_process()
+    assert taker is not None
+
+    def watch() -> None:
+        taker.join()
+        os._exit(1)
+
+    # torch's own watch is over the process that forked this one, which may be a fork server
+    Thread(target=watch, daemon=True).start()
 
 
 def make_loader(
@@ -147,7 +157,7 @@ def make_loader(
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "collate_fn": collate,
-        "worker_init_fn": ignore_interrupts,
+        "worker_init_fn": begin_worker,
         "pin_memory": torch.cuda.is_available(),
         "generator": torch.Generator().manual_seed(seed),
     }

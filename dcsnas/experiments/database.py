@@ -34,6 +34,11 @@ class Trial:
         """Return whether nothing more will come of it unless it is run again."""
         return self.status in ENDED
 
+    @property
+    def succeeded(self) -> bool:
+        """Return whether it ended with a result."""
+        return self.status == "SUCCEEDED" and self.final is not None
+
 
 class Database:
     """``nni.sqlite``, which the manager writes to all the time."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nni.experiment import Experiment
 
@@ -18,13 +19,18 @@ from dcsnas.experiments.nni_manager import (
     LOOPBACK,
     TrainingService,
     answer,
+    check_host,
     configure,
     is_running,
     launch,
+    training_service,
     wait_for_end,
 )
 from dcsnas.experiments.sweep import SweepConfig, dump
 
+SILENT_POLLS = 5
+"""After that many without an answer the manager is taken to have ended."""
+OVER = ("DONE", "STOPPED")
 _POLL_S = 1.0
 
 
@@ -55,6 +61,9 @@ def start(
     if path.exists() and (path.is_file() or any(path.iterdir())):
         advice = f"dcsnas experiment resume {path}, or " if folder.identity.exists() else ""
         raise UserError(f"{path}: not empty; {advice}give another --out")
+    check_host(host, service)
+    if service:
+        training_service(service, "the file of the training service")
     check_inputs(sweep)
     experiment = Experiment(None)
     write_text(folder.config, dump(sweep))
@@ -71,15 +80,16 @@ def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
 
     Those that the user cancelled on the web page stay so.
     """
-    if is_running(folder):
+    if _is_busy(folder):
         raise UserError(f"{folder.path}: runs already, at {folder.url}")
-    wait_for_end(folder)
+    check_host(host, folder.service_content)
     sweep, database = folder.sweep(), folder.database()
     trials = database.trials()
-    again = [t for t in trials if t.status != "SUCCEEDED" and not t.cancelled]
+    again = [t for t in trials if not (t.succeeded or t.cancelled)]
     if not again and len(trials) >= sweep.count:
         raise UserError(f"{folder.path}: nothing to resume, all {len(trials)} trials have ended; "
                         f"next: dcsnas experiment report {folder.path}")  # fmt: skip
+    stop(folder)
     for trial in (trial for trial in again if trial.ended):
         database.run_again(trial)
     experiment = Experiment(None, id=folder.id)
@@ -91,7 +101,11 @@ def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
 def view(folder: ExperimentFolder, *, host: str = LOOPBACK) -> str:
     """Return where the web page is, after starting a manager that only shows it if none runs."""
     if not is_running(folder):
+        check_host(host, None)
         wait_for_end(folder)
+        if not folder.database().begun():
+            raise UserError(f"{folder.path}: nothing to view, it has not begun; run: "
+                            f"dcsnas experiment resume {folder.path}")  # fmt: skip
         experiment = Experiment(None, id=folder.id)
         experiment.config = configure(folder, folder.sweep())
         launch(folder, experiment, "view", host=host)
@@ -110,26 +124,44 @@ def stop(folder: ExperimentFolder) -> bool:
 def wait(folder: ExperimentFolder, watch: Watch) -> None:
     """Wait until every trial has ended, telling ``watch`` how far they are.
 
-    Raises UserError where the manager ends before.
+    Raises UserError where the manager ends before, or reports an error.
     """
-    silent = 0
+    sweep, silent = folder.sweep(), 0
+    advice = f"continue: dcsnas experiment resume {folder.path}"
     while True:
-        status = answer(folder, "check-status")
+        status = _status(folder)
         silent = 0 if status else silent + 1
-        watch(progress(folder))
-        if silent > 5:
-            raise UserError(f"{folder.path}: the manager has ended; see {folder.nni}, and run: "
-                            f"dcsnas experiment resume {folder.path}")  # fmt: skip
+        found = progress(folder, sweep)
+        watch(found)
+        if silent > SILENT_POLLS:
+            raise UserError(f"{folder.path}: the manager has ended; {folder.end_of_log}\n{advice}")
         if status and status["status"] == "ERROR":
-            raise UserError(f"{folder.path}: NNI: {'; '.join(status['errors'])}")
-        if status and status["status"] in ("DONE", "STOPPED"):
+            said = "; ".join(status["errors"])
+            raise UserError(f"{folder.path}: NNI: {said}; {folder.end_of_log}\n{advice}")
+        if status and _is_over(status["status"], found):
             return
         time.sleep(_POLL_S)
 
 
-def progress(folder: ExperimentFolder) -> list[Progress]:
+def _is_over(status: str, found: list[Progress]) -> bool:
+    # where the user raised the number of trials on the page, the tuner has no more before NNI does
+    left = [one for one in found if not one.trial.ended]
+    return status in OVER or (status == "TUNER_NO_MORE_TRIAL" and not left)
+
+
+def _is_busy(folder: ExperimentFolder) -> bool:
+    """Return whether a manager runs trials; one that is done, or only shows them, does not."""
+    status = _status(folder)
+    return status is not None and status["status"] not in (*OVER, "ERROR", "VIEWED")
+
+
+def _status(folder: ExperimentFolder) -> dict[str, Any] | None:
+    """Return what this experiment's manager says of itself; another's may be on its port now."""
+    return answer(folder, "check-status") if is_running(folder) else None
+
+
+def progress(folder: ExperimentFolder, sweep: SweepConfig) -> list[Progress]:
     """Return how far every trial is that has been started."""
-    sweep = folder.sweep()
     stages = {"search": sweep.search.epochs}
     if sweep.retrain:
         stages["retrain"] = sweep.retrain.epochs
@@ -143,7 +175,13 @@ def progress(folder: ExperimentFolder) -> list[Progress]:
 
 def state(folder: ExperimentFolder) -> str:
     """Return in words how the experiment stands."""
-    counts = Counter(trial.status for trial in folder.database().trials())
-    listed = ", ".join(f"{number} {name.lower()}" for name, number in sorted(counts.items()))
-    running = f"runs at {folder.url}" if is_running(folder) else "stopped"
-    return f"{running}; of {folder.sweep().count} trials {listed or 'none started'}"
+    running = is_running(folder)
+    trials = folder.database().trials()
+    # a trial whose manager has ended is left in the database as it was
+    names = [trial.status.lower() if running or trial.ended else "interrupted" for trial in trials]
+    counts = Counter(name.replace("_", " ") for name in names)
+    listed = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+    where = f"at {folder.url}" if running else "stopped"
+    if running:
+        where = f"{'runs' if _is_busy(folder) else 'shown'} {where}"
+    return f"{where}; of {folder.sweep().count} trials {listed or 'none started'}"

@@ -11,7 +11,10 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.experiments.database import Database
-from dcsnas.experiments.sweep import SweepConfig, load_sweep
+from dcsnas.experiments.sweep import SweepConfig
+from dcsnas.experiments.sweep_file import load_sweep
+
+LINES_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,30 @@ class ExperimentFolder:
         """Return the folder of the report."""
         return self.path / "report"
 
+    @property
+    def log(self) -> Path:
+        """Return the path of the manager's log."""
+        return self.nni / self.id / "log" / "nnimanager.log"
+
+    @property
+    def end_of_log(self) -> str:
+        """Return the last lines of the manager's log, and where it is."""
+        lines = last_lines(self.log, LINES_SHOWN)
+        return "\n  ".join([f"the end of {self.log}:", *lines]) if lines else f"see {self.log}"
+
     def trial(self, identity: str) -> Path:
         """Return the folder of a trial."""
         return self.path / "trials" / identity
+
+    def output(self, identity: str) -> Path:
+        """Return the folder where NNI keeps what a trial printed, if it runs here."""
+        return self.nni / self.id / "environments" / "local-env" / "trials" / identity
+
+    def failure(self, identity: str) -> str:
+        """Return the last line that a failed trial printed, and where the rest is."""
+        errors = self.output(identity) / "trial.stderr"
+        printed = last_lines(errors, 1)
+        return f"{printed[0]} ({errors})" if printed else f"it said nothing; see {self.log}"
 
     def sweep(self) -> SweepConfig:
         """Return the sweep that runs here."""
@@ -71,8 +95,12 @@ class ExperimentFolder:
     @property
     def trial_host(self) -> str | None:
         """Return the manager's machine as trials elsewhere see it; None where they run here."""
-        service = read_yaml(self.service) if self.service.exists() else {}
-        return service.get("nni_manager_ip")
+        return (self.service_content or {}).get("nni_manager_ip")
+
+    @property
+    def service_content(self) -> dict[str, Any] | None:
+        """Return NNI's training service as the file describes it; None where trials run here."""
+        return read_yaml(self.service) if self.service.exists() else None
 
     @property
     def trial_url(self) -> str:
@@ -86,6 +114,13 @@ class ExperimentFolder:
     def manager_record(self) -> dict[str, Any]:
         """Return what is known of the manager; empty before it was first started."""
         return read_json(self.manager) if self.manager.exists() else {}
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last ``count`` lines of a log that are not empty; none if there is no file."""
+    if not path.exists():
+        return []
+    return [line for line in path.read_text(errors="replace").splitlines() if line.strip()][-count:]
 
 
 def experiments_in(root: Path) -> list[ExperimentFolder]:

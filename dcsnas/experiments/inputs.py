@@ -1,19 +1,71 @@
-"""What every trial needs, checked before the first one starts."""
+"""What a trial searches with, made of its parameters, and checked before any trial starts."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.search import SearchConfig, TargetConfig
 from dcsnas.data.reid import read_reid
-from dcsnas.experiments.sweep import SweepConfig, planned, search_of
+from dcsnas.experiments.settings import search_of
+from dcsnas.experiments.sweep import Parameters, SweepConfig, tried
 from dcsnas.latency.opening import open_table
+from dcsnas.latency.table import LatencyTable
+from dcsnas.search.budget import cost_range
+from dcsnas.search.objective import COUNTS, refuse_unreachable
+from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
 
+@dataclass(frozen=True)
+class TrialInputs:
+    """A trial's configuration, and the space that it names unless a parameter changes it."""
+
+    config: SearchConfig
+    space: SearchSpace
+    space_is_changed: bool
+
+
+def trial_inputs(
+    sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
+) -> TrialInputs:
+    """Return what the trial with ``parameters`` searches with.
+
+    Raises UserError where the table lacks operators of the space, or no network of it can meet the
+    objective.
+    """
+    config, attention, share = search_of(sweep, parameters, source=source)
+    space = SearchSpace.load(find_space(config.space))
+    if attention is not None:
+        try:
+            space = space.with_attention(attention)
+        except ValueError:
+            raise UserError(f"{source}: attention: {attention!r}: give none, sa or dcs") from None
+    size = config.input or space.size
+    table = open_table(config.table, size, allow_foreign=sweep.allow_foreign)
+    low, high = _reach(config, space, size, table)
+    if share is not None:
+        target = {"target": low + share * (high - low)}
+        given = config.objective
+        if not isinstance(given, TargetConfig):
+            given = TargetConfig(form="target", cost=given.cost, **target)
+        config = config.model_copy(update={"objective": given.model_copy(update=target)})
+    refuse_unreachable(config.objective, space, size, table)
+    return TrialInputs(config, space, attention is not None)
+
+
 def check_inputs(sweep: SweepConfig) -> None:
     """Raise UserError where a data set, space or latency table of any trial is missing or wrong."""
-    plan = planned(sweep) if sweep.tuner != "tpe" else []
-    searches = [sweep.search, *(search_of(sweep, parameters)[0] for parameters in plan)]
-    for space, table, given in {(s.space, s.table, s.input) for s in searches}:
-        size = given or SearchSpace.load(find_space(space)).size
-        open_table(table, size, allow_foreign=sweep.allow_foreign)
+    searches = [trial_inputs(sweep, one, source=f"trial {one}").config for one in tried(sweep)]
     retrained = [sweep.retrain.data.root] if sweep.retrain else []
     for root in {*(search.data.root for search in searches), *retrained}:
         read_reid(root)
+
+
+def _reach(
+    config: SearchConfig, space: SearchSpace, size: Size, table: LatencyTable
+) -> tuple[float, float]:
+    """Return what the cheapest and the most expensive network cost."""
+    if config.objective.cost == "latency":
+        return cost_range(space, size, table.latency_ms, constant=table.offset_ms)
+    return cost_range(space, size, COUNTS[config.objective.cost])

@@ -5,26 +5,28 @@ The patches are in ``nni_patches.cjs``; what a trial does otherwise than NNI wou
 answers.
 """
 
-import fcntl
 import logging
 import os
+import shlex
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
-from nni.experiment import Experiment, RunMode
+from nni.experiment import Experiment, RunMode, launcher
 from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, ExperimentConfig
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_yaml, write_json
+from dcsnas.config.files import write_json
 from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.process import locked
 from dcsnas.experiments.sweep import SweepConfig, planned, search_space
 
 NNI_VERSION = "3.0"
@@ -32,6 +34,8 @@ NNI_VERSION = "3.0"
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
 FIRST_PORT, LAST_PORT = 8080, 8179
 PATCHES = Path(__file__).with_name("nni_patches.cjs")
+START_S = 60
+"""For the manager to start in, on a machine that does other work; NNI itself gives it 4."""
 
 TrainingService = Mapping[str, Any]
 """NNI's own description of where trials run, in its YAML's words."""
@@ -39,15 +43,16 @@ TrainingService = Mapping[str, Any]
 
 def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
     """Return NNI's configuration of ``sweep``; raises UserError where the service is wrong."""
-    service = read_yaml(folder.service) if folder.service.exists() else None
+    service = folder.service_content
     config = ExperimentConfig("local")
     if service:
         config.training_service = training_service(service, folder.service)
     config.experiment_name = sweep.name
     config.search_space = search_space(sweep)
     python = sys.executable if not service else "python3"
-    config.trial_command = f"{python} -m dcsnas.experiments.trial {folder.path.resolve()}"
-    config.trial_code_directory = os.getcwd()
+    trial = [python, "-m", "dcsnas.experiments.trial", str(folder.path.resolve())]
+    config.trial_command = shlex.join(trial)
+    config.trial_code_directory = os.getcwd() if not service else _no_code(folder)
     config.trial_concurrency = sweep.concurrency
     config.max_trial_number = sweep.count
     config.experiment_working_directory = str(folder.nni.resolve())
@@ -57,7 +62,14 @@ def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
     return config
 
 
-def training_service(content: TrainingService, source: Path) -> Any:
+def _no_code(folder: ExperimentFolder) -> str:
+    """Return an empty folder: NNI copies all of it to other machines, where dcsnas is installed."""
+    empty = folder.nni.resolve() / "no_code"
+    empty.mkdir(parents=True, exist_ok=True)
+    return str(empty)
+
+
+def training_service(content: TrainingService, source: Path | str) -> Any:
     """Return NNI's training service of a file's content; raises UserError."""
     try:
         return ExperimentConfig(training_service=dict(content)).training_service
@@ -85,25 +97,47 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
     ``action`` is "create", "resume" or "view". Raises UserError where it does not start.
     """
     _require_version()
-    _check_host(folder, host)
     experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
-    with _port(host) as port, manager_environment(host):
+    with _port(host) as port, manager_environment(host), _patience():
+        if is_running(folder):  # another command was faster
+            raise UserError(f"{folder.path}: runs already, at {folder.url}")
         record = {"url": f"http://localhost:{port}", "host": host, "port": port}
         write_json(folder.manager, record)
         # NNI's log and the manager's output go to files; this program says what there is to say
         logging.getLogger("nni").setLevel(logging.CRITICAL)
-        (folder.nni / experiment.id / "log").mkdir(parents=True, exist_ok=True)
+        folder.log.parent.mkdir(parents=True, exist_ok=True)
         try:
             experiment.start(port, run_mode=RunMode.Detach)
         except Exception as error:
-            log = folder.nni / experiment.id / "log"
-            raise UserError(f"NNI's manager did not start ({error}); see {log}") from error
+            raise UserError(
+                f"NNI's manager did not start ({error}); {folder.end_of_log}"
+            ) from error
+        except KeyboardInterrupt:
+            _kill_manager(experiment.id)  # as NNI does after any other error
+            raise
         finally:
             logging.getLogger("nni").setLevel(logging.WARNING)
     manager: Any = experiment._proc
     write_json(folder.manager, {**record, "pid": manager.pid})
     manager.returncode = 0  # it outlives this program, of which Popen would warn
     return record["url"]
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Let NNI's launcher ask a manager that is slow to start for ``START_S`` seconds."""
+    check = launcher._check_rest_server
+    launcher._check_rest_server = partial(check, retry=START_S)  # a second each
+    try:
+        yield
+    finally:
+        launcher._check_rest_server = check
+
+
+def _kill_manager(experiment: str) -> None:
+    for child in psutil.Process().children():
+        if experiment in child.cmdline():
+            child.kill()
 
 
 def answer(folder: ExperimentFolder, api: str, *, method: str = "get") -> Any:
@@ -124,7 +158,7 @@ def answer(folder: ExperimentFolder, api: str, *, method: str = "get") -> Any:
 def is_running(folder: ExperimentFolder) -> bool:
     """Return whether a manager of this experiment answers where it was last started."""
     profile = answer(folder, "experiment")
-    return profile is not None and profile.get("id") == folder.id
+    return isinstance(profile, dict) and profile.get("id") == folder.id
 
 
 def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
@@ -138,21 +172,21 @@ def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
     except (psutil.NoSuchProcess, ValueError):
         return
     except psutil.TimeoutExpired as error:
-        psutil.Process(error.pid).kill()
+        process = psutil.Process(error.pid)
+        process.kill()
+        process.wait(timeout_s)
 
 
-def _check_host(folder: ExperimentFolder, host: str) -> None:
+def check_host(host: str, service: TrainingService | None) -> None:
     """Raise UserError for an address that NNI, or trials on other machines, would not reach."""
     if host not in (LOOPBACK, EVERYWHERE):
         raise UserError(
             f"--host {host}: give {LOOPBACK}, or {EVERYWHERE} for every address of this machine; "
             "NNI's own processes call it localhost"
         )
-    if not folder.service.exists():
-        return
-    if host == LOOPBACK or not folder.trial_host:
+    if service and (host == LOOPBACK or not service.get("nni_manager_ip")):
         raise UserError(
-            f"{folder.service}: trials on other machines report to this one: give --host "
+            "trials on other machines report to this one: give --host "
             f"{EVERYWHERE}, and nni_manager_ip in the file of the training service"
         )
 
@@ -184,8 +218,7 @@ def manager_environment(host: str) -> Iterator[None]:
 def _port(host: str) -> Iterator[int]:
     """Yield a free port, and keep other experiments of this user from taking it meanwhile."""
     lock = Path(tempfile.gettempdir()) / f"dcsnas-ports-{os.getuid()}.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(lock, patience_s=3 * START_S, holder="another experiment, which is being started"):
         yield free_port(host)
 
 

@@ -22,6 +22,8 @@ net.Server.prototype.listen = function (...args) {
     return listen.apply(this, args);
 };
 
+let tunerServer; // the line to the tuner, once there is one
+
 // by the name in the exports of one of NNI's modules
 const patches = {
     // 2. training_service/v3/compat.js shows a trial that was killed from outside (out of memory)
@@ -54,13 +56,31 @@ const patches = {
     getTunerServer(exported) {
         const { getTunerServer } = exported;
         exported.getTunerServer = () => {
-            const server = getTunerServer();
-            server.init = () => {
+            tunerServer = getTunerServer();
+            const { connect } = tunerServer;
+            tunerServer.init = () => {
                 const late = new Error('the tuner did not start; see dispatcher.log');
-                setTimeout(() => server.connect.settled || server.connect.reject(late), 300000);
-                return server.connect.promise;
+                setTimeout(() => connect.settled || connect.reject(late), 300000);
+                return connect.promise;
             };
-            return server;
+            return tunerServer;
+        };
+    },
+    // 5. core/nnimanager.js does not look whether the tuner's process runs: one that dies before it
+    // is connected would be waited for as long as a slow one.
+    getTunerProc(exported) {
+        const { getTunerProc } = exported;
+        exported.getTunerProc = (...args) => {
+            const tuner = getTunerProc(...args);
+            tuner.on('exit', () => {
+                if (global.nni.shutdown.processStatus === 'stopping') {
+                    return;
+                }
+                const { connect, emitter } = tunerServer;
+                const gone = new Error('the tuner has ended; see dispatcher.log');
+                connect.settled ? emitter.emit('error', gone) : connect.reject(gone);
+            });
+            return tuner;
         };
     },
 };

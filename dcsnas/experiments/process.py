@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Never
+from typing import IO, Never
 
 import psutil
+
+from dcsnas.config.errors import UserError
 
 _POLL_S = 0.5
 
@@ -56,12 +58,27 @@ def _kill_group() -> Never:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file ``path``, which the system frees however this process ends."""
+def locked(path: Path, *, patience_s: float, holder: str) -> Iterator[None]:
+    """Hold the lock file ``path``, which the system frees however this process ends.
+
+    Raises UserError, which names the ``holder``, where it is not free within ``patience_s``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + patience_s
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _taken(file):
+            if time.monotonic() > until:
+                raise UserError(f"{path}: held by {holder} for more than {patience_s:.0f} s")
+            time.sleep(_POLL_S)
         yield
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -69,7 +86,8 @@ def gpu_slot(folder: Path, gpus: Sequence[int], per_gpu: int) -> Iterator[int | 
     """Hold one of the places on ``gpus`` and make its device the only one that CUDA shows.
 
     NNI's own assignment never starts a trial that wants the only GPU of a machine
-    (task_scheduler/scheduler.js compares with >=). Call it before torch is imported.
+    (task_scheduler/scheduler.js compares with >=). Call it before torch is imported. Where all are
+    taken it waits as long as their trials train; a place is free when its process has ended.
     """
     if not gpus:
         yield None
@@ -79,9 +97,7 @@ def gpu_slot(folder: Path, gpus: Sequence[int], per_gpu: int) -> Iterator[int | 
     while True:
         for gpu, path in places:
             with path.open("w") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
+                if not _taken(file):
                     continue
                 os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
                 yield gpu

@@ -13,16 +13,12 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, replacing, write_json
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.sweep import SweepConfig
+from dcsnas.experiments.sweep import RESULTS, SweepConfig
 from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.plots.style import save
 from dcsnas.spaces.architecture import load_architecture, save_architecture
 
 MEASURED, PREDICTED = "measured_ms", "predicted_ms"
-FINAL = (
-    *("default", "validation_map", "map", "rank1", "expected_ms", PREDICTED, MEASURED),
-    *("params_m", "macs_g", "entropy"),
-)
 
 
 @dataclass(frozen=True)
@@ -45,9 +41,11 @@ def write_report(
     Raises UserError where no trial has ended.
     """
     sweep, trials = folder.sweep(), folder.database().trials()
-    ended = [trial for trial in trials if trial.final and trial.status == "SUCCEEDED"]
+    ended = [trial for trial in trials if trial.succeeded]
     if not ended:
-        raise UserError(f"{folder.path}: none of {len(trials)} trials has succeeded yet")
+        failed = [t for t in trials if t.status == "FAILED"]
+        why = "".join(f"\n  trial {t.number} {t.id}: {folder.failure(t.id)}" for t in failed)
+        raise UserError(f"{folder.path}: none of {len(trials)} trials has succeeded yet{why}")
     together = folder.report / "latencies.json"
     if measure:
         write_json(together, _measure_together(folder, ended))
@@ -69,14 +67,14 @@ def write_report(
 
 
 def _row(folder: ExperimentFolder, sweep: SweepConfig, trial: Trial) -> dict[str, Any]:
-    final = trial.final if trial.final and trial.status == "SUCCEEDED" else {}
+    final = (trial.final if trial.succeeded else None) or {}
     parameters = {n: trial.parameters.get(n) for n in [*sweep.parameters, *_seed(sweep)]}
     return {
         "trial": trial.id,
         "number": trial.number,
         "status": trial.status,
         **parameters,
-        **{name: final[name] for name in FINAL if name in final},
+        **{name: final[name] for name in RESULTS if name in final},
         "folder": str(folder.trial(trial.id)),
     }
 
@@ -110,8 +108,9 @@ def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[
         notes.append(f"not in the picture: {', '.join(left)}")
     if latency == PREDICTED:
         notes.append("latencies are predicted: the sweep did not measure")
-        return notes
-    if not (folder.report / "latencies.json").exists() and folder.sweep().concurrency > 1:
+    elif left := len(table.dropna(subset=["default"])) - len(_points(table, MEASURED)):
+        notes.append(f"not in the picture: {left} not measured with the others; --measure again")
+    elif not (folder.report / "latencies.json").exists() and folder.sweep().concurrency > 1:
         notes.append("latencies were measured beside other trials; --measure compares better")
     return notes
 

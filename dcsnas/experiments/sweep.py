@@ -5,11 +5,8 @@ and database the parameters are flat: a short name each, and a number or a word 
 """
 
 import itertools
-import json
 import math
 import random
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -23,34 +20,40 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.errors import UserError
-from dcsnas.config.overrides import apply_overrides
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.strict import Strict, validate
-from dcsnas.spaces.shipped import shipped_folder
+from dcsnas.config.strict import Strict
 
 Value = bool | int | float | str
+Keys = str | Annotated[tuple[str, ...], Field(min_length=1)]
 Parameters = dict[str, Any]
 """What one trial runs with, by the names that the web page shows."""
 
 SEED = "seed"
-ATTENTION = "attention"
-"""A key beside those of the search's configuration: the space's kind of attention."""
-RESERVED = ("default", SEED)
+ATTENTION, TARGET_SHARE = "attention", "target_share"
+"""Keys beside those of the search's configuration: the space's kind of attention; and a target
+between the cheapest network of the space, 0, and the most expensive, 1, by the latency table."""
+RETRAIN = "retrain."
+"""What a key of the retraining's configuration begins with."""
+RESULTS = (
+    *("default", "validation_map", "map", "rank1", "target_ms", "expected_ms", "predicted_ms"),
+    *("measured_ms", "params_m", "macs_g", "entropy"),
+)
+"""What a trial's result holds, as far as it applies."""
+RESERVED = (SEED, "trial", "number", "status", "folder", "front", *RESULTS)
 
 
 class ValuesParameter(Strict):
-    """One key of the search's configuration, and the values that it takes."""
+    """A key of the search's configuration, or several, and the values that they take."""
 
-    key: str
+    key: Keys
     values: Annotated[tuple[Value, ...], Field(min_length=1)]
 
 
 class RangeParameter(Strict):
-    """One key of the search's configuration, and the interval that it is drawn from."""
+    """A key of the search's configuration, or several, and the interval they are drawn from."""
 
-    key: str
+    key: Keys
     low: float
     high: float
     log: bool = False
@@ -137,32 +140,6 @@ class SweepConfig(Strict):
         return self.trials or len(planned(self))
 
 
-def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
-    """Return the sweep in the content of a file, every trial's configuration checked.
-
-    Raises UserError.
-    """
-    sweep = validate(SweepConfig, data, path)
-    tried = planned(sweep) if sweep.tuner != "tpe" else [_ends(sweep, end) for end in (0, -1)]
-    for parameters in tried:
-        search_of(sweep, parameters, source=f"{path}: {json.dumps(parameters)}")
-    return sweep
-
-
-def find_sweep(name: str) -> Path:
-    """Return the file of a sweep given by path or shipped name; raises UserError."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*.yaml")}
-    if name not in known:
-        raise UserError(
-            f"no sweep called '{name}'; shipped: {', '.join(sorted(known))}; or give the path of "
-            "a .yaml file"
-        )
-    return known[name]
-
-
 def planned(sweep: SweepConfig) -> list[Parameters]:
     """Return the parameters of every trial in order; of tuner tpe there is no plan."""
     if sweep.tuner == "grid":
@@ -179,6 +156,16 @@ def planned(sweep: SweepConfig) -> list[Parameters]:
     return [{**one, SEED: first + i} for one in sets for i in range(sweep.repeats)]
 
 
+def keys_of(parameter: ValuesParameter | RangeParameter) -> tuple[str, ...]:
+    """Return the keys that a parameter sets."""
+    return (parameter.key,) if isinstance(parameter.key, str) else parameter.key
+
+
+def tried(sweep: SweepConfig) -> list[Parameters]:
+    """Return what is checked before a sweep starts: the plan, of tuner tpe the ends."""
+    return planned(sweep) if sweep.tuner != "tpe" else [_ends(sweep, end) for end in (0, -1)]
+
+
 def search_space(sweep: SweepConfig) -> dict[str, dict[str, Any]]:
     """Return NNI's description of the parameters."""
     space = {}
@@ -192,29 +179,6 @@ def search_space(sweep: SweepConfig) -> dict[str, dict[str, Any]]:
         first = sweep.search.run.seed
         space[SEED] = {"_type": "choice", "_value": [first + i for i in range(sweep.repeats)]}
     return space
-
-
-def search_of(
-    sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
-) -> tuple[SearchConfig, str | None]:
-    """Return the search of a trial, and the attention of its space if a parameter sets that."""
-    settings: dict[str, Any] = {}
-    for name, value in parameters.items():
-        parameter = sweep.parameters.get(name)
-        if isinstance(parameter, OptionsParameter):
-            settings.update(parameter.options[str(value)])
-        elif parameter is not None:
-            settings[parameter.key] = value
-        elif name == SEED:
-            settings["run.seed"] = value
-        else:
-            raise UserError(f"{source}: the sweep has no parameter {name!r}")
-    attention = settings.pop(ATTENTION, None)
-    base = sweep.search.model_dump(mode="json")
-    for key in [key for key in settings if "." not in key and isinstance(settings[key], dict)]:
-        base[key] = settings.pop(key)  # a whole section, such as an objective of another form
-    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    return validate(SearchConfig, apply_overrides(base, overrides), source), attention
 
 
 def dump(config: BaseModel) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.overrides import apply_overrides
-from dcsnas.experiments.sweep import SweepConfig, load_sweep
-from dcsnas.spaces.shipped import find_experiment
+from dcsnas.config.strict import validate
+from dcsnas.experiments.settings import retrain_of, search_of
+from dcsnas.experiments.sweep import SweepConfig, tried
+from dcsnas.spaces.shipped import find_experiment, shipped_folder
 
 STAGES = {"search": "set", "retrain": "set_retrain"}
 
@@ -42,6 +44,33 @@ def read_sweep(
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
     quoted = [f"{key}={json.dumps(str(value))}" for key, value in given.items() if value]
     return load_sweep(path, apply_overrides(content, [*quoted, *overrides]))
+
+
+def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
+    """Return the sweep in the content of a file, every trial's configuration checked.
+
+    Raises UserError.
+    """
+    sweep = validate(SweepConfig, data, path)
+    for parameters in tried(sweep):
+        source = f"{path}: {json.dumps(parameters)}"
+        search_of(sweep, parameters, source=source)
+        retrain_of(sweep, parameters, source=source)
+    return sweep
+
+
+def find_sweep(name: str) -> Path:
+    """Return the file of a sweep given by path or shipped name; raises UserError."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*.yaml")}
+    if name not in known:
+        raise UserError(
+            f"no sweep called '{name}'; shipped: {', '.join(sorted(known))}; or give the path of "
+            "a .yaml file"
+        )
+    return known[name]
 
 
 def _stage(path: Path, stage: str, given: Any, key: str, changes: Any) -> dict[str, Any]:

@@ -4,21 +4,29 @@ NNI starts it as ``python -m dcsnas.experiments.trial FOLDER``. Stages that fini
 repeated when a trial is continued, and one that was stopped continues from its last epoch.
 """
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_json, write_json, write_yaml
+from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
-from dcsnas.experiments.sweep import SweepConfig, search_of
+from dcsnas.experiments.settings import retrain_of
+from dcsnas.experiments.sweep import Parameters, SweepConfig
 
 if TYPE_CHECKING:
     from dcsnas.config.search import SearchConfig
+    from dcsnas.config.stages import RetrainConfig
     from dcsnas.experiments.channel import Channel
     from dcsnas.spaces.architecture import ArchitectureFile
+
+ENDING_S = 60
+"""For a trial that is run again to wait for the end of the process that ran it before."""
+MEASURING_S = 3600
+"""For the trials before it to be measured."""
 
 
 def main(folder: ExperimentFolder) -> None:
@@ -29,7 +37,8 @@ def main(folder: ExperimentFolder) -> None:
     channel = open_channel(folder.trial_url)
     path = folder.trial(channel.trial)
     slots = gpu_slot(folder.path / "locks", sweep.gpus, sweep.trials_per_gpu)
-    with locked(path / "trial.lock"), slots:
+    alone = locked(path / "trial.lock", patience_s=ENDING_S, holder="this trial's last process")
+    with alone, slots:
         write_json(path / "parameters.json", channel.parameters)
         channel.result(run_trial(sweep, path, channel))
 
@@ -42,60 +51,61 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
     finished = path / "result.json"
     if finished.exists():
         return read_json(finished)
-    config, attention = search_of(sweep, channel.parameters)
-    if attention:
-        config = config.model_copy(update={"space": _space_with(config, attention, path)})
-    search = _search(sweep, config, RunFolder(path / "search"), channel)
+    search = _search(sweep, path, channel)
     found = _derive(path)
+    if "validation_map" in search and found.provenance.target_ms is not None:
+        search["validation_map"] = _score(path, found)  # the most probable one may be slower
     result: dict[str, Any] = {
         **search,
         "predicted_ms": found.provenance.predicted_latency_ms,
         "params_m": found.params / 1e6,
         "macs_g": found.macs / 1e9,
     }
-    if sweep.retrain:
-        result |= _retrain(sweep, path, found)
+    if retraining := retrain_of(sweep, channel.parameters):
+        result |= _retrain(retraining, path, found)
     if sweep.measure:
         result["measured_ms"] = _measure(path, found)
     score = result["map"] if sweep.retrain else result["validation_map"]
+    if not math.isfinite(score):
+        raise UserError(f"{path}: the score is {score}: the training diverged; lower its rate")
     ran = {f"ran_{name}": value for name, value in channel.parameters.items()}
     result = {"default": score, **result, **ran}
     write_json(finished, result)
     return result
 
 
-def _space_with(config: "SearchConfig", attention: str, path: Path) -> str:
-    """Write the searched space with the attention that a parameter names, return its path."""
-    from dcsnas.spaces.shipped import find_space
-    from dcsnas.spaces.space import SearchSpace
+def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchConfig":
+    """Return the search's configuration; a space with changed attention is written for it."""
+    from dcsnas.experiments.inputs import trial_inputs
 
-    space = SearchSpace.load(find_space(config.space)).with_attention(attention)
+    inputs = trial_inputs(sweep, parameters)
+    if not inputs.space_is_changed:
+        return inputs.config
     written = path / "space.yaml"
-    write_yaml(written, space.file.model_dump(mode="json"))
-    return str(written)
+    write_yaml(written, inputs.space.file.model_dump(mode="json"))
+    return inputs.config.model_copy(update={"space": str(written)})
 
 
-def _search(
-    sweep: SweepConfig, config: "SearchConfig", folder: RunFolder, channel: "Channel"
-) -> dict[str, Any]:
+def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
     from dcsnas.experiments.epochs import EpochReport
     from dcsnas.search.run import search
 
+    folder = RunFolder(path / "search")
     if not (folder.path / "result.json").exists():
-        report = EpochReport(channel)
         search(
-            config,
+            _config(sweep, channel.parameters, path),
             folder,
             allow_foreign=sweep.allow_foreign,
             progress=False,
-            callbacks=[report],
+            callbacks=[EpochReport(channel)],
         )
     result = read_json(folder.path / "result.json")
     last = read_records(folder.metrics)[-1]
-    score = result.get("map", last.get("validation/map"))
+    objective = read_yaml(folder.config)["objective"]
     values = {
-        "validation_map": score,
+        "validation_map": result.get("map", last.get("validation/map")),
+        "target_ms": objective.get("target") if objective["cost"] == "latency" else None,
         "expected_ms": result["final_latency_ms"],
         "entropy": last.get("entropy"),
     }
@@ -111,27 +121,30 @@ def _derive(path: Path) -> "ArchitectureFile":
     return found
 
 
-def _retrain(sweep: SweepConfig, path: Path, found: "ArchitectureFile") -> dict[str, float]:
+def _score(path: Path, found: "ArchitectureFile") -> float:
+    from dcsnas.search.derived_weights import score_derived
+
+    return score_derived(path / "search", found)
+
+
+def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
     from dcsnas.evaluation.evaluate import evaluate, save_evaluation
     from dcsnas.training.retrain import retrain
 
-    assert sweep.retrain
-    metrics, config = path / "retrain" / "metrics.json", sweep.retrain
+    metrics = path / "retrain" / "metrics.json"
     if not metrics.exists():
         supernet = path / "search" / "supernet.safetensors"
         folder = RunFolder(path / "retrain")
         trained = retrain(config, found, folder, start=supernet, progress=False)
-        root, workers = config.data.root, config.data.workers
-        device = config.run.device
         scores = evaluate(
             trained.weights,
-            root,
+            config.data.root,
             variant=config.data.variant,
-            device=device,
-            workers=workers,
+            device=config.run.device,
+            workers=config.data.workers,
             threads=config.run.threads,
         )
-        save_evaluation(metrics, scores, root, {})
+        save_evaluation(metrics, scores, config.data.root, {})
     scores = read_json(metrics)
     return {"map": scores["map"], "rank1": scores["rank1"]}
 
@@ -142,7 +155,8 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
 
     latency = path / "latency.json"
     if not latency.exists():
-        with locked(path.parent / "measuring.lock"):
+        lock = path.parent / "measuring.lock"
+        with locked(lock, patience_s=MEASURING_S, holder="trials that measure"):
             (record,) = measure([found], path / "search" / "table.json")
         write_json(latency, record)
     return read_json(latency)["measured_ms"]

@@ -10,6 +10,7 @@ from dcsnas.config.files import read_yaml
 from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import read_reid, samples_digest, split_train
+from dcsnas.nn.inherit import State
 from dcsnas.nn.weights import header_of, read_state, save_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -27,6 +28,25 @@ def save_derived_weights(
     they are now, if not where the search found them.
     Raises UserError where the search has not ended or the images are not the search's.
     """
+    validator, layers, neck = _searched(run, found, data_root)
+    network = validator.network(layers, neck, found.provenance.choice)
+    header = header_of("derive", found, validator.config.data, found.input, validator.num_classes)
+    save_weights(path, network.state_dict(), header)
+
+
+def score_derived(run: Path, found: ArchitectureFile) -> float:
+    """Return the mAP in percent of ``found`` with the supernet's weights, as the search scores it.
+
+    Raises UserError as ``save_derived_weights`` does.
+    """
+    validator, layers, neck = _searched(run, found, None)
+    return validator.score_of(layers, neck, found.provenance.choice)
+
+
+def _searched(
+    run: Path, found: ArchitectureFile, data_root: Path | None
+) -> tuple[Validator, State, State]:
+    """Return what scored the search's networks, the supernet's weights, and its neck's."""
     config = load_with_overrides(SearchConfig, run / "config.yaml", [])
     supernet = run / "supernet.safetensors"
     if not supernet.exists():
@@ -41,7 +61,4 @@ def save_derived_weights(
         raise UserError(f"{root}: not the training images of the search; give them by --data")
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
     space = SearchSpace.load(run / "space.yaml")
-    validator = Validator(config, space, found.input, parts, data.num_identities)
-    network = validator.network(state, neck, found.provenance.choice)
-    header = header_of("derive", found, config.data, found.input, data.num_identities)
-    save_weights(path, network.state_dict(), header)
+    return Validator(config, space, found.input, parts, data.num_identities), state, neck

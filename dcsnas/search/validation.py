@@ -82,8 +82,14 @@ class Validator:
 
     def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
         """Return the mAP in percent of the network of ``choice`` under the supernet's weights."""
+        return self.score_of(layer_weights(supernet), neck.state_dict(), choice)
+
+    def score_of(
+        self, layers: Mapping[str, Tensor], neck: Mapping[str, Tensor], choice: Choice
+    ) -> float:
+        """Return the mAP in percent of the network of ``choice`` under these weights."""
         data = self.config.data
-        network = self.network(layer_weights(supernet), neck.state_dict(), choice)
+        network = self.network(layers, neck, choice)
         extractor = Extractor(
             network,
             size=self.size,

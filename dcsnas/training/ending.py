@@ -25,6 +25,8 @@ from dcsnas.config.errors import UserError
 
 MESSAGE = "DCSNAS_FAILURE"
 """The environment variable with the path at which the first process finds why another failed."""
+QUIET = "ignore::UserWarning:multiprocessing.resource_tracker"
+"""A killed process's tracker of its loaders' semaphores clears them away, and would say so."""
 POLL_S = 0.2
 PATIENCE_S = 10.0
 """How long the first process may take to see that another has failed, or that one takes to end."""
@@ -40,6 +42,8 @@ class Launcher(_SubprocessScriptLauncher):
     def _call_children_scripts(self) -> None:
         self.folder = TemporaryDirectory(prefix="dcsnas-")
         os.environ[MESSAGE] = str(Path(self.folder.name) / "message")
+        given = os.environ.get("PYTHONWARNINGS")
+        os.environ["PYTHONWARNINGS"] = f"{given},{QUIET}" if given else QUIET
         super()._call_children_scripts()
         # those in Lightning's own list are its watcher's
         self.children, self.procs = self.procs, []

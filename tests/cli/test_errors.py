@@ -274,7 +274,7 @@ def test_run_is_not_continued_on_other_data(stopped: Path, fails: Fails, work: P
     first.unlink()
     message = fails("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "stopped")
     assert "stopped: holds a run with another configuration" in message
-    assert "inputs.data: there" in message
+    assert "inputs.data.images: there 20, now 19" in message
 
 
 def test_truncated_checkpoint(stopped: Path, fails: Fails) -> None:

@@ -1,12 +1,14 @@
 """Run folders: started once, continued only as the same run, metrics without torn lines."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
-from dcsnas.config.runs import RunFolder, next_run
+from dcsnas.config.runs import Input, RunFolder, next_run
 from dcsnas.config.strict import Strict
 
 
@@ -21,13 +23,23 @@ class Config(Strict):
     inner: Inner = Inner()
 
 
+FILES = {"config.yaml", "inputs.json", "environment.json"}
 CONFIG = Config(data=Path("some/where"))
 
 
-def start(path: Path, config: Config = CONFIG, **inputs: str) -> RunFolder:
+def start(path: Path, config: Config = CONFIG, **inputs: Input | str) -> RunFolder:
     run = RunFolder(path)
     run.start("search", config, {"space": "tiny", **inputs})
     return run
+
+
+def refused(path: Path, **inputs: Input | str) -> list[str]:
+    """Return the differences that a start with changed inputs is refused for."""
+    before = {p: p.read_bytes() for p in path.iterdir()}
+    with pytest.raises(UserError, match="holds a run with another configuration") as caught:
+        start(path, CONFIG, **inputs)
+    assert {p: p.read_bytes() for p in path.iterdir()} == before
+    return [line.removeprefix("  ") for line in str(caught.value).splitlines()[1:-1]]
 
 
 def test_a_new_folder_says_what_runs(tmp_path: Path) -> None:
@@ -53,11 +65,11 @@ def test_the_same_run_continues_and_keeps_its_files(tmp_path: Path) -> None:
 def test_a_start_that_was_killed_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "config.yaml.123.partial").write_text("stage: sea")
     run = start(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
-    run.environment.unlink()  # the second file of a start
+    assert {p.name for p in tmp_path.iterdir()} == FILES
+    run.environment.unlink()  # the last file of a start
     (tmp_path / "environment.json.123.partial").write_text("{")
     start(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml", "environment.json"}
+    assert {p.name for p in tmp_path.iterdir()} == FILES
 
 
 def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) -> None:
@@ -71,6 +83,62 @@ def test_another_configuration_is_refused_with_every_difference(tmp_path: Path) 
         "  inner.lr: there 0.1, now 0.2",
         "  inputs.space: there 'tiny', now 'fbnetv2'",
         "give another --out, or the same configuration to continue",
+    ]
+
+
+ROWS = [{"op": "block", "width": [4, 8]}, {"op": "head", "width": [16]}]
+TABLE = Input("1a", "table.json", {"threads": 1, "rows": ROWS})
+
+
+def changed_table(**facts: Any) -> Input:
+    return Input("2b", "table.json", {**TABLE.facts, **facts})
+
+
+def test_what_a_changed_input_is_now_is_named(tmp_path: Path) -> None:
+    start(tmp_path, table=TABLE)
+    wider = [ROWS[0], {"op": "head", "width": [32]}]
+    assert refused(tmp_path, table=changed_table(threads=2, rows=wider, date="May")) == [
+        "inputs.table: table.json has changed",
+        "inputs.table.date: there None, now 'May'",
+        "inputs.table.rows.1.width: there [16], now [32]",
+        "inputs.table.threads: there 1, now 2",
+    ]
+    assert refused(tmp_path, table=changed_table(rows=[*ROWS, ROWS[1]]))[1:] == [
+        "inputs.table.rows: there 2 rows, now 3 rows"
+    ]
+    many = changed_table(**{f"fact_{i}": i for i in range(12)})
+    assert refused(tmp_path, table=many)[-2:] == [
+        "inputs.table.fact_5: there None, now 5",
+        "inputs.table: and 4 more",
+    ]
+
+
+def test_a_changed_input_that_looks_the_same_is_refused(tmp_path: Path) -> None:
+    table = Input("1a", "table.json", {"threads": 1, "entries": 40})
+    start(tmp_path, table=table)
+    assert refused(tmp_path, table=replace(table, digest="2b")) == [
+        "inputs.table: table.json has changed, though not in threads 1, entries 40"
+    ]
+
+
+def test_the_same_input_from_elsewhere_is_accepted(tmp_path: Path) -> None:
+    start(tmp_path, table=TABLE)
+    start(tmp_path, table=replace(TABLE, source="copy.json"))
+
+
+def test_an_input_that_comes_or_goes_is_refused(tmp_path: Path) -> None:
+    start(tmp_path, table=TABLE, start="")
+    begun = Input("3c", "backbone.safetensors")
+    assert refused(tmp_path, start=begun) == [
+        "inputs.start: there none, now backbone.safetensors",
+        "inputs.table: there table.json, now none",
+    ]
+
+
+def test_a_changed_input_of_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
+    start(tmp_path, table=TABLE).inputs.unlink()
+    assert refused(tmp_path, table=changed_table(threads=2)) == [
+        "inputs.table: there '1a', now '2b'"
     ]
 
 

@@ -1,6 +1,5 @@
 """Sweeps whose trials crash and whose processes are killed: labels stay right, nothing is lost."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,14 +9,16 @@ import pytest
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
 from dcsnas.experiments.database import Trial
-from dcsnas.experiments.experiment import resume, start, stop, wait
+from dcsnas.experiments.experiment import is_running, resume, start, state, stop, view, wait
 from dcsnas.experiments.folder import ExperimentFolder
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     all_ended,
+    end,
     launch_light,
     light_experiment,
     manager_of,
+    processes_of,
     small_sweep,
     stopped_at_the_end,
     trials_of,
@@ -26,6 +27,7 @@ from experiment_setup import (
 from search_setup import write_search_inputs
 
 EPOCHS = 25
+ONE_WEIGHT = {"weight": {"key": "objective.weight", "values": [1]}}
 
 pytestmark = [NNI_LEAVES_OPEN, pytest.mark.slow]
 
@@ -58,17 +60,11 @@ def test_thirty_trials_three_crashes(inputs: Path, tmp_path: Path) -> None:
         assert curve == pytest.approx({epoch: weight + epoch for epoch in range(3)})
 
 
-def kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=20)
-
-
 def kill_manager(folder: ExperimentFolder) -> None:
     """Kill the manager alone; its trials and its tuner end by themselves."""
     below = manager_of(folder).children(recursive=True)
     assert below
-    kill([manager_of(folder)])
+    end([manager_of(folder)])
     gone, alive = psutil.wait_procs(below, timeout=20)
     assert gone
     assert not alive
@@ -78,15 +74,16 @@ def kill_trial(folder: ExperimentFolder) -> None:
     """Kill the trials that run, and stop the manager when it has seen it."""
     running = trials_of(manager_of(folder))
     assert running
-    kill(running)
+    end(running)
     wait_until(folder, lambda trials: any(trial.status == "FAILED" for trial in trials))
     stop(folder)
 
 
 def kill_everything(folder: ExperimentFolder) -> None:
     """Kill the manager and all below it at once, as when the machine goes down."""
-    manager = manager_of(folder)
-    kill([manager, *manager.children(recursive=True)])
+    running = processes_of(folder)
+    assert len(running) >= 3
+    end(running)
 
 
 @pytest.mark.parametrize("strike", [kill_manager, kill_trial, kill_everything])
@@ -123,3 +120,36 @@ def test_resume_continues_real_searches(
 
 def second_is_searching(trials: list[Trial]) -> bool:
     return len(trials) == 2 and trials[0].ended and len(trials[1].intermediate) >= 3
+
+
+@pytest.mark.parametrize("viewed", [False, True])
+def test_resume_takes_over_from_a_manager_that_only_shows(
+    inputs: Path, tmp_path: Path, viewed: bool
+) -> None:
+    sweep = small_sweep(inputs, parameters=ONE_WEIGHT)
+    folder = light_experiment(tmp_path / "e", sweep, "hang", "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        wait_until(folder, lambda trials: any(len(t.intermediate) == 2 for t in trials))
+        assert state(folder) == f"runs at {folder.url}; of 1 trials 1 running"
+        with pytest.raises(UserError, match="runs already, at http"):
+            resume(folder)
+        if viewed:
+            stop(folder)
+            assert state(folder) == "stopped; of 1 trials 1 interrupted"
+            assert view(folder) == folder.url == view(folder)
+        else:
+            end(trials_of(manager_of(folder)))
+            wait(folder, lambda progress: None)
+        assert state(folder).startswith(f"shown at {folder.url}; of 1 trials 1 ")
+        before = manager_of(folder).pid
+        assert resume(folder) == 1
+        assert manager_of(folder).pid != before
+        wait(folder, lambda progress: None)
+        (trial,) = folder.database().trials()
+        assert trial.status == "SUCCEEDED"
+        assert trial.final
+        assert trial.final["runs"] == 2
+        with pytest.raises(UserError, match="nothing to resume"):
+            resume(folder)
+        assert is_running(folder)

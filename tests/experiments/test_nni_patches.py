@@ -4,13 +4,15 @@ import re
 import signal
 import socket
 import sqlite3
+import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nni
+import psutil
 import pytest
 from nni.experiment.config import AlgorithmConfig
 from nni.nas.execution import SequentialExecutionEngine
@@ -18,9 +20,9 @@ from nni.nas.execution import SequentialExecutionEngine
 from dcsnas.config.errors import UserError
 from dcsnas.experiments import channel, nni_manager
 from dcsnas.experiments.database import Trial
-from dcsnas.experiments.experiment import is_running, stop, wait
+from dcsnas.experiments.experiment import is_running, start, stop, wait
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.nni_manager import NNI_VERSION, free_port
+from dcsnas.experiments.nni_manager import NNI_VERSION, answer, check_host, free_port
 from dcsnas.experiments.sweep import SweepConfig
 from experiment_setup import (
     NNI_LEAVES_OPEN,
@@ -29,6 +31,7 @@ from experiment_setup import (
     light_experiment,
     listeners,
     manager_of,
+    processes_of,
     small_sweep,
     stopped_at_the_end,
     trials_of,
@@ -87,21 +90,26 @@ def test_listens_elsewhere_when_asked_to(inputs: Path, tmp_path: Path) -> None:
 
 
 def test_addresses_that_cannot_work_are_refused(inputs: Path, tmp_path: Path) -> None:
-    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    path, sweep = tmp_path / "e", weights(inputs, 1)
     with pytest.raises(UserError, match=r"--host 203\.0\.113\.7: give 127\.0\.0\.1, or 0\.0"):
-        launch_light(folder, host="203.0.113.7")
-    folder.service.write_text("platform: remote\nnni_manager_ip: 192.0.2.1\nmachine_list: []\n")
+        start(sweep, path, host="203.0.113.7")
+    service = {"platform": "remote", "nni_manager_ip": "192.0.2.1", "machine_list": []}
     with pytest.raises(UserError, match=r"give --host 0\.0\.0\.0, and nni_manager_ip"):
-        launch_light(folder)
-    assert not folder.manager.exists()
+        start(sweep, path, service=service)
+    with pytest.raises(UserError, match=r"give --host 0\.0\.0\.0, and nni_manager_ip"):
+        check_host("0.0.0.0", {**service, "nni_manager_ip": None})
+    with pytest.raises(UserError, match="NNI does not take it"):
+        start(sweep, path, host="0.0.0.0", service={**service, "machines": 1})
+    assert not path.exists()  # so that the same command can be given again, corrected
 
 
 def test_taken_ports_are_avoided() -> None:
-    first = free_port("127.0.0.1")
+    # away from those of experiments that other tests start at this time
+    first = free_port("127.0.0.1", first=28080, last=28179)
     with socket.socket() as listener:
         listener.bind(("0.0.0.0", first + 1))
         listener.listen()
-        assert free_port("127.0.0.1", first=first) == first + 2
+        assert free_port("127.0.0.1", first=first, last=first + 9) == first + 2
         with pytest.raises(UserError, match="no free port"):
             free_port("127.0.0.1", first=first, last=first + 1)
 
@@ -114,6 +122,9 @@ def test_two_experiments_at_once(inputs: Path, tmp_path: Path) -> None:
         assert all(is_running(folder) for folder in folders)
         assert stop(folders[0])
         assert [is_running(folder) for folder in folders] == [False, True]
+        _, alive = psutil.wait_procs(processes_of(folders[0]), timeout=30)
+        assert not alive  # a tuner that was still starting has seen that its manager is gone
+        assert processes_of(folders[1])
 
 
 @pytest.mark.parametrize(("mode", "right"), [("own", True), ("next", False)])
@@ -153,19 +164,29 @@ def test_numbers_go_on_after_resume(inputs: Path, tmp_path: Path, patched: bool)
     assert sorted(trial.number for trial in trials) == ([0, 1, 2] if patched else [0, 1, 1])
 
 
-def test_tuner_may_start_slowly(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patched: bool
-) -> None:
-    slow = "import time; time.sleep(11)\nfrom dcsnas.experiments.tuners import Planned as Planned\n"
-    (tmp_path / "slow_tuner.py").write_text(slow)
+Tuner = Callable[[str], None]
+
+
+@pytest.fixture
+def tuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tuner:
+    """Return a function that gives experiments the class Planned of this Python code as tuner."""
     make = nni_manager._tuner
 
-    def slow_tuner(*arguments: Any) -> Any:
-        algorithm: Any = make(*arguments)
-        algorithm.class_name, algorithm.code_directory = "slow_tuner.Planned", str(tmp_path)
-        return algorithm
+    def use(code: str) -> None:
+        (tmp_path / "other_tuner.py").write_text(code)
 
-    monkeypatch.setattr(nni_manager, "_tuner", slow_tuner)
+        def other(*arguments: Any) -> Any:
+            algorithm: Any = make(*arguments)
+            algorithm.class_name, algorithm.code_directory = "other_tuner.Planned", str(tmp_path)
+            return algorithm
+
+        monkeypatch.setattr(nni_manager, "_tuner", other)
+
+    return use
+
+
+def test_tuner_may_start_slowly(inputs: Path, tmp_path: Path, tuner: Tuner, patched: bool) -> None:
+    tuner("import time; time.sleep(11)\nfrom dcsnas.experiments.tuners import Planned as Planned\n")
     folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
     with stopped_at_the_end(folder):
         launch_light(folder)
@@ -175,6 +196,76 @@ def test_tuner_may_start_slowly(
         else:
             with pytest.raises(UserError, match=r"NNI: .*Tuner did not connect in 10 seconds"):
                 wait(folder, lambda progress: None)
+
+
+def test_tuner_that_cannot_start_is_noticed(inputs: Path, tmp_path: Path, tuner: Tuner) -> None:
+    tuner("raise ImportError")
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        with pytest.raises(UserError, match=r"NNI: the tuner has ended; see dispatcher\.log"):
+            wait(folder, lambda progress: None)
+
+
+FAILING_TUNER = """
+from {module} import {name}
+
+class Planned({name}):
+    def __init__(self, plan, database):
+        {start}
+
+    def update_search_space(self, search_space):
+        pass
+
+    def generate_parameters(self, parameter_id, **kwargs):
+        raise ValueError("this tuner fails")
+"""
+
+
+def test_failing_tuner_ends_the_experiment(inputs: Path, tmp_path: Path, tuner: Tuner) -> None:
+    start = "super().__init__(plan, database)"
+    ours = {"module": "dcsnas.experiments.tuners", "name": "Planned", "start": start}
+    tuner(FAILING_TUNER.format(**ours))
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        with pytest.raises(UserError, match=r"NNI: .*tuner may have crashed"):
+            wait(folder, lambda progress: None)
+    assert "this tuner fails" in (folder.log.parent / "dispatcher.log").read_text()
+
+
+def test_nni_goes_on_with_a_failing_tuner(
+    inputs: Path, tmp_path: Path, tuner: Tuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nni_manager, "PATCHES", WITHOUT)
+    tuner(FAILING_TUNER.format(module="nni.tuner", name="Tuner", start="pass"))
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        log, until = folder.log.parent / "dispatcher.log", time.monotonic() + 60
+        while not (log.exists() and "this tuner fails" in log.read_text()):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        time.sleep(3)
+        assert answer(folder, "check-status") == {"status": "RUNNING", "errors": []}
+    assert not folder.database().trials()
+
+
+def test_manager_may_start_slowly(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 6000);\n"
+    (tmp_path / "slow.cjs").write_text(f"{slow}require({str(nni_manager.PATCHES)!r});\n")
+    monkeypatch.setattr(nni_manager, "PATCHES", tmp_path / "slow.cjs")
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "hang", "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        assert is_running(folder)
+    monkeypatch.setattr(nni_manager, "_patience", nullcontext)
+    folder = light_experiment(tmp_path / "stock", weights(inputs, 1), "hang", "0")
+    with stopped_at_the_end(folder), pytest.raises(UserError, match="NNI's manager did not start"):
+        launch_light(folder)
+    assert not processes_of(folder)
 
 
 def second_hangs(trials: list[Trial]) -> bool:

@@ -1,5 +1,6 @@
 """Sweeps: what their files may say, which trials come of them."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
+from dcsnas.config.search import TargetConfig
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.inputs import check_inputs
+from dcsnas.experiments.inputs import check_inputs, trial_inputs
 from dcsnas.experiments.nni_manager import configure
-from dcsnas.experiments.sweep import dump, find_sweep, load_sweep, planned, search_of, search_space
-from dcsnas.experiments.sweep_file import read_sweep
+from dcsnas.experiments.settings import retrain_of, search_of
+from dcsnas.experiments.sweep import dump, planned, search_space
+from dcsnas.experiments.sweep_file import find_sweep, load_sweep, read_sweep
+from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.shipped import shipped_folder
+from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
 
 FOLDER = shipped_folder("experiments") / "nni"
@@ -79,12 +84,35 @@ def test_parameters_reach_the_search() -> None:
     variant = {"options": {"small": {"attention": "none", "epochs": 3, "loss.eta": 0.7}}}
     target = {"options": {"fast": {"objective": {"form": "target", "target": 0.2}}}}
     sweep = load(parameters={"variant": variant, "target": target}, repeats=2)
-    search, attention = search_of(sweep, planned(sweep)[1])
-    assert attention == "none"
+    search, attention, share = search_of(sweep, planned(sweep)[1])
+    assert (attention, share) == ("none", None)
     assert (search.epochs, search.loss.eta, search.run.seed) == (3, 0.7, 1)
     assert search.objective.model_dump()["target"] == 0.2
     with pytest.raises(UserError, match="the sweep has no parameter 'width'"):
         search_of(sweep, {"width": 3})
+
+
+def test_retraining_has_a_seed_of_its_own_in_every_repeat() -> None:
+    retrain = {"data": {"root": "people"}, "run": {"seed": 7}}
+    sweep = load(repeats=3, retrain=retrain)
+    seeds = [retrain_of(sweep, one) for one in planned(sweep)[:3]]
+    assert [config.run.seed for config in seeds if config] == [7, 8, 9]
+    once = load(retrain=retrain)
+    assert retrain_of(once, planned(once)[0]) == once.retrain
+    assert retrain_of(load(), {"weight": 0}) is None
+
+
+def test_parameters_reach_the_retraining() -> None:
+    eta = {"key": ["loss.eta", "retrain.loss.eta"], "values": [0, 0.5]}
+    optimizer = {"name": "sgd", "lr": 0.2}
+    kind = {"options": {"long": {"retrain.epochs": 9, "retrain.optimizer": optimizer}}}
+    sweep = load(parameters={"eta": eta, "kind": kind}, retrain={"data": {"root": "people"}})
+    config = retrain_of(sweep, {"eta": 0.5, "kind": "long"})
+    assert config
+    assert (config.loss.eta, config.epochs, config.optimizer.name) == (0.5, 9, "sgd")
+    assert search_of(sweep, {"eta": 0.5, "kind": "long"}).config.loss.eta == 0.5
+    with pytest.raises(UserError, match="kind: 'short' is none of long"):
+        retrain_of(sweep, {"eta": 0.5, "kind": "short"})
 
 
 def test_search_space_is_what_nni_calls_it() -> None:
@@ -112,6 +140,12 @@ def test_search_space_is_what_nni_calls_it() -> None:
         ({"parameters": {"default": {"key": "epochs", "values": [1]}}}, "cannot name a parameter"),
         ({"parameters": {"w": {"key": "objective.wight", "values": [1]}}}, "did you mean 'weight'"),
         ({"parameters": {"w": {"key": "objective.weight", "values": [-1]}}}, r'\{"w": -1\}'),
+        ({"parameters": {"w": {"key": "target_share", "values": [2]}}}, "from 0 to 1"),
+        ({"parameters": {"status": {"key": "epochs", "values": [1]}}}, "'status' cannot name"),
+        (
+            {"parameters": {"w": {"key": "retrain.epochs", "values": [1]}}},
+            r"retrain\.epochs: the sweep has no 'retrain'",
+        ),
         ({"gpus": [0], "concurrency": 2}, "room for 1"),
         ({"search": {**content()["search"], "validate_every": 0}}, "would have no score"),
         ({"name": "a b"}, "name"),
@@ -168,6 +202,35 @@ def test_wrong_inputs_are_refused_before_anything_starts(tmp_path: Path) -> None
     tables = {"key": "table", "values": [good["table"], str(tmp_path / "none.json")]}
     with pytest.raises(UserError, match=r"none\.json"):
         check_inputs(load(search=good, parameters={"table": tables}, allow_foreign=True))
+    far = {"options": {"fast": {"objective": {"form": "target", "target": 1e-6}}}}
+    with pytest.raises(UserError, match=r"objective\.target: 1e-06: networks of micro have"):
+        check_inputs(load(search=good, parameters={"target": far}, allow_foreign=True))
+    kinds = {"kind": {"key": "attention", "values": ["full"]}}
+    with pytest.raises(UserError, match="attention: 'full': give none, sa or dcs"):
+        check_inputs(load(search=good, parameters=kinds, allow_foreign=True))
     nowhere = {**good, "data": {"root": str(tmp_path / "nowhere")}}
     with pytest.raises(UserError, match="nowhere"):
         check_inputs(load(search=nowhere, allow_foreign=True))
+
+
+def test_target_shares_span_what_the_space_can_reach(tmp_path: Path) -> None:
+    inputs = write_search_inputs(tmp_path / "inputs")
+    search = small_search(inputs, validate_every=1).model_dump(mode="json")
+    space = micro_space()
+    table = fake_table(space)
+    labels = [decision.label for decision in space.decisions]
+    networks = [
+        architecture_of(space, dict(zip(labels, chosen, strict=True)), table=table, seed=0)
+        for chosen in itertools.product(*(decision.options for decision in space.decisions))
+    ]
+    reached = [network.provenance.predicted_latency_ms or 0 for network in networks]
+    ends = min(reached), max(reached)
+    shares = {"key": "target_share", "values": [0, 0.25, 1]}
+    sweep = load(search=search, parameters={"share": shares}, allow_foreign=True)
+    found = [trial_inputs(sweep, one).config.objective for one in planned(sweep)]
+    targets = [objective.target for objective in found if isinstance(objective, TargetConfig)]
+    assert targets == pytest.approx([ends[0], ends[0] + 0.25 * (ends[1] - ends[0]), ends[1]])
+    count = {**search, "objective": {"form": "target", "cost": "params", "target": 1, "rate": 9}}
+    counted = load(search=count, parameters={"share": shares}, allow_foreign=True)
+    objective: Any = trial_inputs(counted, {"share": 1}).config.objective
+    assert (objective.target, objective.rate) == (max(one.params for one in networks), 9)

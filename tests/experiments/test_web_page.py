@@ -37,6 +37,7 @@ pytestmark = [
     NNI_LEAVES_OPEN,
     pytest.mark.slow,
     pytest.mark.browser,
+    pytest.mark.xdist_group("page"),  # one sweep for all of them
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)"),
 ]
 

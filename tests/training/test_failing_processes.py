@@ -18,7 +18,7 @@ from latency_fakes import fake_table, micro_space
 from reid_data import write_class_folder, write_reid_set
 
 TESTS = Path(__file__).parents[1]
-SECONDS = 120
+SECONDS = 300
 """Far more than any run needs; a run that hangs is killed then."""
 CONFIG = {
     "data": {"root": "people", "workers": 0},
@@ -164,11 +164,11 @@ def test_a_terminal_shows_one_display_and_one_message(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "weights"),
-    [("retrain", "model.safetensors"), ("pretrain", "backbone.safetensors")],
+    ("stage", "weights", "workers"),
+    [("retrain", "model.safetensors", 1), ("pretrain", "backbone.safetensors", 0)],
 )
-def test_stopped_within_an_epoch(folder: Path, stage: str, weights: str) -> None:
-    every_step = ("--set", "run.checkpoint_minutes=0.000001")
+def test_stopped_within_an_epoch(folder: Path, stage: str, weights: str, workers: int) -> None:
+    every_step = ("--set", "run.checkpoint_minutes=0.000001", "--set", f"data.workers={workers}")
     code, output = ends(folder, "none:", stage, "--out", "whole", *every_step)
     assert code == 0, output
     code, output = ends(folder, "1:mistake", stage, "--out", "stopped", *every_step)
