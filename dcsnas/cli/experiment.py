@@ -214,7 +214,7 @@ def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: boo
 
     written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
     columns = [column for column in written.table.columns if column not in NOT_PRINTED]
-    shown = written.table.reset_index()[["trial", *columns]]
+    shown: Any = written.table.reset_index()[["trial", *columns]]
     console.print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
     for note in written.notes:
         console.print(note)

@@ -129,3 +129,9 @@ class DCSAttention(nn.Module):
         theta = self.theta(tokens)
         noise = logistic_noise(theta) if self.training else 0.0
         return straight_through(soft_mask(theta, noise, self.tau))
+
+
+def draws_masks(network: nn.Module) -> bool:
+    """Return whether ``network`` draws the masks of its attention while it trains."""
+    modules = (m for m in network.modules() if isinstance(m, DCSAttention))
+    return any(module.theta is not None for module in modules)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,8 @@ ERASE_VALUES = {"mean": (0.0, 0.0, 0.0), "bot": IMAGENET_MEAN}
 RECALIBRATION_IMAGES = 1024
 """At most so many images for BatchNorm's statistics, evenly spaced over those that there are."""
 RECALIBRATION_BATCH = 128
+AUGMENTED_IMAGES = 2048
+"""At most so many for the statistics of a network whose training has just ended."""
 
 
 def pk_loader(
@@ -74,3 +77,24 @@ def plain_batches(
     images = ImageSet(samples, size)
     for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
         yield normalize(batch.images.to(device))
+
+
+def augmented_batches(
+    samples: Sequence[Sample],
+    size: Size,
+    data: DataConfig,
+    augment: AugmentConfig,
+    device: torch.device,
+    *,
+    seed: int,
+) -> Iterator[Tensor]:
+    """Yield images drawn by ``seed`` in batches of nearly one size, changed as in training.
+
+    The changes draw from torch's global generator.
+    """
+    order = np.random.default_rng(seed).permutation(len(samples))[:AUGMENTED_IMAGES]
+    change = make_augment(data, augment, size).to(device)
+    drawn = ImageSet([samples[i] for i in order], size)
+    batch_size = math.ceil(len(order) / math.ceil(len(order) / RECALIBRATION_BATCH))
+    for batch in make_loader(drawn, batch_size=batch_size, workers=data.workers, seed=seed):
+        yield change(batch.images.to(device))
