@@ -9,44 +9,23 @@ import torch
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.jsonl import read_records
-from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import IMAGENET_MEAN, IMAGENET_STD, RetrainConfig
-from dcsnas.config.strict import validate
-from dcsnas.data.augment import Normalize
 from dcsnas.data.folds import hold_out
-from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import ReidData, read_reid
-from dcsnas.evaluation.evaluate import evaluate, load_reid_network
-from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.nn.weights import ChosenEpoch, read_header, read_state
-from dcsnas.search.derive import architecture_of
-from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.sampling import largest_choice
 from dcsnas.training.fitting import EpochLog
 from dcsnas.training.reid import ReidModule
-from dcsnas.training.retrain import RetrainResult, retrain
+from dcsnas.training.retrain import RetrainResult
 from dcsnas.training.selecting import Best, BestEpoch
-from latency_fakes import fake_table, micro_space
-from reid_data import write_reid_set
-
-MASKED = micro_space()
-SPACE = MASKED.with_attention("sa")
-ARCHITECTURE, WITH_MASKS = (
-    architecture_of(space, largest_choice(space), table=fake_table(space), seed=0)
-    for space in (SPACE, MASKED)
+from outcome_setup import (
+    EVERYTHING,
+    State,
+    copy_of,
+    different,
+    metrics,
+    run,
 )
-UNCHANGED = {"pad": 0, "flip": 0.0, "erase": 0.0}
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-EVERYTHING = {
-    "loss": {"ib_size": [4, 2], "eta": 0.5, "eta_warmup": 0.0, "center": 0.01},
-    "augment": {"pad": 1, "flip": 0.5, "erase": 0.5, "erase_value": "bot", "mixup": 0.3},
-    "ema": 0.8,
-    "validation": {"every": 2, "hold_out": 0.25},
-    "classifier_epochs": 1,
-}
-
-State = dict[str, Tensor]
+from reid_data import write_reid_set
 
 
 @pytest.fixture(scope="module")
@@ -54,109 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("outcome")
     write_reid_set(root / "people", identities=12, images=6)
     return root
-
-
-def run(
-    folder: Path,
-    name: str,
-    given: ReidData | None = None,
-    *,
-    architecture: ArchitectureFile = ARCHITECTURE,
-    **changes: Any,
-) -> RetrainResult:
-    content = {
-        "data": {"root": str(folder / "people"), "workers": 0},
-        "epochs": 5,
-        "batch": {"identities": 4, "images": 2},
-        "augment": {"pad": 1},
-        "loss": {"ib_size": [4, 2]},
-        "optimizer": {"name": "sgd", "lr": 0.02, "schedule": "constant"},
-        **changes,
-    }
-    config = validate(RetrainConfig, content, "test")
-    return retrain(config, architecture, RunFolder(folder / name), data=given, progress=False)
-
-
-def metrics(result: RetrainResult) -> list[dict[str, Any]]:
-    return read_records(result.weights.with_name("metrics.jsonl"))
-
-
-def different(first: State, second: State) -> list[str]:
-    assert first.keys() == second.keys()
-    return [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
-
-
-def copy_of(module: torch.nn.Module) -> State:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
-
-
-@pytest.fixture
-def after_steps(monkeypatch: pytest.MonkeyPatch) -> list[State]:
-    """Return a list that receives the network's state after every step."""
-    states: list[State] = []
-
-    def watch(self: ReidModule, *_: Any) -> None:
-        states.append(copy_of(self.network))
-
-    monkeypatch.setattr(ReidModule, "on_train_batch_end", watch)
-    return states
-
-
-def test_averaged_weights_are_those_of_a_loop(folder: Path, after_steps: list[State]) -> None:
-    result = run(folder, "averaged", ema=0.8, augment=UNCHANGED)
-    assert len(after_steps) > 20
-    found = read_state(result.weights)
-    network, _, _ = load_reid_network(result.weights)
-    for name, parameter in network.named_parameters():
-        expected = after_steps[0][name].double()
-        for state in after_steps[1:]:
-            expected = 0.8 * expected + 0.2 * state[name].double()
-        torch.testing.assert_close(parameter.double(), expected, rtol=1e-5, atol=1e-6)
-        if name != "neck.norm.bias":  # not trained
-            assert not torch.equal(found[name], after_steps[-1][name]), name
-    # BatchNorm's statistics are those of this network, and no average of other networks'
-    check_statistics(folder, network, found)
-
-
-def check_statistics(folder: Path, network: torch.nn.Module, found: State) -> None:
-    """Compare with those measured over all training images, unchanged, in one batch."""
-    images = ImageSet(read_reid(folder / "people").train, SPACE.size)
-    pixels = torch.stack([images[i][0] for i in range(len(images))])
-    recalibrate(network, [Normalize(IMAGENET_MEAN, IMAGENET_STD)(pixels)])
-    for name, buffer in network.named_buffers():
-        torch.testing.assert_close(found[name], buffer, rtol=1e-4, atol=1e-5)
-
-
-def test_statistics_are_those_without_drawn_masks(folder: Path, after_steps: list[State]) -> None:
-    """A network with masks drawn in training is evaluated under others, and is measured so."""
-    result = run(folder, "masked", architecture=WITH_MASKS, augment=UNCHANGED)
-    found, last = read_state(result.weights), after_steps[-1]
-    changed = different(found, last)
-    assert changed
-    assert all(name.endswith(STATISTICS) for name in changed)
-    network, _, _ = load_reid_network(result.weights)
-    check_statistics(folder, network, found)
-
-
-def test_statistics_are_drawn_by_the_seed_alone(folder: Path) -> None:
-    state = torch.random.get_rng_state()
-    first = run(folder, "first", architecture=WITH_MASKS, epochs=1)
-    torch.manual_seed(17)
-    again = run(folder, "again", architecture=WITH_MASKS, epochs=1)
-    torch.random.set_rng_state(state)
-    assert not different(read_state(first.weights), read_state(again.weights))
-
-
-def test_averaging_leaves_the_training_as_it_is(folder: Path, after_steps: list[State]) -> None:
-    run(folder, "beside", ema=0.8)
-    last = after_steps[-1]
-    plain = run(folder, "plain")
-    assert not different(read_state(plain.weights), last)
-    assert plain.chosen_epoch is None
-    assert read_header(plain.weights).chosen_epoch is None
-    none = run(folder, "no_memory", ema=0.0)
-    found = different(read_state(none.weights), last)
-    assert not [name for name in found if not name.endswith(STATISTICS)]
 
 
 def scored_data(folder: Path, share: float) -> ReidData:
