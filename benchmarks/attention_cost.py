@@ -15,7 +15,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,9 @@ Loss = Callable[[ReidNetwork], Tensor]
 class Bench:
     """One batch, and training steps on it."""
 
-    def __init__(self, space: SearchSpace, device: torch.device) -> None:
+    def __init__(self, space: SearchSpace, device: torch.device, affinities: Sequence[str]) -> None:
         self.space = space
+        self.affinities = affinities
         self.device = device
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(IDENTITIES * IMAGES_EACH, 3, *space.size, generator=generator)
@@ -99,7 +100,7 @@ class Bench:
     def steps(self) -> dict[str, Step]:
         """Return every step by name."""
         found = {"none": self.step(self.network("none", "dot"), self.plain)}
-        for affinity in AFFINITIES:
+        for affinity in self.affinities:
             for kind in ("sa", "dcs"):
                 network = self.network(kind, affinity)
                 found[f"{kind}_{affinity}"] = self.step(network, self.plain)
@@ -137,7 +138,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
     result: dict[str, Any] = {
         "step_ms": {name: 1000 * statistics.median(row[name] for row in times) for name in steps}
     }
-    for affinity in AFFINITIES:
+    for affinity in bench.affinities:
         sa, dcs, ibb = (f"{kind}_{affinity}" for kind in ("sa", "dcs", "dcs_ibb"))
         result[affinity] = {
             "dcs_ibb_over_sa": ratio(ibb, sa),
@@ -152,6 +153,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", default="fbnetv2")
+    parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=AFFINITIES)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="also write the result here")
@@ -160,7 +162,7 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     space = SearchSpace.load(find_space(options.space))
-    result = measure(Bench(space, device), options.rounds)
+    result = measure(Bench(space, device, options.affinities), options.rounds)
     result["conditions"] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "torch": torch.__version__,
