@@ -14,13 +14,13 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from steps import Step, milliseconds
 from torch import Tensor
 
 from dcsnas.config.files import write_json
@@ -37,7 +37,6 @@ from dcsnas.training.objective import ReidObjective
 
 IDENTITIES, IMAGES_EACH, CLASSES = 16, 4, 751
 AFFINITIES = ("dot", "softmax")
-Step = Callable[[], None]
 Loss = Callable[[ReidNetwork], Tensor]
 
 
@@ -110,33 +109,18 @@ class Bench:
         return found
 
 
-def seconds(step: Step) -> float:
-    """Return the time of one step."""
-    wait()
-    started = time.perf_counter()
-    step()
-    wait()
-    return time.perf_counter() - started
-
-
-def wait() -> None:
-    """Wait for the GPU, where there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def measure(bench: Bench, rounds: int) -> dict[str, Any]:
     """Return medians in milliseconds, and ratios within rounds."""
     steps = bench.steps()
     for step in steps.values():
         step()  # the first allocates
-    times = [{name: seconds(step) for name, step in steps.items()} for _ in range(rounds)]
+    times = [{name: milliseconds(step) for name, step in steps.items()} for _ in range(rounds)]
 
     def ratio(first: str, second: str) -> float:
         return statistics.median(row[first] / row[second] for row in times)
 
     result: dict[str, Any] = {
-        "step_ms": {name: 1000 * statistics.median(row[name] for row in times) for name in steps}
+        "step_ms": {name: statistics.median(row[name] for row in times) for name in steps}
     }
     for affinity in bench.affinities:
         sa, dcs, ibb = (f"{kind}_{affinity}" for kind in ("sa", "dcs", "dcs_ibb"))

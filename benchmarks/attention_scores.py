@@ -34,8 +34,8 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.latency.conditions import cpu_name
-from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.sampling import largest_choice
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.sampling import largest_choice, unsearched
 from dcsnas.spaces.shipped import find_experiment, find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.retrain import retrain
@@ -58,9 +58,7 @@ class Bench:
     def architecture(self, kind: str) -> ArchitectureFile:
         """Return the largest network with attention of ``kind``."""
         space = SearchSpace.load(find_space("fbnetv2")).with_attention(kind)
-        choice = largest_choice(space)
-        origin = Provenance(space=space.name, space_digest=space.digest, choice=choice, seed=0)
-        return describe(space.architecture(choice), SIZE, origin)
+        return unsearched(space, largest_choice(space), SIZE)
 
     def row(self, variant: str, seed: int) -> dict[str, Any]:
         """Train and score a variant; a finished run is read."""

@@ -10,11 +10,11 @@ one JSON object.
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from steps import milliseconds
 
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
@@ -49,18 +49,12 @@ def measure(name: str, batch: int, rounds: int) -> dict:
     def term() -> None:
         module.expected_latency_ms().backward()
 
-    step_s, term_s = [], []
+    steps_ms, terms_ms = [], []
     for _ in range(rounds + 1):
-        step_s.append(_seconds(step))
-        term_s.append(min(_seconds(term) for _ in range(3)))
-    step_ms, term_ms = (1000 * statistics.median(times[1:]) for times in (step_s, term_s))
+        steps_ms.append(milliseconds(step))
+        terms_ms.append(min(milliseconds(term) for _ in range(3)))
+    step_ms, term_ms = (statistics.median(times[1:]) for times in (steps_ms, terms_ms))
     return {"step_ms": step_ms, "expected_latency_ms": term_ms, "ratio": term_ms / step_ms}
-
-
-def _seconds(run: Any) -> float:
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
 
 
 def main() -> None:

@@ -16,8 +16,6 @@ attention, which NNI's parts cannot express, so it has less to do.
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d
 from nni.nas.strategy import GumbelDARTS
+from steps import Step, milliseconds
 from torch import Tensor, nn
 
 from dcsnas.config.files import write_json
@@ -45,7 +44,6 @@ from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
 SPACES = ("fbnetv2", "fbnetv2_large", "fbnetv2_xlarge")
-Step = Callable[[], None]
 
 
 class StockNetwork(ModelSpace):
@@ -171,7 +169,7 @@ def compare(step: Step, reference: Step, rounds: int) -> dict[str, float]:
     """Return medians of both in milliseconds, the median ratio of neighbours, and saved bytes."""
     times = []
     for _ in range(rounds + 1):
-        times.append((_milliseconds(reference), _milliseconds(step)))
+        times.append((milliseconds(reference), milliseconds(step)))
     plain, own = zip(*times[1:], strict=True)
     saved = saved_bytes(reference), saved_bytes(step)
     return {
@@ -182,19 +180,6 @@ def compare(step: Step, reference: Step, rounds: int) -> dict[str, float]:
         "saved_mb": saved[1] / 1e6,
         "saved_ratio": saved[1] / saved[0],
     }
-
-
-def _milliseconds(step: Step) -> float:
-    _wait()
-    started = time.perf_counter()
-    step()
-    _wait()
-    return 1000 * (time.perf_counter() - started)
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def measure(name: str, device: str, batch: int, rounds: int, *, stock: bool = False) -> dict:

@@ -68,7 +68,8 @@ def start(
     """
     from dcsnas.config.files import read_yaml
     from dcsnas.experiments.sweep import dump, planned
-    from dcsnas.experiments.sweep_file import find_sweep, read_sweep
+    from dcsnas.experiments.sweep_file import read_sweep
+    from dcsnas.spaces.shipped import find_sweep
 
     resolved = read_sweep(find_sweep(sweep), data=data, table=table, overrides=set_ or [])
     if dry_run:

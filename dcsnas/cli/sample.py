@@ -33,8 +33,8 @@ def sample(
     import random
 
     from dcsnas.config.files import require_file_path
-    from dcsnas.spaces.architecture import Provenance, describe, save_architecture
-    from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
+    from dcsnas.spaces import sampling
+    from dcsnas.spaces.architecture import save_architecture
     from dcsnas.spaces.shipped import find_space
     from dcsnas.spaces.space import SearchSpace
 
@@ -45,13 +45,12 @@ def sample(
         found = found.with_attention(attention)
     match which:
         case "largest":
-            choice = largest_choice(found)
+            choice = sampling.largest_choice(found)
         case "smallest":
-            choice = smallest_choice(found)
+            choice = sampling.smallest_choice(found)
         case "random":
-            choice = sample_choice(found, random.Random(seed))
-    origin = Provenance(space=found.name, space_digest=found.digest, choice=choice, seed=seed)
-    content = describe(found.architecture(choice), size or found.size, origin)
+            choice = sampling.sample_choice(found, random.Random(seed))
+    content = sampling.unsearched(found, choice, size or found.size, seed=seed)
     save_architecture(out, content)
     console.print(
         f"{out}: {content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "

@@ -70,19 +70,18 @@ class RunFolder:
         """Return the path of the checkpoint that a resumed run continues from."""
         return self.path / "last.ckpt"
 
-    def start(self, stage: str, config: BaseModel, inputs: Mapping[str, Input | str]) -> None:
+    def start(self, stage: str, config: BaseModel, inputs: Mapping[str, Input]) -> None:
         """Create the folder, or accept it if it holds the same run.
 
-        ``inputs`` are what else decides the result, by name; a string is an input's digest.
+        ``inputs`` are what else decides the result, by name.
         Raises UserError that names every difference to the run already there.
         """
         if self.path.is_file():
             raise UserError(f"{self.path}: is a file; a run needs a folder, give another --out")
-        now = {n: Input(i) if isinstance(i, str) else i for n, i in inputs.items()}
-        digests = {name: one.digest for name, one in now.items()}
+        digests = {name: one.digest for name, one in inputs.items()}
         record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
-            self._refuse_changes(record, now)
+            self._refuse_changes(record, inputs)
         elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
         for abandoned in self.path.glob("*.partial"):
@@ -90,7 +89,7 @@ class RunFolder:
         if not self.config.exists():
             write_yaml(self.config, record)
         if not self.inputs.exists():
-            write_json(self.inputs, {name: vars(one) for name, one in now.items()})
+            write_json(self.inputs, {name: vars(one) for name, one in inputs.items()})
         if not self.environment.exists():
             write_json(self.environment, _environment())
 

@@ -15,7 +15,7 @@ from dcsnas.config.overrides import apply_overrides
 from dcsnas.config.strict import validate
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import SweepConfig, tried
-from dcsnas.spaces.shipped import find_experiment, shipped_folder
+from dcsnas.spaces.shipped import find_experiment
 
 STAGES = {"search": "set", "retrain": "set_retrain"}
 
@@ -57,20 +57,6 @@ def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
         search_of(sweep, parameters, source=source)
         retrain_of(sweep, parameters, source=source)
     return sweep
-
-
-def find_sweep(name: str) -> Path:
-    """Return the file of a sweep given by path or shipped name; raises UserError."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        return path
-    known = {p.stem: p for p in (shipped_folder("experiments") / "nni").glob("*.yaml")}
-    if name not in known:
-        raise UserError(
-            f"no sweep called '{name}'; shipped: {', '.join(sorted(known))}; or give the path of "
-            "a .yaml file"
-        )
-    return known[name]
 
 
 def _stage(path: Path, stage: str, given: Any, key: str, changes: Any) -> dict[str, Any]:

@@ -28,6 +28,11 @@ def find_experiment(name: str) -> Path:
     return _find(name, shipped_folder("experiments"), "configuration")
 
 
+def find_sweep(name: str) -> Path:
+    """Return the file of a sweep given by path or shipped name; raises UserError."""
+    return _find(name, shipped_folder("experiments") / "nni", "sweep")
+
+
 def _find(name: str, folder: Path, kind: str) -> Path:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcsnas.config.stages import IMAGENET_MEAN, AugmentConfig, BatchConfig, DataConfig, Size
 from dcsnas.data.augment import Augment, Normalize
@@ -71,12 +71,7 @@ def plain_batches(
     samples: Sequence[Sample], size: Size, data: DataConfig, device: torch.device
 ) -> Iterator[Tensor]:
     """Yield the normalised images in batches of nearly one size, which count alike."""
-    normalize = Normalize(data.mean, data.std).to(device)
-    count = len(samples)
-    batch_size = math.ceil(count / math.ceil(count / RECALIBRATION_BATCH))
-    images = ImageSet(samples, size)
-    for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
-        yield normalize(batch.images.to(device))
+    return _changed_batches(samples, size, data, Normalize(data.mean, data.std), device)
 
 
 def augmented_batches(
@@ -93,8 +88,15 @@ def augmented_batches(
     The changes draw from torch's global generator.
     """
     order = np.random.default_rng(seed).permutation(len(samples))[:AUGMENTED_IMAGES]
-    change = make_augment(data, augment, size).to(device)
-    drawn = ImageSet([samples[i] for i in order], size)
-    batch_size = math.ceil(len(order) / math.ceil(len(order) / RECALIBRATION_BATCH))
-    for batch in make_loader(drawn, batch_size=batch_size, workers=data.workers, seed=seed):
+    change = make_augment(data, augment, size)
+    return _changed_batches([samples[i] for i in order], size, data, change, device)
+
+
+def _changed_batches(
+    samples: Sequence[Sample], size: Size, data: DataConfig, change: nn.Module, device: torch.device
+) -> Iterator[Tensor]:
+    change, count = change.to(device), len(samples)
+    batch_size = math.ceil(count / math.ceil(count / RECALIBRATION_BATCH))
+    images = ImageSet(samples, size)
+    for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
         yield change(batch.images.to(device))

@@ -29,7 +29,10 @@ CONFIG = Config(data=Path("some/where"))
 
 def start(path: Path, config: Config = CONFIG, **inputs: Input | str) -> RunFolder:
     run = RunFolder(path)
-    run.start("search", config, {"space": "tiny", **inputs})
+    given = {"space": "tiny", **inputs}
+    run.start(
+        "search", config, {n: Input(i) if isinstance(i, str) else i for n, i in given.items()}
+    )
     return run
 
 

@@ -18,9 +18,9 @@ from dcsnas.experiments.inputs import check_inputs, trial_inputs
 from dcsnas.experiments.nni_manager import configure
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import dump, planned, search_space
-from dcsnas.experiments.sweep_file import find_sweep, load_sweep, read_sweep
+from dcsnas.experiments.sweep_file import load_sweep, read_sweep
 from dcsnas.search.derive import architecture_of
-from dcsnas.spaces.shipped import shipped_folder
+from dcsnas.spaces.shipped import find_sweep, shipped_folder
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
 
