@@ -22,6 +22,7 @@ import torch
 import yaml
 
 from dcsnas.cli.main import run
+from dcsnas.config.quiet import quiet_libraries
 from search_setup import small_search
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -150,6 +151,8 @@ def _main(
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.chdir(folder)
     torch.set_num_threads(1)
+    # as the command does first: the changes below import NNI before it can
+    quiet_libraries()
     # a process that was forked from a server cannot be started over
     allocator: Any = import_module("dcsnas.latency.allocator")
     allocator.reexec_with_allocator = lambda argv: None

@@ -1,5 +1,6 @@
 """Decoding, batches, damaged files through worker processes, and resuming under Lightning."""
 
+import multiprocessing
 import warnings
 from itertools import islice
 from pathlib import Path
@@ -112,7 +113,10 @@ def test_workers_change_neither_the_batches_nor_the_global_random_state(samples)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_workers_of_one_of_several_processes_are_no_forks(samples, tmp_path):
+def test_workers_of_one_of_several_processes_are_no_forks(samples, tmp_path, monkeypatch):
+    # the server outlives this test: it keeps the imports that killed_search asked for
+    preloads = []
+    monkeypatch.setattr(multiprocessing, "set_forkserver_preload", preloads.append)
     loader = pk_loader(samples, 1)
     meeting = f"file://{tmp_path / 'meeting'}"
     dist.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
@@ -121,6 +125,7 @@ def test_workers_of_one_of_several_processes_are_no_forks(samples, tmp_path):
     finally:
         dist.destroy_process_group()
     assert loader.multiprocessing_context.get_start_method() == "forkserver"  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    assert preloads == [["dcsnas.data.loading"]]
     assert batches == order(pk_loader(samples, 0), 3)
 
 
