@@ -90,8 +90,9 @@ class Bench:
 
         def loss(network: ReidNetwork) -> Tensor:
             output = network(self.images)
-            terms = objective(output, self.images, self.labels, progress=1.0)
-            objective.observe(output, self.images, self.labels)
+            inputs = objective.inputs(self.images)
+            terms = objective(output, inputs, self.labels, progress=1.0)
+            objective.observe(output, inputs, self.labels)
             return terms.total
 
         return loss

@@ -23,7 +23,8 @@ def input_features(images: Tensor, size: tuple[int, int] = (16, 8)) -> Tensor:
         [B, 3 * rows * columns].
 
     """
-    return F.adaptive_avg_pool2d(images, size).flatten(1)
+    # torch's pooling of channels-last images of few channels takes twice the copy and its pooling
+    return F.adaptive_avg_pool2d(images.contiguous(), size).flatten(1)
 
 
 class InformationBound(nn.Module):

@@ -57,9 +57,10 @@ class SearchTask(LightningModule):
         features = self.model(images)
         output = ReidOutput(features, self.neck(features))
         progress = progress_of(self.trainer, step)
-        terms = self.objective(output, images, batch.labels, progress=progress)
+        inputs = self.objective.inputs(images)
+        terms = self.objective(output, inputs, batch.labels, progress=progress)
         if is_weight_phase:
-            self.objective.observe(output, images, batch.labels)
+            self.objective.observe(output, inputs, batch.labels)
         files = {"names": self.names[phase], "indices": batch.indices}
         step += self.trainer.current_epoch * int(self.trainer.num_training_batches)
         require_finite(terms.total, step, self.trainer, **files, shared=True)

@@ -24,7 +24,7 @@ from dcsnas.nn.reid import ReidNetwork
 from dcsnas.search.supernet import layer_weights
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Choice, SearchSpace
-from dcsnas.training.inputs import images_for_statistics, plain_batches
+from dcsnas.training.statistics import images_for_statistics, plain_batches
 
 
 class Validator:

@@ -1,7 +1,7 @@
 """The training loss of Equation 4: cross-entropy + triplet + eta * IBB, and a centre loss if asked.
 
 Source: DCS-Attention 2025, Section 3.3.
-Shapes: B images, C identities, D features.
+Shapes: B images, C identities, D features, X inputs of the bound.
 """
 
 from dataclasses import dataclass, fields
@@ -65,19 +65,19 @@ class ReidObjective(BatchWide, nn.Module):
         self.center = CenterLoss(num_classes, feature_dim) if config.center else None
 
     def forward(
-        self, output: ReidOutput, images: Tensor, labels: Tensor, *, progress: float
+        self, output: ReidOutput, inputs: Tensor, labels: Tensor, *, progress: float
     ) -> LossTerms:
         """Return the loss terms of a batch.
 
         Args:
-            output: Features [B, D] and logits [B, C] of ``images``.
-            images: Normalised images [B, 3, H, W], the bound's input.
+            output: Features [B, D] and logits [B, C] of the batch.
+            inputs: ``self.inputs`` of its images [B, X].
             labels: [B].
             progress: Share of the run that is over, for the warm-up of eta.
 
         """
         features, logits, inputs, labels = self._whole(
-            output.features.float(), output.logits.float(), self.inputs(images), labels
+            output.features.float(), output.logits.float(), inputs, labels
         )
         cross_entropy = F.cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
         triplet = batch_hard_triplet(features, labels, margin=self.config.margin)
@@ -89,11 +89,9 @@ class ReidObjective(BatchWide, nn.Module):
         center = self.center(features, labels)
         return LossTerms(cross_entropy, triplet, ibb, total + self.config.center * center, center)
 
-    def observe(self, output: ReidOutput, images: Tensor, labels: Tensor) -> None:
+    def observe(self, output: ReidOutput, inputs: Tensor, labels: Tensor) -> None:
         """Move the centres by a training batch, and add it to the sums behind the next bound."""
-        features, inputs, labels = self._whole(
-            output.features.detach(), self.inputs(images), labels
-        )
+        features, inputs, labels = self._whole(output.features.detach(), inputs, labels)
         self.bound.observe(features, inputs, labels)
         if self.center is not None:
             self.center.observe(features, labels)
@@ -104,5 +102,5 @@ class ReidObjective(BatchWide, nn.Module):
 
     @torch.no_grad()
     def inputs(self, images: Tensor) -> Tensor:
-        """Return the bound's input features of images [B, 3, H, W]."""
+        """Return the bound's input features [B, X] of normalised images [B, 3, H, W]."""
         return input_features(images.float(), self.config.ib_size)

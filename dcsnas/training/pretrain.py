@@ -10,12 +10,14 @@ from dcsnas.config.stages import PretrainConfig, Size
 from dcsnas.data.image_folder import ImageFolderData, read_image_folder
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import samples_input
+from dcsnas.nn.attention import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
 from dcsnas.training.classify import Classifier, ClassifyModule
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.processes import Process, leave_unless_first, this_process
+from dcsnas.training.statistics import measure_statistics
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,15 @@ def pretrain(
         gradient_clip=config.run.gradient_clip,
     )
     trainer.fit(module, loader, val_loader, ckpt_path=resume_path(folder))
+    if draws_masks(network):
+        measure_statistics(
+            network,
+            data.train,
+            size,
+            data=config.data,
+            augment=config.augment,
+            seed=config.run.seed,
+        )
     (scores,) = trainer.validate(module, val_loader, verbose=False)
     leave_unless_first(process)
     weights = folder.path / "backbone.safetensors"

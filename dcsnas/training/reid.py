@@ -59,14 +59,16 @@ class ReidModule(pl.LightningModule):
             mixed = mixup(images, labels, alpha=self.config.augment.mixup, generator=mixing)
             images, weight = mixed.images, mixed.weight
             output = self.network(images)
-            own = self.objective(output, images, labels, progress=progress)
-            partner = self.objective(output, images, mixed.partners, progress=progress)
+            inputs = self.objective.inputs(images)
+            own = self.objective(output, inputs, labels, progress=progress)
+            partner = self.objective(output, inputs, mixed.partners, progress=progress)
             terms = own.blend(partner, weight)
             labels = labels if weight >= 0.5 else mixed.partners
         else:
             output = self.network(images)
-            terms = self.objective(output, images, labels, progress=progress)
-        self.objective.observe(output, images, labels)
+            inputs = self.objective.inputs(images)
+            terms = self.objective(output, inputs, labels, progress=progress)
+        self.objective.observe(output, inputs, labels)
         loss = terms.total
         step = self.trainer.global_step
         files = {"names": self.names, "indices": batch.indices}

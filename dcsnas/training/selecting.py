@@ -17,12 +17,10 @@ from dcsnas.data.reid import ReidData
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.nn.attention import draws_masks
-from dcsnas.nn.distributed import span_processes
-from dcsnas.nn.recalibrate import recalibrate
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import ChosenEpoch
 from dcsnas.training.averaging import WeightAverage
-from dcsnas.training.inputs import augmented_batches
+from dcsnas.training.statistics import measure_statistics
 
 
 class EpochScore(Callback):
@@ -159,24 +157,18 @@ class Outcome:
         self.callbacks = [callback for callback in (self.average, self.scores) if callback]
 
     def network(self) -> ReidNetwork:
-        """Return a copy of the network as it is now, averaged if it is to be, ready to evaluate.
-
-        BatchNorm's running statistics are of the training's passes. Those of an average and of a
-        network that draws masks are others, and are measured under what evaluation does.
-        """
+        """Return a copy of the network as it is now, averaged if it is to be, ready to evaluate."""
         network = deepcopy(self.average.network if self.average else self.last)
         if self.average or draws_masks(network):
-            self._measure_statistics(network)
+            measure_statistics(
+                network,
+                self.score.data.train,
+                self.score.size,
+                data=self.config.data,
+                augment=self.config.augment,
+                seed=self.config.run.seed,
+            )
         return network
-
-    def _measure_statistics(self, network: ReidNetwork) -> None:
-        config, device = self.config, next(network.parameters()).device
-        samples, size, seed = self.score.data.train, self.score.size, config.run.seed
-        span_processes(network, across=False)  # this process alone does it
-        batches = augmented_batches(samples, size, config.data, config.augment, device, seed=seed)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            recalibrate(network, batches)
 
     @property
     def state(self) -> Mapping[str, Tensor]:

@@ -25,7 +25,7 @@ from dcsnas.search.run import search
 from dcsnas.search.supernet import Supernet, layer_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.training import inputs
+from dcsnas.training import statistics
 from latency_fakes import micro_space
 from search_setup import small_search, write_search_inputs
 from supernet_fakes import SharedGumbel
@@ -113,8 +113,8 @@ def test_batches_for_statistics_are_of_nearly_one_size(
     (sample, *_), held_out = validator.known, validator.held_out
     parts = [sample] * count, held_out
     large = Validator(validator.config, SPACE, SPACE.size, parts, 8)
-    assert len(large.known) <= inputs.RECALIBRATION_IMAGES
-    assert len(large.known) > min(count, inputs.RECALIBRATION_IMAGES) / 2
+    assert len(large.known) <= statistics.RECALIBRATION_IMAGES
+    assert len(large.known) > min(count, statistics.RECALIBRATION_IMAGES) / 2
     sizes: list[int] = []
 
     def loader(images: ImageSet, *, batch_size: int, **_: Any) -> list[Any]:
@@ -122,11 +122,11 @@ def test_batches_for_statistics_are_of_nearly_one_size(
         sizes.extend([batch_size] * (len(images) // batch_size) + rest)
         return []
 
-    monkeypatch.setattr(inputs, "make_loader", loader)
+    monkeypatch.setattr(statistics, "make_loader", loader)
     data = validator.config.data
-    assert list(inputs.plain_batches(large.known, SPACE.size, data, torch.device("cpu"))) == []
+    assert list(statistics.plain_batches(large.known, SPACE.size, data, torch.device("cpu"))) == []
     assert sum(sizes) == len(large.known)
-    assert max(sizes) <= inputs.RECALIBRATION_BATCH
+    assert max(sizes) <= statistics.RECALIBRATION_BATCH
     assert max(sizes) - min(sizes) < len(sizes)
 
 

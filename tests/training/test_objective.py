@@ -17,7 +17,8 @@ CLASSES, FEATURES = 3, 5
 def batch() -> tuple[ReidOutput, Tensor, Tensor]:
     features = torch.randn(6, FEATURES, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    return ReidOutput(features, torch.randn(6, CLASSES)), torch.randn(6, 3, 8, 4), labels
+    inputs = input_features(torch.randn(6, 3, 8, 4), (2, 2))
+    return ReidOutput(features, torch.randn(6, CLASSES)), inputs, labels
 
 
 def ready_objective(**changes: float) -> ReidObjective:
@@ -32,14 +33,14 @@ def ready_objective(**changes: float) -> ReidObjective:
 
 def test_total_is_the_weighted_sum() -> None:
     objective = ready_objective(eta=0.4, eta_warmup=0.5)
-    output, images, labels = batch()
-    terms = objective(output, images, labels, progress=0.25)
+    output, inputs, labels = batch()
+    terms = objective(output, inputs, labels, progress=0.25)
     expected_ce = F.cross_entropy(output.logits, labels, label_smoothing=0.1)
     torch.testing.assert_close(terms.cross_entropy, expected_ce)
     torch.testing.assert_close(
         terms.triplet, batch_hard_triplet(output.features, labels, margin=0.3)
     )
-    bound = objective.bound(output.features, input_features(images, (2, 2)), labels)
+    bound = objective.bound(output.features, inputs, labels)
     torch.testing.assert_close(terms.ibb, bound)
     # a quarter of the run is half of the warm-up: half of eta
     torch.testing.assert_close(terms.total, expected_ce + terms.triplet + 0.2 * bound)
@@ -47,8 +48,8 @@ def test_total_is_the_weighted_sum() -> None:
 
 def test_bound_has_a_gradient_to_the_features() -> None:
     objective = ready_objective(eta=1.0, eta_warmup=0.0)
-    output, images, labels = batch()
-    objective(output, images, labels, progress=1.0).ibb.backward()
+    output, inputs, labels = batch()
+    objective(output, inputs, labels, progress=1.0).ibb.backward()
     assert output.features.grad is not None
     assert output.features.grad.any()
 
@@ -56,9 +57,9 @@ def test_bound_has_a_gradient_to_the_features() -> None:
 def test_center_loss_is_added_with_its_weight() -> None:
     plain, objective = ready_objective(eta=0.4), ready_objective(eta=0.4, center=0.01)
     objective.bound.load_state_dict(plain.bound.state_dict())
-    output, images, labels = batch()
-    without = plain(output, images, labels, progress=1.0)
-    terms = objective(output, images, labels, progress=1.0)
+    output, inputs, labels = batch()
+    without = plain(output, inputs, labels, progress=1.0)
+    terms = objective(output, inputs, labels, progress=1.0)
     assert objective.center is not None
     assert terms.center is not None
     assert torch.equal(terms.center, objective.center(output.features, labels))
@@ -68,11 +69,11 @@ def test_center_loss_is_added_with_its_weight() -> None:
 
 def test_centers_move_when_a_batch_is_observed() -> None:
     objective = ReidObjective(LossConfig(ib_size=(2, 2), center=0.01), CLASSES, FEATURES)
-    output, images, labels = batch()
-    objective(output, images, labels, progress=0.0)
+    output, inputs, labels = batch()
+    objective(output, inputs, labels, progress=0.0)
     assert objective.center is not None
     assert not objective.center.centers.any()
-    objective.observe(output, images, labels)
+    objective.observe(output, inputs, labels)
     # from zero with two images: half of their sum over three
     sums = output.features.detach().view(CLASSES, 2, FEATURES).sum(1)
     torch.testing.assert_close(objective.center.centers, sums / 6)
@@ -89,14 +90,14 @@ def test_without_a_center_loss_nothing_is_different() -> None:
 def test_losses_are_float32_whatever_the_network_computed_in() -> None:
     """Under autocast the terms are those of the same values without it, bit by bit."""
     objective = ready_objective(eta=1.0, eta_warmup=0.0, center=0.01)
-    output, images, labels = batch()
+    output, inputs, labels = batch()
     low = ReidOutput(output.features.bfloat16(), output.logits.bfloat16())
     expected = objective(
-        ReidOutput(low.features.float(), low.logits.float()), images, labels, progress=1.0
+        ReidOutput(low.features.float(), low.logits.float()), inputs, labels, progress=1.0
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        terms = objective(low, images, labels, progress=1.0)
-        objective.observe(low, images, labels)
+        terms = objective(low, inputs, labels, progress=1.0)
+        objective.observe(low, inputs, labels)
     for name, term in terms.named().items():
         assert term.dtype == torch.float32
         assert torch.equal(term, expected.named()[name]), name

@@ -12,7 +12,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
+from dcsnas.data.image_folder import read_image_folder
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network
+from dcsnas.nn.attention import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import Stage, WeightsHeader, read_state, save_weights
 from dcsnas.search.derive import architecture_of
@@ -22,6 +24,7 @@ from dcsnas.training.fitting import EpochLog, seed_everything
 from dcsnas.training.pretrain import pretrain
 from dcsnas.training.reid import ReidModule
 from dcsnas.training.retrain import RetrainResult, retrain
+from dcsnas.training.statistics import measure_statistics
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder, write_reid_set
 
@@ -78,8 +81,28 @@ def test_pretrained_network_classifies(folder: Path) -> None:
     assert result.accuracy_percent > 80
     recorded = json.loads((folder / "pretrain" / "result.json").read_text())
     assert recorded == {"accuracy_percent": result.accuracy_percent, "classes": 3}
-    backbone = build(architecture().network).state_dict()
-    assert set(read_state(result.weights)) == set(backbone)
+    backbone = build(architecture().network)
+    assert set(read_state(result.weights)) == set(backbone.state_dict())
+
+
+def test_pretrained_statistics_are_those_under_the_masks_of_evaluation(folder: Path) -> None:
+    config = pretrain_config(folder).model_copy(update={"epochs": 1})
+    result = pretrain(config, architecture(), RunFolder(folder / "statistics"), progress=False)
+    saved = read_state(result.weights)
+    backbone = build(architecture().network)
+    assert draws_masks(backbone)
+    weights = {name for name, _ in backbone.named_parameters()}
+    backbone.load_state_dict({name: saved[name] for name in weights}, strict=False)
+    measure_statistics(
+        backbone,
+        read_image_folder(folder / "classes").train,
+        architecture().input,
+        data=config.data,
+        augment=config.augment,
+        seed=config.run.seed,
+    )
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, saved[name]), name
 
 
 @pytest.fixture(scope="module")
