@@ -85,9 +85,13 @@ class Bench:
         """Overrides of every stage."""
         return [f"data.root={json.dumps(str(self.data))}", "data.workers=0", "run.threads=1"]
 
+    def search_folder(self, target: float, seed: int) -> Path:
+        """Return the folder of a search."""
+        return self.root / f"search-{target:.3f}-seed{seed}"
+
     def searched(self, target: float, seed: int) -> ArchitectureFile:
         """Return the network that a search for ``target`` derives; a finished one is read."""
-        folder = RunFolder(self.root / f"search-{target:.3f}-seed{seed}")
+        folder = RunFolder(self.search_folder(target, seed))
         plan = self.plan
         overrides = [
             *self.common,
@@ -206,20 +210,30 @@ def opened_table(root: Path) -> LatencyTable:
     return open_table(path, space.size, allow_foreign=True)
 
 
+def reach_of(table: LatencyTable) -> tuple[float, float]:
+    """Return the latencies of the fastest and of the slowest network in milliseconds."""
+    size, constant = table.space.size, table.offset_ms
+    return cost_range(table.space, size, table.latency_ms, constant=constant)
+
+
+def targets_of(table: LatencyTable, plan: Plan) -> list[float]:
+    """Return the targets in milliseconds."""
+    low, high = reach_of(table)
+    return [round(low + share * (high - low), 3) for share in plan.shares]
+
+
 def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
     """Return every score and the summary by target."""
     root.mkdir(parents=True, exist_ok=True)
     table = opened_table(root)
     bench = Bench(root, unpacked(data, root), plan, table)
-    size, constant = bench.space.size, table.offset_ms
-    low, high = cost_range(bench.space, size, table.latency_ms, constant=constant)
-    targets = [round(low + share * (high - low), 3) for share in plan.shares]
+    targets = targets_of(table, plan)
     rows = [row for target in targets for row in bench.rows(target)]
     summary = [summarised(rows, target) for target in targets]
     print_table(summary)
     return {
         "plan": asdict(plan),
-        "reach_ms": [low, high],
+        "reach_ms": list(reach_of(table)),
         "summary": summary,
         "rows": rows,
         "table_digest": table.digest,

@@ -1,0 +1,152 @@
+"""What does a score depend on, the network or its training, and does a search see the difference?
+
+Command: .venv/bin/python benchmarks/search_ranking.py --data lpc_reid.tar.gz --out DIR
+
+Random networks of ``tiny`` of one predicted latency, each trained from scratch with several seeds
+by the recipe of ``search_vs_random.py``: how far networks lie apart, how far trainings of one
+network do, and (Kendall's tau over the networks) how the mean scores agree with two things that
+each of that benchmark's searches for this latency says of them: the mAP with the supernet's
+weights, and the probability at the end. Of the chosen network of each search the rank among the
+random ones. Runs and searches are shared with ``search_vs_random.py`` if DIR is its folder. About
+45 minutes on one core beside those. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from search_vs_random import Bench, Plan, opened_table, targets_of, unpacked
+
+from dcsnas.config.files import write_json
+from dcsnas.config.quiet import quiet_libraries
+from dcsnas.latency.accuracy import kendall_tau
+from dcsnas.latency.allocator import reexec_with_allocator
+from dcsnas.latency.matching import random_choice_at
+from dcsnas.search.derive import architecture_of, read_probabilities
+from dcsnas.search.derived_weights import score_derived
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.space import Option
+
+TARGET = 1
+"""Which of the targets of ``search_vs_random.py``: the middle one."""
+
+
+def log_probability(
+    architecture: ArchitectureFile,
+    probabilities: Mapping[str, Sequence[float]],
+    options: Mapping[str, Sequence[Option]],
+) -> float:
+    """Return the natural logarithm of a network's probability."""
+    choice = architecture.provenance.choice
+    return sum(
+        math.log(max(p[options[label].index(choice[label])], 1e-30))
+        for label, p in probabilities.items()
+    )
+
+
+def components(scores: np.ndarray) -> dict[str, float]:
+    """Return standard deviations of ``scores`` [networks, seeds] from two-way analysis of variance.
+
+    ``network`` and ``seed`` are those of the two effects, ``rest`` of what neither explains;
+    ``reliability`` is the share of the variance of a network's mean that is the network's own.
+    """
+    networks, seeds = scores.shape
+    by_network, by_seed = scores.mean(1), scores.mean(0)
+    rest = scores - by_network[:, None] - by_seed + scores.mean()
+    variance = (rest**2).sum() / ((networks - 1) * (seeds - 1))
+    of_network = max(by_network.var(ddof=1) - variance / seeds, 0.0)
+    of_seed = max(by_seed.var(ddof=1) - variance / networks, 0.0)
+    return {
+        "network_sd": math.sqrt(of_network),
+        "seed_sd": math.sqrt(of_seed),
+        "rest_sd": math.sqrt(variance),
+        "reliability": of_network / (of_network + variance / seeds),
+    }
+
+
+def network(bench: Bench, target: float, number: int) -> ArchitectureFile:
+    """Return a random network of ``target`` milliseconds."""
+    rng = random.Random(f"ranking {number}")
+    choice = random_choice_at(bench.space, bench.table, target, rng)
+    return architecture_of(bench.space, choice, table=bench.table, seed=number)
+
+
+def verdict(
+    bench: Bench, target: float, seed: int, networks: list[ArchitectureFile], means: list[float]
+) -> dict[str, Any]:
+    """Return what the search of ``seed`` says of the networks, and how its own compares."""
+    derived = bench.searched(target, seed)
+    run = bench.search_folder(target, seed)
+    options = {d.label: d.options for d in bench.space.decisions}
+    probabilities = read_probabilities(run)[-1]
+    seen = [score_derived(run, network) for network in networks]
+    likely = [log_probability(network, probabilities, options) for network in networks]
+    own = [
+        bench.scores(derived, training, f"derived-{target:.3f}-seed{seed}-training{training}")
+        for training in range(bench.plan.seeds)
+    ]
+    score = mean(row["map"] for row in own)
+    return {
+        "seed": seed,
+        "supernet_map": seen,
+        "log_probability": likely,
+        "tau_supernet": kendall_tau(seen, means),
+        "tau_probability": kendall_tau(likely, means),
+        "derived_map": score,
+        "derived_supernet_map": score_derived(run, derived),
+        "better_than": sum(score > other for other in means),
+    }
+
+
+def measure(root: Path, data: Path, plan: Plan, count: int) -> dict[str, Any]:
+    """Return every score, the components of their variance, and what each search says."""
+    root.mkdir(parents=True, exist_ok=True)
+    bench = Bench(root, unpacked(data, root), plan, opened_table(root))
+    targets = targets_of(bench.table, plan)
+    target = targets[min(TARGET, len(targets) - 1)]
+    networks = [network(bench, target, number) for number in range(count)]
+    scores = [
+        [
+            bench.scores(network, seed, f"ranking-{target:.3f}-{number}-seed{seed}")["map"]
+            for seed in range(plan.seeds)
+        ]
+        for number, network in enumerate(networks)
+    ]
+    means = [mean(row) for row in scores]
+    return {
+        "target_ms": target,
+        "scores": scores,
+        "components": components(np.array(scores)),
+        "searches": [verdict(bench, target, seed, networks, means) for seed in range(plan.seeds)],
+        "params": [network.params for network in networks],
+        "macs": [network.macs for network in networks],
+        "tau_params": kendall_tau([network.params for network in networks], means),
+        "tau_macs": kendall_tau([network.macs for network in networks], means),
+        "table_digest": bench.table.digest,
+        "conditions": bench.table.file.conditions.model_dump(mode="json"),
+    }
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="a folder, or an archive of one")
+    parser.add_argument("--out", type=Path, required=True, help="folder of all runs and the result")
+    parser.add_argument("--networks", type=int, default=10, help="random networks")
+    options = parser.parse_args()
+    quiet_libraries()
+    result = measure(options.out, options.data, Plan(), options.networks)
+    write_json(options.out / "ranking.json", result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    reexec_with_allocator(sys.orig_argv)
+    main()
