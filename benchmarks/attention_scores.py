@@ -32,6 +32,7 @@ from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
+from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.latency.conditions import cpu_name
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -74,7 +75,9 @@ class Bench:
         started = time.perf_counter()
         trained = retrain(config, self.architecture(kind), folder, progress=False)
         seconds = time.perf_counter() - started
-        found = evaluate(trained.weights, self.data, workers=0, threads=self.threads).record()
+        found = evaluate(
+            trained.weights, read_reid(self.data), workers=0, threads=self.threads
+        ).record()
         steps = torch.load(folder.checkpoint, weights_only=True)["global_step"]
         row = {"variant": variant, "seed": seed, "train_s": seconds, "steps": steps}
         row |= {name: found[name] for name in MEASURED if name in found}

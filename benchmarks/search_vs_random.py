@@ -31,6 +31,7 @@ from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import RetrainConfig
+from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, save_evaluation
 from dcsnas.latency.conditions import current_conditions
 from dcsnas.latency.matching import random_choice_at
@@ -128,7 +129,7 @@ class Bench:
             overrides.append(f"batch.identities={self.plan.identities}")
             config = load_with_overrides(RetrainConfig, find_experiment("retrain_tiny"), overrides)
             trained = retrain(config, architecture, folder, progress=False)
-            result = evaluate(trained.weights, self.data, workers=0, threads=1)
+            result = evaluate(trained.weights, read_reid(self.data), workers=0, threads=1)
             save_evaluation(metrics, result, self.data, {"predicted_ms": predicted})
         found = read_json(metrics)
         row = {"predicted_ms": predicted, "params": architecture.params, "macs": architecture.macs}

@@ -53,17 +53,19 @@ def evaluate(
 
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import VariantConfig
+    from dcsnas.data.reid import read_reid
     from dcsnas.evaluation import evaluate as evaluation
     from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
 
     require_file_path(path := out or weights.with_name("metrics.json"))
     _check_weights(weights, arch)
+    variant = VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic)
+    people = read_reid(data, variant)
     with bar("evaluating") as report:
         result = evaluation.evaluate(
             weights,
-            data,
-            variant=VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic),
+            people,
             device=device,
             workers=workers,
             threads=threads,

@@ -13,6 +13,7 @@ from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
+from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, save_evaluation
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment
@@ -87,6 +88,6 @@ def train_one(recipe: Recipe, rival: Rival) -> dict[str, Any]:
             progress=False,
         )
         people = recipe.root / "people"
-        result = evaluate(trained.weights, people, workers=0)
+        result = evaluate(trained.weights, read_reid(people), workers=0)
         save_evaluation(metrics, result, people, rival.latency)
     return read_json(metrics)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
-from dcsnas.data.reid import ReidData, read_reid, samples_digest
+from dcsnas.data.reid import ReidData, samples_digest
 from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.pairs import Embeddings
@@ -56,9 +55,8 @@ def load_reid_network(path: Path) -> tuple[ReidNetwork, WeightsHeader, Architect
 
 def evaluate(
     weights: Path,
-    data: Path | ReidData,
+    data: ReidData,
     *,
-    variant: VariantConfig = DEFAULT_VARIANT,
     device: str = "auto",
     workers: int = 2,
     threads: int | None = None,
@@ -71,7 +69,6 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``weights`` on query and gallery, as in papers' tables; information is on train."""
     network, header, _ = load_reid_network(weights)
-    data = data if isinstance(data, ReidData) else read_reid(data, variant)
     torch.set_num_threads(threads or torch.get_num_threads())
     rules: _Rules = {"camera_filter": camera_filter, "device": pick_device(device)}
     extractor = Extractor(

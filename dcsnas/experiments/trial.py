@@ -128,6 +128,7 @@ def _score(path: Path, found: "ArchitectureFile") -> float:
 
 
 def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
+    from dcsnas.data.reid import read_reid
     from dcsnas.evaluation.evaluate import evaluate, save_evaluation
     from dcsnas.training.retrain import retrain
 
@@ -138,8 +139,7 @@ def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> 
         trained = retrain(config, found, folder, start=supernet, progress=False)
         scores = evaluate(
             trained.weights,
-            config.data.root,
-            variant=config.data.variant,
+            read_reid(config.data.root, config.data.variant),
             device=config.run.device,
             workers=config.data.workers,
             threads=config.run.threads,

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_evaluate(folder: Path, **options: Any) -> Evaluation:
-    weights, people = folder / "model.safetensors", folder / "people"
+    weights, people = folder / "model.safetensors", read_reid(folder / "people")
     return evaluate(weights, people, device="cpu", workers=0, ib_size=(4, 2), **options)
 
 
@@ -98,7 +98,7 @@ def test_result_states_its_conditions(folder: Path) -> None:
 def test_another_gallery_is_another_data_set(folder: Path, tmp_path: Path) -> None:
     other = write_reid_set(tmp_path / "people", identities=6, images=4)
     found = [
-        evaluate(folder / "model.safetensors", root, workers=0).data
+        evaluate(folder / "model.safetensors", read_reid(root), workers=0).data
         for root in (folder / "people", other)
     ]
     assert found[0]["query_digest"] == found[1]["query_digest"]

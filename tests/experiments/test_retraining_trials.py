@@ -7,6 +7,7 @@ import pytest
 
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
+from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.experiment import resume, start, wait
@@ -59,7 +60,7 @@ def test_tpe_sweep_is_scored_after_retraining(inputs: Path, tmp_path: Path) -> N
         assert trial.final == read_json(path / "result.json")
         found = load_architecture(path / "architecture.yaml")
         weights = path / "retrain" / "model.safetensors"
-        scores = evaluate(weights, inputs / "data", workers=0).record()
+        scores = evaluate(weights, read_reid(inputs / "data"), workers=0).record()
         assert trial.final["default"] == trial.final["map"] == pytest.approx(scores["map"])
         assert trial.final["rank1"] == pytest.approx(scores["rank1"])
         assert trial.final["params_m"] == found.params / 1e6

@@ -55,7 +55,7 @@ def weights(folder: Path, found: ArchitectureFile) -> Path:
 
 
 def test_evaluate_scores_it_without_training(folder: Path, weights: Path) -> None:
-    result = evaluate(weights, folder / "data", device="cpu", workers=0)
+    result = evaluate(weights, read_reid(folder / "data"), device="cpu", workers=0)
     assert 0 < result.retrieval.map < 1
     network, _, architecture = load_reid_network(weights)
     assert architecture.network == derive(folder / "run").network
@@ -156,5 +156,7 @@ def test_a_chosen_kind_is_retrained_from_the_supernet(
     attends = [name for name in read_state(done.weights) if "layers.3." in name]
     assert bool(attends) == (kind != "none")
     save_derived_weights(run.path, found, tmp_path / "derived.safetensors")
-    result = evaluate(tmp_path / "derived.safetensors", folder / "data", device="cpu", workers=0)
+    result = evaluate(
+        tmp_path / "derived.safetensors", read_reid(folder / "data"), device="cpu", workers=0
+    )
     assert result.counts["query"] == 16

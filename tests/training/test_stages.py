@@ -13,6 +13,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.image_folder import read_image_folder
+from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network
 from dcsnas.nn.attention import draws_masks
 from dcsnas.nn.build import build
@@ -112,8 +113,9 @@ def trained(folder: Path) -> RetrainResult:
 
 def test_retrained_network_retrieves_people(folder: Path, trained: RetrainResult) -> None:
     untrained = run_retrain(folder, "untrained", epochs=1, optimizer={"lr": 1e-9})
-    before = evaluate(untrained.weights, folder / "people", workers=0, ib_size=(4, 2))
-    after = evaluate(trained.weights, folder / "people", workers=0, ib_size=(4, 2))
+    people = read_reid(folder / "people")
+    before = evaluate(untrained.weights, people, workers=0, ib_size=(4, 2))
+    after = evaluate(trained.weights, people, workers=0, ib_size=(4, 2))
     assert after.percentages()["map"] > 80
     assert after.percentages()["map"] > before.percentages()["map"]
     # training separates the identities: the features tell more about the label
