@@ -31,7 +31,7 @@ browser: .venv/installed-dev
 EXPERIMENTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup
 
 sweeps: .venv/installed-dev
-	$(EXPERIMENTS) tests/experiments --ignore tests/experiments/test_nni_patches.py
+	$(EXPERIMENTS) tests/experiments --ignore-glob "*/test_nni_patches*.py"
 
 experiments: .venv/installed-dev
 	$(EXPERIMENTS) tests/experiments

@@ -25,6 +25,8 @@ from search_setup import small_search
 LIGHT_TRIAL = Path(__file__).with_name("light_trial.py")
 PATIENCE_S = 180
 SILENT_POLLS = 10
+WITHOUT = Path("/dev/null")
+"""In place of the patches of NNI's manager."""
 NNI_LEAVES_OPEN = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -43,6 +45,18 @@ def small_sweep(inputs: Path, **changes: Any) -> SweepConfig:
         **changes,
     }
     return load_sweep(Path("sweep.yaml"), content)
+
+
+def weights(inputs: Path, count: int, **changes: Any) -> SweepConfig:
+    """Return a sweep of ``count`` weights."""
+    values = [0.25 * i for i in range(count)]
+    parameters = {"weight": {"key": "objective.weight", "values": values}}
+    return small_sweep(inputs, parameters=parameters, **changes)
+
+
+def second_hangs(trials: list[Trial]) -> bool:
+    """Return whether the first of two trials has ended and the second hangs after two reports."""
+    return len(trials) == 2 and trials[0].ended and len(trials[1].intermediate) == 2
 
 
 def light_experiment(path: Path, sweep: SweepConfig, *arguments: str) -> ExperimentFolder:

@@ -1,6 +1,6 @@
 'use strict';
 // Loaded into NNI 3.0's manager before its own code (NODE_OPTIONS=--require). Each patch answers a
-// defect; tests/experiments/test_nni_patches.py fails without it.
+// defect; tests/experiments/test_nni_patches*.py fail without it.
 const Module = require('module');
 const net = require('net');
 const os = require('os');

@@ -1,10 +1,15 @@
-"""A test of experiments ends in time, whatever in it waits for what."""
+"""What the tests of experiments share; each ends in time, whatever in it waits for what."""
 
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+
+from dcsnas.experiments import nni_manager
+from experiment_setup import WITHOUT
+from search_setup import write_search_inputs
 
 LIMIT_S = 400
 
@@ -23,3 +28,17 @@ def pytest_runtest_protocol() -> Generator[None, Any, Any]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a space, its table and a data set."""
+    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(params=[True, False], ids=["patched", "stock"])
+def patched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Return whether the manager of this test is patched."""
+    if not request.param:
+        monkeypatch.setattr(nni_manager, "PATCHES", WITHOUT)
+    return request.param

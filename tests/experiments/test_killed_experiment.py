@@ -24,17 +24,11 @@ from experiment_setup import (
     trials_of,
     wait_until,
 )
-from search_setup import write_search_inputs
 
 EPOCHS = 25
 ONE_WEIGHT = {"weight": {"key": "objective.weight", "values": [1]}}
 
 pytestmark = [NNI_LEAVES_OPEN, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def test_thirty_trials_three_crashes(inputs: Path, tmp_path: Path) -> None:

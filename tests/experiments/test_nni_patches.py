@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -14,16 +13,14 @@ from typing import Any
 import nni
 import psutil
 import pytest
-from nni.experiment.config import AlgorithmConfig
 from nni.nas.execution import SequentialExecutionEngine
 
 from dcsnas.config.errors import UserError
 from dcsnas.experiments import channel, nni_manager
 from dcsnas.experiments.database import Trial
-from dcsnas.experiments.experiment import is_running, start, stop, wait
+from dcsnas.experiments.experiment import is_running, start, stop
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.nni_manager import NNI_VERSION, answer, check_host, free_port
-from dcsnas.experiments.sweep import SweepConfig
+from dcsnas.experiments.nni_manager import NNI_VERSION, check_host, free_port
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     all_ended,
@@ -32,36 +29,16 @@ from experiment_setup import (
     listeners,
     manager_of,
     processes_of,
-    small_sweep,
+    second_hangs,
     stopped_at_the_end,
     trials_of,
     wait_until,
+    weights,
 )
-from search_setup import write_search_inputs
 
 ROOT = Path(__file__).parents[2]
-WITHOUT = Path("/dev/null")
 
 pytestmark = [NNI_LEAVES_OPEN, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
-
-
-def weights(inputs: Path, count: int, **changes: object) -> SweepConfig:
-    values = [0.25 * i for i in range(count)]
-    parameters = {"weight": {"key": "objective.weight", "values": values}}
-    return small_sweep(inputs, parameters=parameters, **changes)
-
-
-@pytest.fixture(params=[True, False], ids=["patched", "stock"])
-def patched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Return whether the manager of this test is patched."""
-    if not request.param:
-        monkeypatch.setattr(nni_manager, "PATCHES", WITHOUT)
-    return request.param
 
 
 def test_version_is_pinned_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +129,15 @@ def test_killed_trial_has_failed(inputs: Path, tmp_path: Path, patched: bool) ->
     assert trial.status == ("FAILED" if patched else "USER_CANCELED")
 
 
+def cancel(folder: ExperimentFolder, trial: Trial) -> None:
+    """Record what NNI records when the user cancels a trial on the web page."""
+    with closing(sqlite3.connect(folder.database().path)) as database, database:
+        database.execute(
+            "insert into TrialJobEvent (timestamp, trialJobId, event) values (0, ?, ?)",
+            (trial.id, "USER_TO_CANCEL"),
+        )
+
+
 def test_numbers_go_on_after_resume(inputs: Path, tmp_path: Path, patched: bool) -> None:
     folder = light_experiment(tmp_path / "e", weights(inputs, 3), "hang", "1")
     with stopped_at_the_end(folder):
@@ -162,93 +148,6 @@ def test_numbers_go_on_after_resume(inputs: Path, tmp_path: Path, patched: bool)
         launch_light(folder, "resume")
         trials = wait_until(folder, lambda trials: len(trials) == 3)
     assert sorted(trial.number for trial in trials) == ([0, 1, 2] if patched else [0, 1, 1])
-
-
-Tuner = Callable[[str], None]
-
-
-@pytest.fixture
-def tuner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tuner:
-    """Return a function that gives experiments the class Planned of this Python code as tuner."""
-    make = nni_manager._tuner
-
-    def use(code: str) -> None:
-        (tmp_path / "other_tuner.py").write_text(code)
-
-        def other(*arguments: Any) -> Any:
-            algorithm: Any = make(*arguments)
-            algorithm.class_name, algorithm.code_directory = "other_tuner.Planned", str(tmp_path)
-            return algorithm
-
-        monkeypatch.setattr(nni_manager, "_tuner", other)
-
-    return use
-
-
-def test_tuner_may_start_slowly(inputs: Path, tmp_path: Path, tuner: Tuner, patched: bool) -> None:
-    tuner("import time; time.sleep(11)\nfrom dcsnas.experiments.tuners import Planned as Planned\n")
-    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
-    with stopped_at_the_end(folder):
-        launch_light(folder)
-        if patched:
-            wait(folder, lambda progress: None)
-            assert [trial.status for trial in folder.database().trials()] == ["SUCCEEDED"]
-        else:
-            with pytest.raises(UserError, match=r"NNI: .*Tuner did not connect in 10 seconds"):
-                wait(folder, lambda progress: None)
-
-
-def test_tuner_that_cannot_start_is_noticed(inputs: Path, tmp_path: Path, tuner: Tuner) -> None:
-    tuner("raise ImportError")
-    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
-    with stopped_at_the_end(folder):
-        launch_light(folder)
-        with pytest.raises(UserError, match=r"NNI: the tuner has ended; see dispatcher\.log"):
-            wait(folder, lambda progress: None)
-
-
-FAILING_TUNER = """
-from {module} import {name}
-
-class Planned({name}):
-    def __init__(self, plan, database):
-        {start}
-
-    def update_search_space(self, search_space):
-        pass
-
-    def generate_parameters(self, parameter_id, **kwargs):
-        raise ValueError("this tuner fails")
-"""
-
-
-def test_failing_tuner_ends_the_experiment(inputs: Path, tmp_path: Path, tuner: Tuner) -> None:
-    start = "super().__init__(plan, database)"
-    ours = {"module": "dcsnas.experiments.tuners", "name": "Planned", "start": start}
-    tuner(FAILING_TUNER.format(**ours))
-    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
-    with stopped_at_the_end(folder):
-        launch_light(folder)
-        with pytest.raises(UserError, match=r"NNI: .*tuner may have crashed"):
-            wait(folder, lambda progress: None)
-    assert "this tuner fails" in (folder.log.parent / "dispatcher.log").read_text()
-
-
-def test_nni_goes_on_with_a_failing_tuner(
-    inputs: Path, tmp_path: Path, tuner: Tuner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nni_manager, "PATCHES", WITHOUT)
-    tuner(FAILING_TUNER.format(module="nni.tuner", name="Tuner", start="pass"))
-    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "own")
-    with stopped_at_the_end(folder):
-        launch_light(folder)
-        log, until = folder.log.parent / "dispatcher.log", time.monotonic() + 60
-        while not (log.exists() and "this tuner fails" in log.read_text()):
-            assert time.monotonic() < until
-            time.sleep(0.2)
-        time.sleep(3)
-        assert answer(folder, "check-status") == {"status": "RUNNING", "errors": []}
-    assert not folder.database().trials()
 
 
 def test_manager_may_start_slowly(
@@ -266,37 +165,6 @@ def test_manager_may_start_slowly(
     with stopped_at_the_end(folder), pytest.raises(UserError, match="NNI's manager did not start"):
         launch_light(folder)
     assert not processes_of(folder)
-
-
-def second_hangs(trials: list[Trial]) -> bool:
-    return len(trials) == 2 and trials[0].ended and len(trials[1].intermediate) == 2
-
-
-def cancel(folder: ExperimentFolder, trial: Trial) -> None:
-    """Record what NNI records when the user cancels a trial on the web page."""
-    with closing(sqlite3.connect(folder.database().path)) as database, database:
-        database.execute(
-            "insert into TrialJobEvent (timestamp, trialJobId, event) values (0, ?, ?)",
-            (trial.id, "USER_TO_CANCEL"),
-        )
-
-
-@pytest.mark.parametrize("stock", [False, True])
-def test_every_value_of_a_grid_is_tried_after_resume(
-    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stock: bool
-) -> None:
-    if stock:
-        grid: Any = AlgorithmConfig(name="GridSearch")
-        monkeypatch.setattr(nni_manager, "_tuner", lambda *_: grid)
-    folder = light_experiment(tmp_path / "e", weights(inputs, 4), "hang", "1")
-    with stopped_at_the_end(folder):
-        launch_light(folder)
-        wait_until(folder, second_hangs)
-        stop(folder)
-        launch_light(folder, "resume")
-        trials = wait_until(folder, all_ended(4))
-    tried = sorted(trial.parameters["weight"] for trial in trials)
-    assert (tried == [0, 0.25, 0.5, 0.75]) == (not stock)
 
 
 def test_reports_arrive_while_nni_replaces_the_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,16 +22,10 @@ from experiment_setup import (
     stopped_at_the_end,
     wait_until,
 )
-from search_setup import write_search_inputs
 
 RETRAIN_EPOCHS = 30
 
 pytestmark = [NNI_LEAVES_OPEN, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def retraining(inputs: Path, epochs: int, **changes: Any) -> Any:

@@ -13,12 +13,6 @@ from dcsnas.experiments.channel import Channel
 from dcsnas.search.derived_weights import score_derived
 from dcsnas.spaces.architecture import load_architecture
 from experiment_setup import small_sweep
-from search_setup import write_search_inputs
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def run(

@@ -17,14 +17,8 @@ from experiment_setup import (
     stopped_at_the_end,
     wait_until,
 )
-from search_setup import write_search_inputs
 
 SPACE = {"weight": {"_type": "uniform", "_value": [0.0, 1.0]}}
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_search_inputs(tmp_path_factory.mktemp("inputs"))
 
 
 def drawn(inputs: Path, tuner: str, trials: int) -> SweepConfig:
