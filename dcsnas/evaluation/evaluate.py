@@ -5,26 +5,19 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.data.reid import ReidData, samples_digest
 from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.information import measure_information
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import ApRule, evaluate_retrieval, nearest
-from dcsnas.evaluation.record import Evaluation, Information
+from dcsnas.evaluation.record import Evaluation
 from dcsnas.evaluation.reranking import KReciprocal, Reranked
 from dcsnas.evaluation.roc import verify
 from dcsnas.evaluation.selection import SelectionCounter
-from dcsnas.losses.information import (
-    class_means,
-    conditional,
-    ib_loss,
-    information_bound,
-    soft_assignment,
-)
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.reid import ReidNetwork
@@ -88,7 +81,7 @@ def evaluate(
     return Evaluation(
         retrieval=evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules),
         verification=verify(query, gallery, **rules),
-        information=information_of(*tensors, data),
+        information=measure_information(*tensors, data.num_identities),
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         data=_statement(data),
@@ -112,17 +105,6 @@ def save_evaluation(
     data = {"data": str(data_root.resolve()), "variant": variant}
     ranking = {**data, "neighbours": evaluation.neighbours}
     write_json(path.with_name("neighbours.json"), ranking)
-
-
-def information_of(features: Tensor, inputs: Tensor, labels: Tensor, data: ReidData) -> Information:
-    """Return IB loss and IBB of features F [N, D], inputs X [N, X] and labels [N]."""
-    classes = data.num_identities
-    features, inputs = features.double(), inputs.double()
-    phi_f = soft_assignment(features, class_means(features, labels, classes))
-    phi_x = soft_assignment(inputs, class_means(inputs, labels, classes))
-    q = conditional(phi_f, labels, classes)
-    bound = information_bound(phi_f, phi_x, labels, q)
-    return Information(float(ib_loss(phi_f, phi_x, labels)), float(bound))
 
 
 def _counted(progress: Callable[[int, int], None], total: int) -> Callable[[int], None]:

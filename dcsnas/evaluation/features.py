@@ -59,9 +59,9 @@ class Extractor:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return features F [N, D] before the neck, inputs X [N, X] and labels [N]."""
         images = ImageSet(samples, self.size)
-        rows = list(self._run(images, advance, ib_size=ib_size))
-        features = torch.cat([row.features for row in rows])
-        return features, torch.cat([row.inputs for row in rows]), images.labels
+        rows = [row[:2] for row in self._run(images, advance, ib_size=ib_size)]
+        features, inputs = (torch.cat(part) for part in zip(*rows, strict=True))
+        return features, inputs, images.labels
 
     @torch.no_grad()
     def _run(
@@ -80,11 +80,11 @@ class Extractor:
             if flip:
                 retrieval = (retrieval + self.network.embed(pixels.flip(-1))) / 2
             inputs = input_features(pixels, ib_size)
-            yield _Row(features.float().cpu(), retrieval.float().cpu(), inputs.cpu())
+            yield _Row(features.float().cpu(), inputs.cpu(), retrieval.float().cpu())
             advance(len(batch.labels))
 
 
 class _Row(NamedTuple):
     features: Tensor
-    retrieval: Tensor
     inputs: Tensor
+    retrieval: Tensor

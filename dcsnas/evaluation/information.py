@@ -1,0 +1,62 @@
+"""IB loss and IBB over a whole training set, in bounded memory.
+
+What ``losses/information.py`` says of a batch, for as many images as a set has: both follow from
+tables over clusters and identities, which are summed up a block of images at a time in float64.
+Source: DCS-Attention 2025, Section 3.3, Theorem 3.1 and Section 5.
+Legend: N images, D feature size, X input size, C identities and clusters.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dcsnas.evaluation.record import Information
+from dcsnas.losses.information import mutual_information, soft_assignment
+
+ROWS = 4096
+"""Images in a block."""
+
+
+def measure_information(
+    features: Tensor, inputs: Tensor, labels: Tensor, num_classes: int, *, rows: int = ROWS
+) -> Information:
+    """Return IB loss and IBB in nats, every image under the class means over all of them.
+
+    Args:
+        features: [N, D].
+        inputs: [N, X].
+        labels: [N], integers in 0..C-1, each of them at least once.
+        num_classes: C.
+        rows: Images in a block.
+
+    """
+    feature_means = _means(features, labels, num_classes, rows)
+    input_means = _means(inputs, labels, num_classes, rows)
+    joint = feature_means.new_zeros(num_classes, num_classes)  # clusters of F, clusters of X
+    by_label = torch.zeros_like(joint)  # identities, clusters of F
+    certainty = joint.new_zeros(())  # sum of phi_x log phi_x
+    for f, x, y in _blocks(features, inputs, labels, rows=rows):
+        phi_f, phi_x = (
+            soft_assignment(f.double(), feature_means),
+            soft_assignment(x.double(), input_means),
+        )
+        joint += phi_f.T @ phi_x
+        by_label.index_add_(0, y, phi_f)
+        certainty += torch.xlogy(phi_x, phi_x).sum()
+    count = len(labels)
+    q = by_label / by_label.sum(dim=1, keepdim=True)
+    ib_loss = mutual_information(joint / count) - mutual_information(by_label / count)
+    # sum_i sum_a phi_f(i, a) log q(a | y_i), image by image, is a sum over the table
+    return Information(float(ib_loss), float((certainty - torch.xlogy(by_label, q).sum()) / count))
+
+
+def _means(values: Tensor, labels: Tensor, num_classes: int, rows: int) -> Tensor:
+    sums = values.new_zeros(num_classes, values.shape[1], dtype=torch.float64)
+    for block, own in _blocks(values, labels, rows=rows):
+        sums.index_add_(0, own, block.double())
+    return sums / torch.bincount(labels, minlength=num_classes)[:, None]
+
+
+def _blocks(*tensors: Tensor, rows: int) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
