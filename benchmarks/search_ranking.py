@@ -86,7 +86,7 @@ def verdict(
     run = bench.search_folder(target, seed)
     options = {d.label: d.options for d in bench.space.decisions}
     probabilities = read_probabilities(run)[-1]
-    seen = [score_derived(run, network) for network in networks]
+    *seen, of_derived = (100 * found.map for found in score_derived(run, [*networks, derived]))
     likely = [log_probability(network, probabilities, options) for network in networks]
     own = [
         bench.scores(derived, training, f"derived-{target:.3f}-seed{seed}-training{training}")
@@ -100,7 +100,7 @@ def verdict(
         "tau_supernet": kendall_tau(seen, means),
         "tau_probability": kendall_tau(likely, means),
         "derived_map": score,
-        "derived_supernet_map": score_derived(run, derived),
+        "derived_supernet_map": of_derived,
         "better_than": sum(score > other for other in means),
     }
 

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from dcsnas.cli.options import console
+from dcsnas.cli.progress import bar
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import require_file_path
 
@@ -29,6 +30,13 @@ def derive(
     top_k: Annotated[
         int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")
     ] = 1,
+    best_of: Annotated[
+        int,
+        typer.Option(
+            help="Take, of so many most probable ones, the one whose mAP with the supernet's "
+            f"weights is best, 1 to {MOST}."
+        ),
+    ] = 1,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -44,7 +52,8 @@ def derive(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="For --weights, where the search's data set is now.")
+        Path | None,
+        typer.Option(help="For --weights and --best-of, where the search's data set is now."),
     ] = None,
 ) -> None:
     """Write the most probable architecture of a search, or the most probable ones.
@@ -53,30 +62,59 @@ def derive(
     """
     if target_ms is not None and not 0 < target_ms < math.inf:
         raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
-    if not 1 <= top_k <= MOST:
-        raise UserError(f"--top-k {top_k}: expected a number from 1 to {MOST}")
-    if data and not weights:
-        raise UserError("--data: is for --weights alone; give that as well, or leave it out")
-    if top_k == 1:
-        _derive_one(run, target_ms, out or run / "architecture.yaml", weights, data)
-    elif weights:
-        raise UserError("--weights: is of one network; leave --top-k out")
-    else:
+    for option, count in (("--top-k", top_k), ("--best-of", best_of)):
+        if not 1 <= count <= MOST:
+            raise UserError(f"{option} {count}: expected a number from 1 to {MOST}")
+    if data and not weights and best_of == 1:
+        raise UserError("--data: is for --weights and --best-of; give one, or leave it out")
+    if top_k > 1:
+        for option, given in (("--weights", weights), ("--best-of", best_of > 1)):
+            if given:
+                raise UserError(f"{option}: is of one network; leave --top-k out")
         _derive_several(run, target_ms, top_k, out or run / "architectures")
+        return
+    path = out or run / "architecture.yaml"
+    require_file_path(path)
+    if weights:
+        require_file_path(weights)
+    found = _best(run, target_ms, best_of, data)
+    _write_one(run, target_ms, found, path, weights, data)
 
 
-def _derive_one(
-    run: Path, target_ms: float | None, path: Path, weights: Path | None, data: Path | None
+def _best(run: Path, target_ms: float | None, count: int, data: Path | None) -> "ArchitectureFile":
+    """Return the most probable network, or of several the one that scores best."""
+    from dcsnas.search.derive import derive_ranked
+    from dcsnas.search.derived_weights import score_derived
+
+    ranked = derive_ranked(run, count=count, target_ms=target_ms)
+    if count == 1:
+        return ranked[0]
+    scores = []
+    with bar("scoring") as report:
+        for result in score_derived(run, ranked, data_root=data):
+            scores.append(100 * result.map)
+            report(len(scores), len(ranked))
+    best = max(range(len(ranked)), key=scores.__getitem__)
+    console.print(
+        f"number {best + 1} of the {len(ranked)} most probable: mAP {scores[best]:.1f} % with the "
+        f"supernet's weights; the first has {scores[0]:.1f} %"
+    )
+    return ranked[best]
+
+
+def _write_one(
+    run: Path,
+    target_ms: float | None,
+    found: "ArchitectureFile",
+    path: Path,
+    weights: Path | None,
+    data: Path | None,
 ) -> None:
-    from dcsnas.search.derive import derive as derive_run
     from dcsnas.spaces.architecture import save_architecture
 
-    require_file_path(path)
-    found = derive_run(run, target_ms=target_ms)
     if weights:
         from dcsnas.search.derived_weights import save_derived_weights
 
-        require_file_path(weights)
         save_derived_weights(run, found, weights, data_root=data)
     save_architecture(path, found)
     origin = found.provenance

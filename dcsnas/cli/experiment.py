@@ -37,7 +37,15 @@ Detach = Annotated[
     bool, typer.Option("--detach", help="Return at once; the sweep goes on until it is stopped.")
 ]
 LOOPBACK = "127.0.0.1"
-NOT_PRINTED = ("number", "validation_map", "expected_ms", "macs_g", "entropy", "folder")
+NOT_PRINTED = (
+    "number",
+    "validation_map",
+    "validation_rank1",
+    "expected_ms",
+    "macs_g",
+    "entropy",
+    "folder",
+)
 """Columns of trials.csv for which a terminal has no room."""
 
 

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -36,7 +38,8 @@ between the cheapest network of the space, 0, and the most expensive, 1, by the 
 RETRAIN = "retrain."
 """What a key of the retraining's configuration begins with."""
 RESULTS = (
-    *("default", "validation_map", "map", "rank1", "target_ms", "expected_ms", "predicted_ms"),
+    *("default", "validation_map", "validation_rank1", "map", "rank1"),
+    *("target_ms", "expected_ms", "predicted_ms"),
     *("measured_ms", "params_m", "macs_g", "entropy"),
 )
 """What a trial's result holds, as far as it applies."""
@@ -73,6 +76,32 @@ class OptionsParameter(Strict):
 
 
 Parameter = ValuesParameter | RangeParameter | OptionsParameter
+KINDS = {
+    "options": OptionsParameter,
+    "values": ValuesParameter,
+    "low": RangeParameter,
+    "high": RangeParameter,
+}
+"""The kind of a parameter, by what tells it from the others."""
+
+
+def class_of_kind(value: Any) -> str | None:
+    """Return the name of the class of a parameter, None where nothing tells it."""
+    if not isinstance(value, dict):
+        return type(value).__name__
+    return next((kind.__name__ for key, kind in KINDS.items() if key in value), None)
+
+
+AnyParameter = Annotated[
+    Annotated[ValuesParameter, Tag("ValuesParameter")]
+    | Annotated[RangeParameter, Tag("RangeParameter")]
+    | Annotated[OptionsParameter, Tag("OptionsParameter")],
+    Discriminator(
+        class_of_kind,
+        "no_parameter",
+        "expected a mapping with key and values, with key, low and high, or with options",
+    ),
+]
 
 
 class SweepConfig(Strict):
@@ -80,7 +109,7 @@ class SweepConfig(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     search: SearchConfig
-    parameters: Annotated[dict[str, Parameter], Field(min_length=1)]
+    parameters: Annotated[dict[str, AnyParameter], Field(min_length=1)]
     tuner: Literal["grid", "random", "tpe"] = "grid"
     trials: PositiveInt | None = None
     """How many; for tuners random and tpe. A grid has as many as there are combinations."""
@@ -127,6 +156,19 @@ class SweepConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _nothing_is_set_twice(self) -> "SweepConfig":
+        setters = [(f"parameters.{name}", _keys_set(p)) for name, p in self.parameters.items()]
+        if self.repeats > 1:
+            setters.append(("repeats", {"run.seed", f"{RETRAIN}run.seed"}))
+        for (one, keys), (other, others) in itertools.combinations(setters, 2):
+            for key, same in itertools.product(sorted(keys), sorted(others)):
+                if f"{key}.".startswith(f"{same}.") or f"{same}.".startswith(f"{key}."):
+                    raise ValueError(f"{one} sets {key} and {other} sets {same}, of which one would "
+                                     "undo the other; leave one out, or set both in the options "
+                                     "of one parameter")  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _is_scored(self) -> "SweepConfig":
         scored = self.search.validate_every or self.search.strategy == "random"
         if not (scored or self.retrain):
@@ -159,6 +201,15 @@ def planned(sweep: SweepConfig) -> list[Parameters]:
 def keys_of(parameter: ValuesParameter | RangeParameter) -> tuple[str, ...]:
     """Return the keys that a parameter sets."""
     return (parameter.key,) if isinstance(parameter.key, str) else parameter.key
+
+
+def _keys_set(parameter: Parameter) -> set[str]:
+    """Return the keys of the configurations that ``parameter`` sets."""
+    if isinstance(parameter, OptionsParameter):
+        keys = {key for option in parameter.options.values() for key in option}
+    else:
+        keys = set(keys_of(parameter))
+    return {"objective.target" if key == TARGET_SHARE else key for key in keys}
 
 
 def tried(sweep: SweepConfig) -> list[Parameters]:

@@ -53,8 +53,8 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
         return read_json(finished)
     search = _search(sweep, path, channel)
     found = _derive(path)
-    if "validation_map" in search and found.provenance.target_ms is not None:
-        search["validation_map"] = _score(path, found)  # the most probable one may be slower
+    if "validation_map" in search:
+        search |= _score(path, found)  # within a target; the most probable one may be slower
     result: dict[str, Any] = {
         **search,
         "predicted_ms": found.provenance.predicted_latency_ms,
@@ -121,10 +121,11 @@ def _derive(path: Path) -> "ArchitectureFile":
     return found
 
 
-def _score(path: Path, found: "ArchitectureFile") -> float:
+def _score(path: Path, found: "ArchitectureFile") -> dict[str, float]:
     from dcsnas.search.derived_weights import score_derived
 
-    return score_derived(path / "search", found)
+    (result,) = score_derived(path / "search", [found])
+    return {"validation_map": 100 * result.map, "validation_rank1": 100 * result.rank(1)}
 
 
 def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:

@@ -3,6 +3,7 @@
 They tell what the search saw in a network (``dcsnas evaluate``), not what training makes of it.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
@@ -10,6 +11,7 @@ from dcsnas.config.files import read_yaml
 from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import read_reid, samples_digest, split_train
+from dcsnas.evaluation.ranking import RetrievalResult
 from dcsnas.nn.inherit import State
 from dcsnas.nn.weights import header_of, read_state, save_weights
 from dcsnas.search.validation import Validator
@@ -34,13 +36,17 @@ def save_derived_weights(
     save_weights(path, network.state_dict(), header)
 
 
-def score_derived(run: Path, found: ArchitectureFile) -> float:
-    """Return the mAP in percent of ``found`` with the supernet's weights, as the search scores it.
+def score_derived(
+    run: Path, networks: Sequence[ArchitectureFile], *, data_root: Path | None = None
+) -> Iterator[RetrievalResult]:
+    """Yield how well each network retrieves with the supernet's weights, as the search scores it.
 
-    Raises UserError as ``save_derived_weights`` does.
+    Raises UserError as ``save_derived_weights`` does, and where no image could be found.
     """
-    validator, layers, neck = _searched(run, found, None)
-    return validator.score_of(layers, neck, found.provenance.choice)
+    validator, layers, neck = _searched(run, networks[0], data_root)
+    validator.refuse_without_matches()
+    for network in networks:
+        yield validator.retrieval(layers, neck, network.provenance.choice)
 
 
 def _searched(

@@ -15,7 +15,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import inherit_weights
@@ -82,12 +82,12 @@ class Validator:
 
     def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
         """Return the mAP in percent of the network of ``choice`` under the supernet's weights."""
-        return self.score_of(layer_weights(supernet), neck.state_dict(), choice)
+        return 100 * self.retrieval(layer_weights(supernet), neck.state_dict(), choice).map
 
-    def score_of(
+    def retrieval(
         self, layers: Mapping[str, Tensor], neck: Mapping[str, Tensor], choice: Choice
-    ) -> float:
-        """Return the mAP in percent of the network of ``choice`` under these weights."""
+    ) -> RetrievalResult:
+        """Return how well the network of ``choice`` retrieves under these weights."""
         data = self.config.data
         network = self.network(layers, neck, choice)
         extractor = Extractor(
@@ -100,4 +100,4 @@ class Validator:
         )
         query = extractor.embed(self.held_out, lambda images: None)
         gallery = extractor.embed([*self.held_out, *self.known], lambda images: None)
-        return 100 * evaluate_retrieval(query, gallery).map
+        return evaluate_retrieval(query, gallery)

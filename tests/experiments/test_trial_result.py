@@ -35,9 +35,9 @@ def test_result_of_the_most_probable_network(inputs: Path, tmp_path: Path) -> No
     assert [epoch for epoch, _ in sent] == list(range(len(records)))
     found = load_architecture(tmp_path / "architecture.yaml")
     assert result == read_json(tmp_path / "result.json")
-    assert (
-        result["default"] == scores[-1] == pytest.approx(score_derived(tmp_path / "search", found))
-    )
+    (score,) = score_derived(tmp_path / "search", [found])
+    assert result["default"] == 100 * score.map == pytest.approx(scores[-1])
+    assert result["validation_rank1"] == 100 * score.rank(1)
     assert result["predicted_ms"] == pytest.approx(records[-1]["most_probable_latency_ms"])
     assert (result["params_m"], result["ran_p"]) == (found.params / 1e6, 0.5)
     assert "target_ms" not in result
@@ -51,14 +51,15 @@ def test_result_of_a_network_within_the_target(inputs: Path, tmp_path: Path) -> 
     found = load_architecture(tmp_path / "architecture.yaml")
     assert last["most_probable_latency_ms"] > result["target_ms"] >= result["predicted_ms"]
     assert found.provenance.predicted_latency_ms == result["predicted_ms"]
-    score = score_derived(tmp_path / "search", found)
-    assert result["default"] == result["validation_map"] == score != last["validation/map"]
+    (score,) = score_derived(tmp_path / "search", [found])
+    assert result["default"] == result["validation_map"] == 100 * score.map
+    assert result["default"] != last["validation/map"]
 
 
 def test_diverged_trial_has_no_result(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "_score", lambda path, found: float("nan"))
+    monkeypatch.setattr(trial, "_score", lambda path, found: {"validation_map": float("nan")})
     with pytest.raises(UserError, match="the score is nan: the training diverged; lower its rate"):
         run(inputs, tmp_path, "target_share", 0.5)
     assert not (tmp_path / "result.json").exists()

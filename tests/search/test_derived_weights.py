@@ -1,6 +1,7 @@
 """A derived network with the supernet's weights: evaluated as any other, and as in the search."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_header, read_state, save_weights
-from dcsnas.search.derive import architecture_of, derive
-from dcsnas.search.derived_weights import save_derived_weights
+from dcsnas.search import derived_weights
+from dcsnas.search.derive import architecture_of, derive, derive_ranked
+from dcsnas.search.derived_weights import save_derived_weights, score_derived
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
 from dcsnas.training.retrain import retrain
@@ -75,9 +77,27 @@ def test_the_command_writes_both_files(
     assert load_architecture(architecture) == derive(folder / "run")
 
 
+def test_best_of_the_most_probable_is_the_one_that_scores_best(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ranked = derive_ranked(folder / "run", count=3)
+    results = score_derived(folder / "run", ranked)
+    given = [replace(result, map=map) for result, map in zip(results, (0.2, 0.5, 0.3), strict=True)]
+    monkeypatch.setattr(derived_weights, "score_derived", lambda *_, **__: given)
+    derive_command(folder / "run", best_of=3, out=tmp_path / "a.yaml")
+    assert load_architecture(tmp_path / "a.yaml") == ranked[1]
+    said = "number 2 of the 3 most probable: mAP 50.0 % with the supernet's weights"
+    assert f"{said}; the first has 20.0 %" in capsys.readouterr().out.splitlines()
+
+
 def test_it_has_the_score_of_the_search(folder: Path, weights: Path) -> None:
     """The last validation of the search is of the same network with the same statistics."""
     last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    (scored,) = score_derived(folder / "run", [derive(folder / "run")])
+    assert 100 * scored.map == last["validation/map"]
     network, header, _ = load_reid_network(weights)
     known, held_out = split_train(read_reid(folder / "data").train, fraction=0.8, seed=0)
     arguments: dict[str, Any] = {"size": header.input, "mean": header.mean, "std": header.std}
