@@ -2,12 +2,12 @@
 
 Command: .venv/bin/python benchmarks/attention_cost.py --out benchmarks/results/attention_cost.json
 
-A step is that of ``dcsnas retrain`` on one batch of 64 images of 256x128 and 751 identities:
-forward, loss, backward, SGD, on the largest network of ``fbnetv2``. ``none``, ``sa`` and ``dcs``
-train on cross-entropy and triplet loss; ``dcs_ibb`` adds the information bound, its gradient and
-the sums for the next epoch. Attention once as ``dot`` and once as ``softmax``. All are timed in
-turns in one run; a ratio is the median over rounds of two steps of the same round. The last line is
-one JSON object.
+A step is that of ``dcsnas retrain`` on one batch of 64 images (256x128 unless ``--input`` says so)
+and 751 identities: forward, loss, backward, SGD, on the largest network of ``fbnetv2``. ``none``,
+``sa`` and ``dcs`` train on cross-entropy and triplet loss; ``dcs_ibb`` adds the information bound,
+its gradient and the sums for the next epoch. Attention once as ``dot`` and once as ``softmax``. All
+are timed in turns in one run; a ratio is the median over rounds of two steps of the same round. The
+last line is one JSON object.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from steps import Step, milliseconds
 from torch import Tensor
 
+from dcsnas.cli.options import parse_size
 from dcsnas.config.files import write_json
 from dcsnas.config.stages import LossConfig
 from dcsnas.latency.allocator import reexec_with_allocator
@@ -30,6 +31,7 @@ from dcsnas.latency.conditions import cpu_name
 from dcsnas.losses.triplet import batch_hard_triplet
 from dcsnas.nn.build import build
 from dcsnas.nn.reid import ReidNetwork
+from dcsnas.spaces.layers import Size
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
@@ -43,12 +45,14 @@ Loss = Callable[[ReidNetwork], Tensor]
 class Bench:
     """One batch, and training steps on it."""
 
-    def __init__(self, space: SearchSpace, device: torch.device, affinities: Sequence[str]) -> None:
+    def __init__(
+        self, space: SearchSpace, size: Size, device: torch.device, affinities: Sequence[str]
+    ) -> None:
         self.space = space
         self.affinities = affinities
         self.device = device
         generator = torch.Generator().manual_seed(0)
-        images = torch.randn(IDENTITIES * IMAGES_EACH, 3, *space.size, generator=generator)
+        images = torch.randn(IDENTITIES * IMAGES_EACH, 3, *size, generator=generator)
         self.images = images.to(device, memory_format=torch.channels_last)
         classes = torch.randperm(CLASSES, generator=generator)[:IDENTITIES]
         self.labels = classes.repeat_interleave(IMAGES_EACH).to(device)
@@ -121,7 +125,8 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
         return statistics.median(row[first] / row[second] for row in times)
 
     result: dict[str, Any] = {
-        "step_ms": {name: statistics.median(row[name] for row in times) for name in steps}
+        "step_ms": {name: statistics.median(row[name] for row in times) for name in steps},
+        "step_sd_ms": {name: statistics.stdev(row[name] for row in times) for name in steps},
     }
     for affinity in bench.affinities:
         sa, dcs, ibb = (f"{kind}_{affinity}" for kind in ("sa", "dcs", "dcs_ibb"))
@@ -138,6 +143,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--space", default="fbnetv2")
+    parser.add_argument("--input", type=parse_size, help="as 128x64; default: the space's")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=AFFINITIES)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
@@ -147,12 +153,13 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     space = SearchSpace.load(find_space(options.space))
-    result = measure(Bench(space, device, options.affinities), options.rounds)
+    size = options.input or space.size
+    result = measure(Bench(space, size, device, options.affinities), options.rounds)
     result["conditions"] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "torch": torch.__version__,
         "space": options.space,
-        "input": space.size,
+        "input": size,
         "batch": IDENTITIES * IMAGES_EACH,
         "classes": CLASSES,
         "threads": options.threads,
