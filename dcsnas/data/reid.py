@@ -4,6 +4,7 @@
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,14 @@ class ReidData:
     def num_identities(self) -> int:
         """Number of training identities C."""
         return len(self.train_identities)
+
+
+def has_matches(query: Sequence[Sample], gallery: Sequence[Sample]) -> bool:
+    """Return whether any query has its identity in another camera of the gallery."""
+    cameras = defaultdict(set)
+    for sample in gallery:
+        cameras[sample.identity].add(sample.camera)
+    return any(cameras[sample.identity] - {sample.camera} for sample in query)
 
 
 def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:

@@ -5,7 +5,6 @@ images are not. The gallery is they and those that BatchNorm's statistics are me
 every evaluation here, what shows a query's identity from its own camera is left out.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.reid import Sample
-from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval
+from dcsnas.data.reid import Sample, has_matches
+from dcsnas.evaluation.ranking import RetrievalResult
+from dcsnas.evaluation.retrieval import retrieve
 from dcsnas.nn.build import build
 from dcsnas.nn.device import pick_device
 from dcsnas.nn.inherit import inherit_weights
@@ -51,10 +50,7 @@ class Validator:
 
     def refuse_without_matches(self) -> None:
         """Raise UserError where no image of the architecture's part can be found elsewhere."""
-        cameras = defaultdict(set)
-        for sample in [*self.held_out, *self.known]:
-            cameras[sample.identity].add(sample.camera)
-        if not any(len(cameras[sample.identity]) > 1 for sample in self.held_out):
+        if not has_matches(self.held_out, [*self.held_out, *self.known]):
             raise UserError(
                 f"{self.config.data.root}: no image of the architecture's part has its identity in "
                 "another camera, so networks cannot be scored during the search; set "
@@ -88,16 +84,11 @@ class Validator:
         self, layers: Mapping[str, Tensor], neck: Mapping[str, Tensor], choice: Choice
     ) -> RetrievalResult:
         """Return how well the network of ``choice`` retrieves under these weights."""
-        data = self.config.data
-        network = self.network(layers, neck, choice)
-        extractor = Extractor(
-            network,
+        return retrieve(
+            self.network(layers, neck, choice),
+            self.held_out,
+            [*self.held_out, *self.known],
             size=self.size,
-            mean=data.mean,
-            std=data.std,
+            data=self.config.data,
             device=pick_device(self.config.run.device),
-            workers=data.workers,
         )
-        query = extractor.embed(self.held_out, lambda images: None)
-        gallery = extractor.embed([*self.held_out, *self.known], lambda images: None)
-        return evaluate_retrieval(query, gallery)

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import DataConfig, RetrainConfig, Size
-from dcsnas.data.reid import ReidData
-from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.data.reid import ReidData, has_matches
+from dcsnas.evaluation.retrieval import retrieve
 from dcsnas.nn.attention import draws_masks
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import ChosenEpoch
@@ -114,31 +113,19 @@ class RetrievalScore:
 
     def refuse_without_matches(self) -> None:
         """Raise UserError where no query has its identity in another camera of the gallery."""
-        found = {(sample.identity, sample.camera) for sample in self.data.gallery}
-        cameras = {camera for _, camera in found}
-        for query in self.data.query:
-            if any((query.identity, other) in found for other in cameras - {query.camera}):
-                return
-        raise UserError(
-            f"{self.data.root}: no query has a match from another camera, so epochs cannot be"
-            " scored; set validation.every to 0"
-        )
+        if not has_matches(self.data.query, self.data.gallery):
+            raise UserError(
+                f"{self.data.root}: no query has a match from another camera, so epochs cannot be"
+                " scored; set validation.every to 0"
+            )
 
     def __call__(self, network: ReidNetwork, device: torch.device) -> float:
         """Return the score of ``network``, which goes to ``device``."""
-        extractor = Extractor(
-            network,
-            size=self.size,
-            mean=self.config.mean,
-            std=self.config.std,
-            device=device,
-            workers=self.config.workers,
+        data = self.data
+        result = retrieve(
+            network, data.query, data.gallery, size=self.size, data=self.config, device=device
         )
-        query, gallery = (
-            extractor.embed(part, lambda images: None)
-            for part in (self.data.query, self.data.gallery)
-        )
-        return 100 * evaluate_retrieval(query, gallery, device=device).map
+        return 100 * result.map
 
 
 class Outcome:
