@@ -8,6 +8,7 @@ import yaml
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.strict import validate
 from dcsnas.latency.table import save_table
+from dcsnas.search.objective import AnyObjective
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -36,3 +37,9 @@ def small_search(folder: Path, **changes: Any) -> SearchConfig:
         **changes,
     }
     return validate(SearchConfig, content, "test")
+
+
+def objective_of(content: Any) -> AnyObjective:
+    """Return the objective of a search's configuration."""
+    base = {"space": "micro", "table": "t.json", "data": {"root": "."}}
+    return validate(SearchConfig, {**base, "objective": content}, "search.yaml").objective

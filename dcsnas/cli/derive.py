@@ -18,43 +18,47 @@ if TYPE_CHECKING:
 MOST = 100
 
 
+TargetMs = Annotated[
+    float | None,
+    typer.Option(
+        help="Largest predicted latency. Default: that of a search for a target latency, else any."
+    ),
+]
+TopK = Annotated[int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")]
+BestOf = Annotated[
+    int,
+    typer.Option(
+        help="Take, of so many most probable ones, the one whose mAP with the supernet's weights "
+        f"is best, 1 to {MOST}."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="File, or folder for several. Default: architecture.yaml or architectures in the run."
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write the network with the supernet's weights to this .safetensors, so that "
+        "dcsnas evaluate can score it untrained."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="For --weights and --best-of, where the search's data set is now."),
+]
+
+
 def derive(
     run: Annotated[Path, typer.Argument(help="Run folder of dcsnas search.")],
-    target_ms: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest predicted latency. Default: that of a search for a target latency, else "
-            "any."
-        ),
-    ] = None,
-    top_k: Annotated[
-        int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")
-    ] = 1,
-    best_of: Annotated[
-        int,
-        typer.Option(
-            help="Take, of so many most probable ones, the one whose mAP with the supernet's "
-            f"weights is best, 1 to {MOST}."
-        ),
-    ] = 1,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="File, or folder for several. Default: architecture.yaml or architectures in "
-            "the run."
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Also write the network with the supernet's weights to this .safetensors, so that "
-            "dcsnas evaluate can score it untrained."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="For --weights and --best-of, where the search's data set is now."),
-    ] = None,
+    target_ms: TargetMs = None,
+    top_k: TopK = 1,
+    best_of: BestOf = 1,
+    out: Out = None,
+    weights: Weights = None,
+    data: Data = None,
 ) -> None:
     """Write the most probable architecture of a search, or the most probable ones.
 
@@ -73,8 +77,7 @@ def derive(
                 raise UserError(f"{option}: is of one network; leave --top-k out")
         _derive_several(run, target_ms, top_k, out or run / "architectures")
         return
-    path = out or run / "architecture.yaml"
-    require_file_path(path)
+    require_file_path(path := out or run / "architecture.yaml")
     if weights:
         require_file_path(weights)
     found = _best(run, target_ms, best_of, data)

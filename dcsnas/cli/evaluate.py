@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 Weights = Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")]
-DataFolder = Annotated[Path, typer.Option(help="Data set folder (Market-1501 layout).")]
+DataFolder = Annotated[Path, typer.Option(help="Data set: a folder, or a CSV file.")]
 SameArch = Annotated[
     Path | None, typer.Option(help="Check that the weights are of this architecture.yaml.")
 ]

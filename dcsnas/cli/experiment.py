@@ -8,7 +8,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from dcsnas.cli.options import Data, DryRun, Set, console, with_allocator
+from dcsnas.cli.options import DryRun, console, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,21 +29,24 @@ Which = Annotated[
 Host = Annotated[
     str,
     typer.Option(
-        help="Address that the web page listens on. NNI has no password: whoever reaches it reads "
-        "and controls the experiment."
+        metavar="127.0.0.1|0.0.0.0",
+        help="Who can open the web page: this machine alone, or whoever reaches any address of it. "
+        "NNI has no password: whoever opens the page reads and controls the experiment.",
     ),
 ]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Return at once; the sweep goes on until it is stopped.")
 ]
+Change = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one key of the sweep, such as concurrency=2 or "
+        "search.epochs=5; may be repeated.",
+    ),
+]  # fmt: skip
 LOOPBACK = "127.0.0.1"
 NOT_PRINTED = (
-    "number",
-    "validation_map",
-    "validation_rank1",
-    "expected_ms",
-    "macs_g",
-    "entropy",
+    *("number", "validation_map", "validation_rank1", "expected_ms", "macs_g", "entropy"),
     "folder",
 )
 """Columns of trials.csv for which a terminal has no room."""
@@ -52,12 +55,16 @@ NOT_PRINTED = (
 @app.command("start")
 def start(
     sweep: Annotated[
-        str, typer.Argument(help="A sweep: a YAML file, or a shipped one's name.",
+        str, typer.Argument(metavar="SWEEP", help="A sweep: a YAML file, or a shipped one's name.",
                             show_default=False),
     ],
-    data: Data = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Data set folder of every search, and of every retraining if the sweep "
+                     "retrains."),
+    ] = None,
     table: Annotated[Path | None, typer.Option(help="Latency table of every search.")] = None,
-    set_: Set = None,
+    set_: Change = None,
     out: Annotated[
         Path | None, typer.Option(help="New folder. Default: runs/NAME of the sweep.")
     ] = None,
@@ -69,7 +76,7 @@ def start(
     detach: Detach = False,
     dry_run: DryRun = False,
 ) -> None:  # fmt: skip
-    """Run a sweep; Ctrl-C stops it and loses no finished epoch.
+    """Run a sweep; Ctrl-C stops it and loses no finished epoch. Exits with 1 if a trial failed.
 
     Example: dcsnas experiment start experiments/nni/latency_sweep_tiny.yaml --data DIR
     --table TABLE.json
@@ -113,7 +120,7 @@ def resume(experiment: Which, host: Host = LOOPBACK, detach: Detach = False) -> 
 
 @app.command("view")
 def view(experiment: Which, host: Host = LOOPBACK) -> None:
-    """Open the web page of an experiment, running or not.
+    """Say where an experiment's web page is, and how far it is; starts the page if none runs.
 
     Example: dcsnas experiment view runs/latency_sweep_tiny
     """
@@ -143,7 +150,9 @@ def stop(experiment: Which) -> None:
 
 @app.command("list")
 def list_(
-    root: Annotated[Path, typer.Argument(help="Where experiments' folders are.")] = Path("runs"),
+    root: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where experiments' folders are.")
+    ] = Path("runs"),
 ) -> None:
     """List experiments: folder, NNI's id, how far they are, where their web page is.
 
@@ -216,13 +225,22 @@ def _follow(folder: "ExperimentFolder", detach: bool) -> None:
     stop(folder)
     _report(folder, [], measure=False)
     console.print(f"the web page again: dcsnas experiment view {folder.path}")
+    trials = folder.database().trials()
+    if failed := sum(trial.status == "FAILED" for trial in trials):
+        console.print(
+            f"{failed} of {len(trials)} trials failed: what they printed is in {folder.outputs}; "
+            f"to run them again: dcsnas experiment resume {folder.path}"
+        )
+        raise typer.Exit(1)
 
 
 def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: bool) -> None:
     from dcsnas.experiments.report import write_report
+    from dcsnas.experiments.sweep import CONDITIONS
 
     written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
-    columns = [column for column in written.table.columns if column not in NOT_PRINTED]
+    hidden = (*NOT_PRINTED, *CONDITIONS)  # the notes say under what the latencies hold
+    columns = [column for column in written.table.columns if column not in hidden]
     shown: Any = written.table.reset_index()[["trial", *columns]]
     console.print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
     for note in written.notes:

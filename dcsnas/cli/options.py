@@ -1,6 +1,7 @@
 """Arguments and options that several commands share."""
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -68,9 +69,22 @@ def show(config: BaseModel) -> None:
     console.print(yaml.safe_dump(dumped, sort_keys=False), end="")
 
 
+NEW_RUN = "DCSNAS_NEW_RUN"
+"""The environment variable with the folder that the first process of a run has chosen."""
+
+
 def run_folder(out: Path | None, stage: str, config: str) -> RunFolder:
-    """Return the folder given, or the next free one under ``runs/``."""
-    return RunFolder(out or next_run(Path("runs"), stage, Path(config).stem))
+    """Return the folder given, or the next free one under ``runs/``.
+
+    A process that Lightning starts to train along takes the folder of the first.
+    """
+    if out:
+        return RunFolder(out)
+    if int(os.environ.get("LOCAL_RANK", 0)) and (chosen := os.environ.get(NEW_RUN)):
+        return RunFolder(Path(chosen))
+    path = next_run(Path("runs"), stage, Path(config).stem)
+    os.environ[NEW_RUN] = str(path)
+    return RunFolder(path)
 
 
 def show_progress() -> bool:

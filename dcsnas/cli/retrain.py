@@ -38,7 +38,7 @@ def retrain(
     out: Out = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Train an architecture on a Market-1501 layout; writes model.safetensors.
+    """Train an architecture on a person Re-ID set; writes model.safetensors.
 
     Example: dcsnas retrain experiments/retrain_tiny.yaml --arch architecture.yaml --data DIR
     """

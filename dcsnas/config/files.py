@@ -13,6 +13,9 @@ from yaml.composer import ComposerError
 
 from dcsnas.config.errors import UserError
 
+AGAIN = "give another file, or write this one again with the command that made it"
+"""What to do about a damaged file of ours."""
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, but a repeated key is an error where PyYAML takes the last one."""
@@ -35,7 +38,9 @@ def read_text(path: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+        raise UserError(
+            f"{path}: cannot be read ({error}); give a file of UTF-8 text that you may read"
+        ) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -44,10 +49,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}: not valid YAML: {error}; correct the file") from None
     if not isinstance(data, dict):
         kind = type(data).__name__
-        raise UserError(f"{path}: expected a mapping of keys at the top, found {kind}")
+        raise UserError(
+            f"{path}: expected a mapping of keys at the top, found {kind}; write 'key: value' lines"
+        )
     return data
 
 
@@ -56,9 +63,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON (truncated or edited?): {error}") from None
+        raise UserError(
+            f"{path}: not valid JSON (truncated or edited?): {error}; {AGAIN}"
+        ) from None
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(data).__name__}")
+        raise UserError(f"{path}: expected a JSON object, found {type(data).__name__}; {AGAIN}")
     return data
 
 

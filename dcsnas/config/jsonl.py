@@ -28,7 +28,9 @@ def read_records(path: Path) -> list[dict[str, Any]]:
                 f"{path}: line {number}: not valid JSON ({error}); remove the line"
             ) from None
         if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
-            raise UserError(f"{path}: line {number}: expected an object with a whole 'epoch'")
+            raise UserError(
+                f"{path}: line {number}: expected an object with a whole 'epoch'; remove the line"
+            )
         records.append(record)
     return records
 

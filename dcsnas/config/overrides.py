@@ -26,7 +26,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         path, separator, text = override.partition("=")
         *parents, last = path.split(".")
         if not separator or not all([*parents, last]):
-            raise UserError(f"--set {override}: expected key.path=value, such as training.seed=1")
+            raise UserError(f"--set {override}: expected key.path=value, such as run.seed=1")
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError):  # a date that does not exist is a ValueError

@@ -168,7 +168,7 @@ class ValidationConfig(Strict):
 
 
 class RetrainConfig(Strict):
-    """``dcsnas retrain``: person re-identification on a Market-1501 layout."""
+    """``dcsnas retrain``: person re-identification, on any data set of ``docs/data.md``."""
 
     data: DataConfig
     input: Size | None = None

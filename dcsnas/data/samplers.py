@@ -25,7 +25,10 @@ class EpochShuffle(Sampler[int]):
 
     def __init__(self, size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if size < world_size:
-            raise UserError(f"{size} images are too few for {world_size} processes; use fewer")
+            raise UserError(
+                f"{size} images are too few for {world_size} processes; lower run.devices, so that "
+                f"there are at most {size}"
+            )
         self.size = size
         self.seed = seed
         self.rank = rank
@@ -58,7 +61,8 @@ class PKSampler(Sampler[list[int]]):
     its share of the identities of every batch, in the order of their ranks.
 
     Source: Hermans et al., "In Defense of the Triplet Loss", 2017, section 2 (PK batches).
-    Raises UserError where there are fewer than P identities, or P cannot be shared out equally.
+    ``name`` says in messages what the images are. Raises UserError where there are fewer than P
+    identities, or P cannot be shared out equally.
     """
 
     def __init__(
@@ -70,13 +74,14 @@ class PKSampler(Sampler[list[int]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        name: str = "the training images",
     ) -> None:
         order = np.argsort(labels, kind="stable")
         _, starts = np.unique(np.asarray(labels)[order], return_index=True)
         self._images = np.split(order, starts[1:])  # one array of image indices per identity
         if identities_per_batch > len(self._images):
             raise UserError(
-                f"batch.identities is {identities_per_batch}, but the training images show"
+                f"batch.identities is {identities_per_batch}, but in {name} there are"
                 f" {len(self._images)} identities; set it to at most {len(self._images)}"
             )
         self.share = equal_share("batch.identities", identities_per_batch, world_size)

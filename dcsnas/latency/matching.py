@@ -2,6 +2,7 @@
 
 import math
 import random
+from operator import itemgetter
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.predict import predict_ms
@@ -32,10 +33,12 @@ def random_choice_at(
     size = table.file.conditions.input
 
     def distance(choice: dict[str, Option]) -> float:
-        layers = space.architecture(choice).layers
-        return abs(predict_ms(table, layers, size) - target_ms) / target_ms
+        return abs(predicted(choice) - target_ms) / target_ms
 
-    nearest = math.inf
+    def predicted(choice: dict[str, Option]) -> float:
+        return predict_ms(table, space.architecture(choice).layers, size)
+
+    nearest: tuple[float, dict[str, Option]] = math.inf, {}
     for _ in range(max_steps // STEPS_PER_START):
         choice = sample_choice(space, rng)
         away = distance(choice)
@@ -46,8 +49,10 @@ def random_choice_at(
             changed = {**choice, decision.label: rng.choice(decision.options)}
             if (found := distance(changed)) <= max(away, tolerance):
                 choice, away = changed, found
-        nearest = min(nearest, away)
+        nearest = min(nearest, (away, choice), key=itemgetter(0))
+    away, choice = nearest
     raise UserError(
         f"no architecture of {space.name} found within {100 * tolerance:.3g}% of {target_ms:.4g} "
-        f"ms; the nearest is {100 * nearest:.3g}% away"
+        f"ms; the nearest is {100 * away:.3g}% away: take another target, such as its "
+        f"{predicted(choice):.4g} ms"
     )

@@ -72,7 +72,8 @@ class Shortcut(nn.Module):
         shared = min(x.shape[1], y.shape[1])
         x = x[:, :shared]
         if mask is not None:
-            x = x * mask[:shared].view(1, -1, 1, 1)
+            # in the type of x, or an exact mask would widen all that follows
+            x = x * mask[:shared].to(x.dtype).view(1, -1, 1, 1)
         if shared < y.shape[1]:
             x = F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - shared))
         return y + x

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import file_digest, replacing
+from dcsnas.config.files import AGAIN, file_digest, replacing
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
@@ -85,13 +85,15 @@ def read_header(path: Path) -> WeightsHeader:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or truncated ({error})") from None
+        raise UserError(
+            f"{path}: not a safetensors file, or truncated ({error}); {AGAIN}"
+        ) from None
     if "dcsnas" not in metadata:
         raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
     try:
         return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: its dcsnas header is broken ({error})") from None
+        raise UserError(f"{path}: its dcsnas header is broken ({error}); {AGAIN}") from None
 
 
 def weights_input(path: Path) -> Input:

@@ -1,6 +1,5 @@
 """The search loop of the FBNetV2 strategy: weight steps, architecture steps, what they log."""
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -35,6 +34,19 @@ def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def choice_parameters(module: Any) -> dict[str, nn.Parameter]:
+    """Return the architecture parameters of a module of NNI's by decision label, in network order.
+
+    Random paths have none.
+    """
+    found: dict[str, nn.Parameter] = {}
+    for operation in module.supernet_modules():
+        alphas: Any = getattr(operation, "_arch_alpha", {})
+        for label, alpha in alphas.items():
+            found.setdefault(label, alpha)
+    return found
+
+
 class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     """The search loop: weight steps and architecture steps on a shared draw."""
 
@@ -61,12 +73,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     @cached_property
     def choice_parameters(self) -> dict[str, nn.Parameter]:
         """The architecture parameters by decision label, in network order."""
-        found: dict[str, nn.Parameter] = {}
-        for module in self.supernet_modules():
-            alphas: Any = getattr(module, "_arch_alpha", {})
-            for label, alpha in alphas.items():
-                found.setdefault(label, alpha)
-        return found
+        return choice_parameters(self)
 
     @cached_property
     def trained_in_architecture_phase(self) -> list[nn.Parameter]:
@@ -88,22 +95,6 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     def probabilities(self) -> dict[str, Tensor]:
         """Return the probabilities of every decision's options, without noise."""
         return {label: alpha.softmax(-1) for label, alpha in self.choice_parameters.items()}
-
-    def most_probable(self) -> dict[str, Tensor]:
-        """Return the probabilities that make the most probable option of each decision certain."""
-        return {
-            label: nn.functional.one_hot(alpha.detach().argmax(), len(alpha)).to(alpha.dtype)
-            for label, alpha in self.choice_parameters.items()
-        }
-
-    @torch.no_grad()
-    def entropy(self) -> float:
-        """Return the mean entropy of the decisions, 1 where all options are equally probable."""
-        shares = [
-            -(p * p.clamp_min(1e-12).log()).sum() / math.log(len(p))
-            for p in self.probabilities().values()
-        ]
-        return float(torch.stack(shares).mean()) if shares else 0.0
 
     def expected_latency_ms(self) -> Tensor:
         """Return the exact expected latency under the current probabilities."""
@@ -157,13 +148,14 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         return total
 
     def _log_costs(self, cost: Tensor, term: Tensor) -> None:
-        """Log what the expected cost was, what it added to the loss, and the multiplier."""
+        """Log what the expected cost was, what it added to the loss, and the multiplier.
+
+        A latency is logged at the end of the epoch, by every strategy.
+        """
         name = self.objective.config.cost
         if name != "latency":
             self._log(**{f"expected_{name}": cost})
-            with torch.no_grad():
-                cost = self.expected_latency_ms()
-        self._log(expected_latency_ms=cost, cost_term=term)
+        self._log(cost_term=term)
         if self.objective.config.form == "target":
             self._log(multiplier=self.objective.multiplier)
 

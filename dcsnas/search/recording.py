@@ -1,15 +1,19 @@
 """What a search records every epoch: the probabilities, what they come to, and how good it is."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.jsonl import append_record, keep_records_before
+from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.derive import most_probable
-from dcsnas.search.loop import FBNetV2Module
+from dcsnas.search.loop import choice_parameters
 from dcsnas.search.strategies import current_probabilities
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.space import SearchSpace
@@ -46,14 +50,31 @@ class ProbabilityLog(Callback):
 
 
 class ChoiceLog(Callback):
-    """Logs the mean entropy of the choices, 0-1, and the latency of the most probable network."""
+    """Logs what the probabilities come to, after every epoch; random paths have none.
 
+    The expected latency, that of the most probable network, and the mean entropy of the choices,
+    1 where all options are equally probable.
+    """
+
+    def __init__(self, latency: ExpectedCost) -> None:
+        self.latency = latency
+
+    @torch.no_grad()
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the values at the end of the epoch."""
-        if isinstance(pl_module, FBNetV2Module):
-            latency = pl_module.latency(pl_module.most_probable())
-            pl_module.log("entropy", pl_module.entropy(), sync_dist=True)
-            pl_module.log("most_probable_latency_ms", latency, sync_dist=True)
+        device = self.latency.costs.device
+        alphas = {n: alpha.to(device) for n, alpha in choice_parameters(pl_module).items()}
+        if not alphas:
+            return
+        expected = {label: alpha.softmax(-1) for label, alpha in alphas.items()}
+        likeliest = {n: F.one_hot(a.argmax(), len(a)).float() for n, a in alphas.items()}
+        entropies = [-torch.special.xlogy(p, p).sum() / math.log(len(p)) for p in expected.values()]
+        values = {
+            "expected_latency_ms": self.latency(expected),
+            "most_probable_latency_ms": self.latency(likeliest),
+            "entropy": torch.stack(entropies).mean(),
+        }
+        pl_module.log_dict(values, sync_dist=True)
 
 
 class ValidationLog(EpochScore):

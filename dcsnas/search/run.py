@@ -31,6 +31,7 @@ from dcsnas.search.strategies import (
     any_choice,
     certain,
     make_strategy,
+    refuse_processes,
     refuse_unused_cost,
     resumes,
 )
@@ -41,8 +42,8 @@ from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
-from dcsnas.training.inputs import pk_loader
-from dcsnas.training.processes import leave_unless_first, this_process
+from dcsnas.training.inputs import names_below, pk_loader
+from dcsnas.training.processes import Process, leave_unless_first, this_process
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def search(
     Of several processes the first returns; the others end when the training does.
     """
     process = this_process(config.run)
+    refuse_processes(config, process)
     space = SearchSpace.load(find_space(config.space))
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=allow_foreign)
@@ -95,13 +97,9 @@ def search(
     validator = Validator(config, space, size, parts, data.num_identities)
     if config.validate_every or drawn:
         validator.refuse_without_matches()
-    loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
-    loaders = [pk_loader(part, size, **loading, process=process) for part in parts]
+    loaders = _make_loaders(config, size, parts, process)
     if process.first:
-        inputs = _inputs(find_space(config.space), space, table)
-        data_set = samples_input(data.root, data.train)
-        folder.start("search", config, {**inputs, "data": data_set})
-        _copy_inputs(folder, space, table)
+        _start(config, folder, space, table, samples_input(data.root, data.train))
 
     setting = Setting(config, folder, space, size, drawn, parts, data.num_identities)
     seed_everything(config.run.seed)
@@ -109,7 +107,8 @@ def search(
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
     strategy = make_strategy(config, CostObjective(config.objective, cost), latency)
-    trainer = _make_trainer(setting, [*_callbacks(setting, validator), *callbacks], progress)
+    own = _callbacks(setting, validator, latency)
+    trainer = _make_trainer(setting, [*own, *callbacks], progress)
     resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
     evaluator = Lightning(task, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
     supernet: Any = Supernet(space)
@@ -138,8 +137,20 @@ class Setting:
         return ProbabilityLog(self.folder.path / "probabilities.jsonl", self.space)
 
 
+def _make_loaders(
+    config: SearchConfig, size: Size, parts: Sequence[Sequence[Sample]], process: Process
+) -> list[Loader]:
+    loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
+    images = f"part (split {config.split:g}) of the training images in {config.data.root}"
+    return [
+        pk_loader(part, size, **loading, process=process, name=f"the {owner} {images}")
+        for owner, part in zip(("weights'", "architecture's"), parts, strict=True)
+    ]
+
+
 def _make_task(setting: Setting) -> SearchTask:
-    weights, architecture = ([sample.path.name for sample in part] for part in setting.parts)
+    root = setting.config.data.root
+    weights, architecture = (names_below(root, part) for part in setting.parts)
     return SearchTask(
         setting.config,
         size=setting.size,
@@ -165,11 +176,22 @@ def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: boo
     )
 
 
-def _callbacks(setting: Setting, validator: Validator) -> list[Callback]:
-    callbacks: list[Callback] = [setting.probabilities, ChoiceLog()]
+def _callbacks(setting: Setting, validator: Validator, latency: ExpectedCost) -> list[Callback]:
+    callbacks: list[Callback] = [setting.probabilities, ChoiceLog(latency)]
     if setting.config.validate_every:
         callbacks.append(ValidationLog(validator, setting.config.validate_every))
     return callbacks
+
+
+def _start(
+    config: SearchConfig, folder: RunFolder, space: SearchSpace, table: LatencyTable, data: Input
+) -> None:
+    """Begin the run or go on with it; one that cannot be continued says that it starts over."""
+    inputs = _inputs(find_space(config.space), space, table)
+    folder.start("search", config, {**inputs, "data": data})
+    _copy_inputs(folder, space, table)
+    if folder.checkpoint.exists() and not resumes(config):
+        print(f"{folder.path}: {config.strategy} cannot continue a search; it starts over")
 
 
 def _inputs(path: Path, space: SearchSpace, table: LatencyTable) -> dict[str, Input]:

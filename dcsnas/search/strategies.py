@@ -1,8 +1,9 @@
 """The strategies that a search can use, by name: ours, NNI's own, and random search.
 
 NNI's run on the same space, data and task. They have no latency term with a gradient (their penalty
-is computed from plain numbers) and their optimiser state cannot be resumed (they list parameters in
-no order), so an objective with a cost is refused and a stopped run starts over.
+is computed from plain numbers), their optimiser state cannot be resumed (they list parameters in no
+order) and each process would draw its own networks, so an objective with a cost and several
+processes are refused and a stopped run starts over.
 """
 
 import random
@@ -15,14 +16,16 @@ import nni.nas.strategy as stock
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from nni.nas.oneshot.pytorch.supermodule.sampling import MixedOpPathSamplingPolicy
-from torch import Tensor, nn
+from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import AddConfig, SearchConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.search.loop import choice_parameters
 from dcsnas.search.objective import CostObjective
 from dcsnas.search.strategy import FBNetV2
 from dcsnas.spaces.space import Choice, Option, SearchSpace
+from dcsnas.training.processes import Process
 
 Probabilities = dict[str, list[float]]
 
@@ -56,6 +59,16 @@ def refuse_unused_cost(config: SearchConfig) -> None:
         f"strategy: {config.strategy} has no cost term that reaches the architecture: NNI's "
         f"penalty is without a gradient; set objective to {usable}, or take fbnetv2 or darts"
     )
+
+
+def refuse_processes(config: SearchConfig, process: Process) -> None:
+    """Raise UserError where processes that train together would draw different networks."""
+    if config.strategy.startswith("nni_") and process.world_size > 1:
+        raise UserError(
+            f"strategy: {config.strategy} runs in one process, because NNI draws anew in each, and "
+            f"this run has {process.world_size}; set run.devices to 1 and start it without "
+            "torchrun, or take fbnetv2, darts or random"
+        )
 
 
 def make_strategy(config: SearchConfig, objective: CostObjective, latency: ExpectedCost) -> Any:
@@ -129,9 +142,7 @@ def current_probabilities(space: SearchSpace, module: Any) -> Probabilities:
 
     NNI's own export adds Gumbel noise where the strategy draws it.
     """
-    alphas: dict[str, Tensor] = {}
-    for operation in module.supernet_modules():
-        alphas.update(getattr(operation, "_arch_alpha", {}))
+    alphas = choice_parameters(module)
     if not alphas:
         return {d.label: [1 / len(d.options)] * len(d.options) for d in space.decisions}
     return {d.label: alphas[d.label].detach().softmax(-1).tolist() for d in space.decisions}

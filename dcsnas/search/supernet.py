@@ -46,6 +46,14 @@ class SearchablePoolHead(ParametrizedModule, PoolHead, wraps=PoolHead):
     """A pooling head whose input width may be an NNI choice."""
 
 
+def exact(x: Tensor) -> torch.autocast:
+    """Return a context in which masks on ``x`` keep the type of the probabilities.
+
+    The network's own under ``bf16-mixed`` would leave masks and choices' gradients 8 bits.
+    """
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class MaskedOperation(MixedOperation):
     """Base of the super-modules: largest weights, probabilities as masks, freezing by slices."""
 
@@ -121,12 +129,13 @@ class MixedBlock(MaskedOperation, InvertedResidual):
 
     def forward_with_args(self, c_in: Any, expansion: Any, c_out: Any, x: Tensor) -> Tensor:
         """Run the block under the given probabilities or choices."""
-        p_in = self.probabilities("c_in", c_in)
-        p_exp = self.probabilities("expansion", expansion)
-        p_out = self.probabilities("c_out", c_out)
-        mid = torch.outer(p_in, p_exp).flatten() @ self.mid_masks.flatten(0, 1)
-        out = p_out @ self.out_masks
-        shortcut = out * (p_in @ self.agree @ p_out) if self.only_equal else out
+        with exact(x):
+            p_in = self.probabilities("c_in", c_in)
+            p_exp = self.probabilities("expansion", expansion)
+            p_out = self.probabilities("c_out", c_out)
+            mid = torch.outer(p_in, p_exp).flatten() @ self.mid_masks.flatten(0, 1)
+            out = p_out @ self.out_masks
+            shortcut = out * (p_in @ self.agree @ p_out) if self.only_equal else out
         return InvertedResidual.forward(self, x, BlockMasks(mid, out, shortcut))
 
 
@@ -147,7 +156,8 @@ class MixedAttention(MaskedOperation, DCSAttention):
 
     def forward_with_args(self, channels: Any, kind: Any, x: Tensor) -> Tensor:
         """Run the module under the given probabilities or choice."""
-        mask = self.probabilities("channels", channels) @ self.channel_masks
+        with exact(x):
+            mask = self.probabilities("channels", channels) @ self.channel_masks
         if "kind" not in self.mutable_arguments:
             return DCSAttention.forward(self, x, mask)
         p = dict(zip(self.options("kind"), self.probabilities("kind", kind), strict=True))
@@ -184,7 +194,9 @@ class MixedPoolHead(MaskedOperation, PoolHead):
 
     def forward_with_args(self, c_in: Any, x: Tensor) -> Tensor:
         """Run the head under the given probabilities or choice."""
-        return PoolHead.forward(self, x, self.probabilities("c_in", c_in) @ self.mid_masks)
+        with exact(x):
+            mask = self.probabilities("c_in", c_in) @ self.mid_masks
+        return PoolHead.forward(self, x, mask)
 
 
 SEARCHABLE = {

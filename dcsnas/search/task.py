@@ -62,8 +62,9 @@ class SearchTask(LightningModule):
         if is_weight_phase:
             self.objective.observe(output, inputs, batch.labels)
         files = {"names": self.names[phase], "indices": batch.indices}
+        rates = "weights.lr or architecture.lr" if self.alternating else "weights.lr"
         step += self.trainer.current_epoch * int(self.trainer.num_training_batches)
-        require_finite(terms.total, step, self.trainer, **files, shared=True)
+        require_finite(terms.total, step, self.trainer, **files, shared=True, rates=rates)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         for name, value in terms.named().items():
             self.log(f"{phase}/{name}", value, **logging)

@@ -138,6 +138,8 @@ def make_trainer(
         enable_model_summary=False,
         enable_checkpointing=True,
         num_sanity_val_steps=0,
+        # NNI's random paths would decode the architecture's part every epoch, and score nothing
+        limit_val_batches=0 if whole_epochs else None,
         default_root_dir=folder.path,
     )
 
@@ -162,12 +164,13 @@ def require_finite(
     names: Sequence[str],
     indices: Tensor,
     shared: bool,
+    rates: str = "optimizer.lr",
 ) -> None:
     """Raise UserError with the step and the batch's files unless ``loss`` is finite.
 
     ``names`` are of all images, ``indices`` [B] this process's in the batch. ``shared`` says that
-    every process has this loss, of the batch of all. More files than a message has room for are in
-    ``non_finite_batch.txt`` in the run folder.
+    every process has this loss, of the batch of all; ``rates`` are the learning rates' keys. More
+    files than a message has room for are in ``non_finite_batch.txt`` in the run folder.
     """
     if bool(torch.isfinite(loss)):
         return
@@ -182,6 +185,6 @@ def require_finite(
         write_text(record, "".join(f"{file}\n" for file in files))
         shown += f" and {len(files) - MOST_FILES} more, all in {record}"
     raise UserError(
-        f"the loss is {float(loss.detach())} at step {step}; lower the learning rate or check "
-        f"the batch's images: {shown}"
+        f"the loss is {float(loss.detach())} at step {step}; lower {rates}, or check the batch's "
+        f"images: {shown}"
     )

@@ -1,16 +1,14 @@
 """Loaders and augmentation from a configuration, for every stage that trains."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
-from dcsnas.config.stages import IMAGENET_MEAN, AugmentConfig, BatchConfig, DataConfig, Size
+from dcsnas.config.stages import AugmentConfig, BatchConfig, DataConfig, Size
 from dcsnas.data.augment import Augment
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import PKSampler
 from dcsnas.training.processes import ALONE, Process
-
-ERASE_VALUES = {"mean": (0.0, 0.0, 0.0), "bot": IMAGENET_MEAN}
-"""In normalised images. Bag of Tricks' program fills them with the mean of images that are not."""
 
 
 def pk_loader(
@@ -21,10 +19,12 @@ def pk_loader(
     workers: int,
     seed: int,
     process: Process = ALONE,
+    name: str = "the training images",
 ) -> Loader:
     """Return a loader of PK batches, or of one process's share of each.
 
-    Raises UserError where there are too few identities, or they cannot be shared out equally.
+    ``name`` says in messages what ``samples`` are. Raises UserError where there are too few
+    identities, or they cannot be shared out equally.
     """
     images = ImageSet(samples, size)
     sampler = PKSampler(
@@ -34,12 +34,16 @@ def pk_loader(
         seed=seed,
         rank=process.rank,
         world_size=process.world_size,
+        name=name,
     )
     return make_loader(images, batch_sampler=sampler, workers=workers, seed=seed)
 
 
 def make_augment(data: DataConfig, augment: AugmentConfig, size: Size) -> Augment:
-    """Return the configured random changes, which normalise as well."""
+    """Return the configured random changes, which normalise as well.
+
+    Bag of Tricks' program erases with the mean of plain images, though they are normalised.
+    """
     return Augment(
         size,
         mean=data.mean,
@@ -47,5 +51,12 @@ def make_augment(data: DataConfig, augment: AugmentConfig, size: Size) -> Augmen
         pad=augment.pad,
         flip=augment.flip,
         erase=augment.erase,
-        erase_value=ERASE_VALUES[augment.erase_value],
+        erase_value=data.mean if augment.erase_value == "bot" else (0.0, 0.0, 0.0),
     )
+
+
+def names_below(root: Path, samples: Sequence[Sample]) -> list[str]:
+    """Return the files' paths below the data set, a folder or a CSV file in one, for messages."""
+    folder = root if root.is_dir() else root.parent
+    paths = (sample.path for sample in samples)
+    return [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths]

@@ -25,7 +25,7 @@ from dcsnas.nn.weights import (
 )
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
 from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
-from dcsnas.training.inputs import pk_loader
+from dcsnas.training.inputs import names_below, pk_loader
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.reid import ReidModule
@@ -121,7 +121,7 @@ def _make_module(
     report = _initialise(backbone, start) if start else None
     network = ReidNetwork(backbone, backbone.feature_dim, data.num_identities)
     objective = ReidObjective(config.loss, data.num_identities, backbone.feature_dim)
-    names = [sample.path.name for sample in data.train]
+    names = names_below(data.root, data.train)
     return ReidModule(network, objective, config, size, names), report
 
 

@@ -59,9 +59,9 @@ def test_unreadable_file(tmp_path: Path, content: bytes | None) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: [1, 2\n", r"not valid YAML: .*line 1, column 4"),
+        ("a: [1, 2\n", r"not valid YAML: .*line 1, column 4.*; correct the file"),
         ("a: b: c\n", r"not valid YAML: .*line 1, column 5"),
-        ("", "expected a mapping of keys at the top, found NoneType"),
+        ("", "at the top, found NoneType; write 'key: value' lines"),
         ("- 1\n", "expected a mapping of keys at the top, found list"),
         ("a: 1\nb: {c: 1, c: 2}\n", r"key 'c' is repeated\s+in .*line 2, column 11"),
     ],
@@ -94,7 +94,7 @@ def test_merge_keys_are_no_repeats(tmp_path: Path) -> None:
 def test_broken_json(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=f"^{path}: .*{expected}"):
+    with pytest.raises(UserError, match=f"^{path}: .*{expected}.*; give another file, or "):
         read_json(path)
 
 

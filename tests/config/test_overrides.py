@@ -52,8 +52,8 @@ def test_nothing_is_shared_with_the_input() -> None:
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("seed", "--set seed: expected key.path=value, such as training.seed=1"),
-        ("=3", "--set =3: expected key.path=value, such as training.seed=1"),
+        ("seed", "--set seed: expected key.path=value, such as run.seed=1"),
+        ("=3", "--set =3: expected key.path=value, such as run.seed=1"),
         ("train..epochs=3", "--set train..epochs=3: expected key.path=value"),
         (".seed=3", "--set .seed=3: expected key.path=value"),
         ("seed.=3", "--set seed.=3: expected key.path=value"),

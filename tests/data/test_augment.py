@@ -109,10 +109,11 @@ def test_erasing_is_kornias_and_draws_as_it_does():
 
 
 def test_bag_of_tricks_erases_with_the_mean_of_plain_images():
-    """Its program puts (0.485, 0.456, 0.406) into images that were normalised before."""
-    data = DataConfig(root=Path(), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    grey = torch.full((4, 3, *SIZE), 255, dtype=torch.uint8)  # (1 - 0.5) / 0.25 = 2 everywhere
-    for name, value in (("mean", (0.0, 0.0, 0.0)), ("bot", (0.485, 0.456, 0.406))):
+    """Its program puts ``cfg.INPUT.PIXEL_MEAN`` into images that were normalised with it before."""
+    mean, std = (0.5, 0.6, 0.7), (0.25, 0.2, 0.15)
+    data = DataConfig(root=Path(), mean=mean, std=std)
+    grey = torch.full((4, 3, *SIZE), 255, dtype=torch.uint8)  # (1 - mean) / std = 2 everywhere
+    for name, value in (("mean", (0.0, 0.0, 0.0)), ("bot", mean)):
         config = AugmentConfig(pad=0, flip=0.0, erase=1.0, erase_value=name)  # type: ignore[arg-type]
         out = make_augment(data, config, SIZE)(grey)
         for channel, expected in enumerate(value):

@@ -80,13 +80,16 @@ def test_broken_weight_files(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for length in (0, 7, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="not a safetensors file, or truncated"):
+        with pytest.raises(UserError, match=r"truncated \(.*; give another file"):
             read_header(path)
     from safetensors.torch import save_file
 
     save_file({"x": torch.ones(1)}, path)
     with pytest.raises(UserError, match="has no dcsnas header"):
         read_state(path)
+    save_file({"x": torch.ones(1)}, path, metadata={"dcsnas": "{"})
+    with pytest.raises(UserError, match=r"header is broken \(.*; give another file"):
+        read_header(path)
 
 
 def test_inherited_weights_are_leading_slices() -> None:

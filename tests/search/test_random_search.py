@@ -11,12 +11,14 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
+from dcsnas.data.loading import ImageSet
 from dcsnas.latency.predict import predict_ms
 from dcsnas.search.derive import derive
 from dcsnas.search.random_search import random_choices
 from dcsnas.search.run import search
 from dcsnas.search.strategies import RandomPaths
 from dcsnas.search.supernet import Supernet
+from dcsnas.search.validation import Validator
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
 from supernet_fakes import operations
@@ -83,6 +85,20 @@ def test_random_at_a_latency_that_no_network_has_is_refused_before_training(fold
     with pytest.raises(UserError, match=r"no architecture of micro found within 1% of"):
         run(folder, "gap", objective={"form": "target", "target": (low + high) / 2})
     assert not (folder / "gap").exists()
+
+
+def test_the_architectures_part_is_read_to_score_networks_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NNI's random paths would run it through a validation step that computes nothing."""
+    decoded: list[ImageSet] = []
+    read = ImageSet.__getitem__
+    monkeypatch.setattr(
+        ImageSet, "__getitem__", lambda self, i: decoded.append(self) or read(self, i)
+    )
+    monkeypatch.setattr(Validator, "score", lambda *_: 1.0)
+    run(folder, "read", objective=NO_COST)
+    assert len({id(images) for images in decoded}) == 1
 
 
 def drawn_paths(seed: int, count: int) -> list[dict[str, Any]]:

@@ -33,7 +33,9 @@ def test_loss_that_is_not_finite_names_step_and_files(
     assert ended.code == 2, ended.output
     loss, _, rest = ended.output.partition(" at step ")
     assert loss.removeprefix("error: the loss is ") in ("nan", "inf")
-    step, _, rest = rest.partition("; lower the learning rate or check the batch's images: ")
+    step, _, rest = rest.partition(
+        "; lower weights.lr or architecture.lr, or check the batch's images: "
+    )
     parts = split_train(read_reid(folder / "data").train, fraction=0.4, seed=0)
     batch = BatchConfig(identities=4, images=2)
     loaders: list[Any] = [pk_loader(part, SIZE, batch=batch, workers=0, seed=0) for part in parts]
@@ -43,4 +45,5 @@ def test_loss_that_is_not_finite_names_step_and_files(
     sampler = loaders[in_architecture].batch_sampler
     sampler.set_epoch(epoch)
     indices = list(sampler)[index - in_architecture * len(loaders[0])]
-    assert rest.strip() == ", ".join(parts[in_architecture][i].path.name for i in indices)
+    names = [parts[in_architecture][i].path.name for i in indices]
+    assert rest.strip() == ", ".join(f"bounding_box_train/{name}" for name in names)

@@ -1,6 +1,7 @@
 """Every strategy by its name: a whole small search, what it writes, and what is refused."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,17 +9,19 @@ import nni.nas.strategy as nni_strategies
 import pytest
 import torch
 import yaml
+from torch.distributions import Categorical
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig, Strategy
+from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import derive, read_probabilities
 from dcsnas.search.objective import refuse_unreachable
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
-from dcsnas.search.strategies import refuse_unused_cost
+from dcsnas.search.strategies import RANDOM_PATHS, refuse_unused_cost
 from dcsnas.search.supernet import SUPER_MODULES, Supernet
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
@@ -91,6 +94,41 @@ def test_gradients_decide_and_random_paths_do_not(
         assert "architecture/loss" in lines(finished[name].metrics)[-1]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_the_probabilities_come_to_is_logged_every_epoch(
+    finished: dict[str, RunFolder], name: str
+) -> None:
+    latency = expected_latency(SPACE, SPACE.size, TABLE)
+    records = {r["epoch"]: r for r in read_probabilities(finished[name].path)}
+    for line in lines(finished[name].metrics):
+        if name in RANDOM_PATHS:
+            assert not {"expected_latency_ms", "most_probable_latency_ms", "entropy"} & set(line)
+            continue
+        p = {d.label: torch.tensor(records[line["epoch"]][d.label]) for d in SPACE.decisions}
+        best = {label: torch.eye(len(row))[row.argmax()] for label, row in p.items()}
+        entropies = [Categorical(row).entropy() / math.log(len(row)) for row in p.values()]
+        assert line["expected_latency_ms"] == pytest.approx(latency(p).item(), rel=1e-5)
+        assert line["most_probable_latency_ms"] == pytest.approx(latency(best).item(), rel=1e-5)
+        assert line["entropy"] == pytest.approx(torch.stack(entropies).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("torchrun", [False, True])
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("nni_")])
+def test_nnis_strategies_refuse_several_processes(
+    folder: Path, name: str, torchrun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "1", "RANK": "1", "WORLD_SIZE": "2"}
+    for key, value in started.items() if torchrun else ():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(UserError) as caught:
+        run(folder, "several", name, run={"device": "cpu", "devices": 1 if torchrun else 2})
+    assert str(caught.value) == (
+        f"strategy: {name} runs in one process, because NNI draws anew in each, and this run has 2;"
+        " set run.devices to 1 and start it without torchrun, or take fbnetv2, darts or random"
+    )
+    assert not (folder / "several").exists()
+
+
 def test_the_warm_up_is_nnis_too(finished: dict[str, RunFolder]) -> None:
     for name in ("nni_darts", "nni_gumbel_darts", "nni_proxyless"):
         before, first, second, *_ = read_probabilities(finished[name].path)
@@ -161,7 +199,11 @@ def test_a_refused_cost_leaves_no_folder(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nni_darts", "nni_random_oneshot", "random"])
 def test_a_stopped_search_that_cannot_be_continued_starts_over(
-    folder: Path, finished: dict[str, RunFolder], name: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    finished: dict[str, RunFolder],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     log = ProbabilityLog.on_train_epoch_end
 
@@ -177,7 +219,10 @@ def test_a_stopped_search_that_cannot_be_continued_starts_over(
     stopped = RunFolder(folder / f"stopped_{name}")
     assert len(lines(stopped.metrics)) == 2
     assert len(read_probabilities(stopped.path)) == 4
+    told = f"{stopped.path}: {name} cannot continue a search; it starts over\n"
+    assert told not in capsys.readouterr().out
     again = run(folder, f"stopped_{name}", name)
+    assert told in capsys.readouterr().out
     assert [line["epoch"] for line in lines(again.metrics)] == [0, 1, 2, 3]
     assert lines(again.metrics) == lines(finished[name].metrics)
     expected = read_probabilities(finished[name].path)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dcsnas.nn.build import build
+from dcsnas.nn.convolution import MaskedBatchNorm2d, Shortcut
 from dcsnas.nn.inherit import inherit_weights
 from dcsnas.search.supernet import MaskedOperation, Supernet, layer_weights
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
@@ -126,6 +127,43 @@ def test_channels_without_probability_stay_zero(seed: int) -> None:
             if spec.op in ("block", "attention"):
                 width = spec.channels if spec.op == "attention" else spec.c_out
                 assert not x[:, width:].any()
+
+
+def masks_and_gradients(space: SearchSpace, *, bfloat16: bool) -> list[Tensor]:
+    """Return all masks that a forward uses, and the gradients of a sum of them."""
+    torch.manual_seed(0)
+    supernet = supernet_of(space).float()
+    masks: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        masks.extend(m for m in inputs[1:] if m is not None and m.ndim == 1)
+
+    for module in supernet.modules():
+        if isinstance(module, MaskedBatchNorm2d | Shortcut):
+            module.register_forward_pre_hook(keep)
+    logits = [torch.randn(len(d.options), requires_grad=True) for d in space.decisions]
+    rows = zip(space.decisions, logits, strict=True)
+    set_draw(supernet, {d.label: row.softmax(-1) for d, row in rows})
+    streams: list[Tensor] = []
+    for layer in supernet.layers[:-1]:  # type: ignore[index]
+        layer.register_forward_hook(lambda module, inputs, output: streams.append(output))
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        supernet(images(space).float())
+    assert {x.dtype for x in streams} == {torch.bfloat16 if bfloat16 else torch.float32}
+    total = torch.stack([mask @ torch.rand(len(mask)) for mask in masks]).sum()
+    return [*masks, *torch.autograd.grad(total, logits)]
+
+
+KINDS = {"attention": {"kind": ["none", "sa", "dcs"]}}
+
+
+@pytest.mark.parametrize("changes", [{"shortcut": "equal"}, POOL_HEAD, KINDS])
+def test_masks_are_exact_while_the_network_computes_in_bfloat16(changes: dict[str, Any]) -> None:
+    space = micro_space(**changes)
+    expected, found = (masks_and_gradients(space, bfloat16=b) for b in (False, True))
+    assert len(expected) > 6 + len(space.decisions)
+    for wanted, got in zip(expected, found, strict=True):
+        assert torch.equal(got, wanted)
 
 
 def test_forward_without_a_draw_says_what_to_do() -> None:

@@ -108,13 +108,18 @@ def test_a_mistake_ends_all_with_one_message(folder: Path, failing: str, expecte
 
 
 def test_a_loss_that_is_not_finite_names_the_files_of_all_processes(folder: Path) -> None:
-    code, output = ends(folder, "all:diverge")
+    """More of them than a message has room for, and no --out: one run folder for all."""
+    larger = ("--set", "batch.images=20", "--set", "epochs=5")
+    code, output = ends(folder, "all:diverge", "retrain", *larger)
     assert code == 2
-    assert output.startswith("error: the loss is nan at step 8; ")
+    assert output.startswith("error: the loss is nan at step 8; lower optimizer.lr, or ")
     assert output.count("error: ") == 1
-    files = output.strip().partition("check the batch's images: ")[2].split(", ")
-    assert [name for name in files if not name.endswith(".jpg")] == []
-    assert len({name[:4] for name in files}) == 4, "the identities of the whole batch"
+    (run,) = (folder / "runs").iterdir()
+    assert output.endswith(f" and 16 more, all in runs/{run.name}/non_finite_batch.txt\n")
+    files = [Path(line) for line in (run / "non_finite_batch.txt").read_text().splitlines()]
+    assert len(files) == 80
+    assert {path.parent.name for path in files} == {"bounding_box_train"}
+    assert len({path.name[:4] for path in files}) == 4, "the identities of the whole batch"
 
 
 @pytest.mark.slow

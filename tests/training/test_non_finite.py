@@ -13,9 +13,11 @@ from dcsnas.config.stages import PretrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.data.reid import Sample
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.training.fitting import require_finite
+from dcsnas.training.inputs import names_below
 from dcsnas.training.pretrain import pretrain
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder
@@ -33,7 +35,7 @@ def message(folder: Path, files: int) -> str:
 
 def test_a_batch_of_the_papers_is_in_the_message(tmp_path: Path) -> None:
     files = ", ".join(f"{i:03}.jpg" for i in range(64))
-    expected = "the loss is inf at step 3; lower the learning rate or check the batch's images: "
+    expected = "the loss is inf at step 3; lower optimizer.lr, or check the batch's images: "
     assert message(tmp_path, 64) == expected + files
     assert not list(tmp_path.iterdir())
 
@@ -42,6 +44,16 @@ def test_a_larger_batch_is_in_a_file(tmp_path: Path) -> None:
     record = tmp_path / "non_finite_batch.txt"
     assert message(tmp_path, 100).endswith(f"062.jpg, 063.jpg and 36 more, all in {record}")
     assert record.read_text().splitlines() == [f"{i:03}.jpg" for i in range(100)]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "people").mkdir()
+    paths = [tmp_path / "people" / camera / "0001.jpg" for camera in ("door", "yard")]
+    paths.append(Path("/elsewhere/0001.jpg"))
+    samples = [Sample(path, identity=0, camera=0) for path in paths]
+    for root, above in ((tmp_path / "people", ""), (tmp_path / "people.csv", "people/")):
+        names = [f"{above}door/0001.jpg", f"{above}yard/0001.jpg", "/elsewhere/0001.jpg"]
+        assert names_below(root, samples) == names
 
 
 def test_pretraining_names_the_batch_with_its_classes(tmp_path: Path) -> None:

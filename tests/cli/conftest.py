@@ -1,0 +1,62 @@
+"""What the tests of commands that end with a message share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dcsnas.cli.main import run
+from dcsnas.latency.table import save_table
+from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.architecture import save_architecture
+from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from latency_fakes import fake_table, micro_space
+from reid_data import write_reid_set
+
+SPACE = micro_space()
+Fails = Callable[..., str]
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder to work in, with configurations, a space, a table and a data set."""
+    monkeypatch.chdir(tmp_path)
+    write_reid_set(Path("people"), identities=4)
+    Path("space.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
+    table = fake_table(SPACE)
+    save_table(Path("table.json"), table.file)
+    save_architecture(
+        Path("large.yaml"), architecture_of(SPACE, largest_choice(SPACE), table=table, seed=0)
+    )
+    save_architecture(
+        Path("small.yaml"), architecture_of(SPACE, smallest_choice(SPACE), table=table, seed=0)
+    )
+    batch = {"identities": 2, "images": 2}
+    search = {
+        "space": "space.yaml", "table": "table.json", "data": {"root": "people", "workers": 0},
+        "epochs": 1, "batch": batch, "augment": {"pad": 0},
+    }  # fmt: skip
+    retrain = {key: search[key] for key in ("data", "epochs", "batch", "augment")}
+    Path("search.yaml").write_text(yaml.safe_dump(search))
+    Path("retrain.yaml").write_text(yaml.safe_dump(retrain))
+    return tmp_path
+
+
+@pytest.fixture
+def fails(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Return a function that runs a command, checks how it fails, and returns the message."""
+
+    def command(*arguments: str) -> str:
+        before = sorted(work.rglob("*"))
+        monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        assert stop.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert "Traceback" not in captured.out + captured.err
+        assert sorted(work.rglob("*")) == before, "something was left behind"
+        return captured.err
+
+    return command
