@@ -33,7 +33,7 @@ def measure(name: str, batch: int, rounds: int) -> dict:
     space = SearchSpace.load(find_space(name))
     latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
     objective = CostObjective(AddConfig(form="add"), latency)
-    strategy = FBNetV2(config=ArchitectureConfig(), objective=objective, latency=latency)
+    strategy = FBNetV2(config=ArchitectureConfig(), objective=objective)
     supernet: Any = Supernet(space)
     strategy.mutate_model(supernet)
     module: Any = strategy.configure_oneshot_module(supernet)
@@ -47,7 +47,7 @@ def measure(name: str, batch: int, rounds: int) -> dict:
         weights.step()
 
     def term() -> None:
-        module.expected_latency_ms().backward()
+        module.objective.cost(module.probabilities()).backward()
 
     steps_ms, terms_ms = [], []
     for _ in range(rounds + 1):

@@ -101,7 +101,7 @@ def supernet_step(space: SearchSpace, images: Tensor) -> Step:
     """Return a weight step of our supernet, as the search loop takes it."""
     latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
     objective = CostObjective(AddConfig(form="add"), latency)
-    strategy = FBNetV2(config=ArchitectureConfig(), objective=objective, latency=latency)
+    strategy = FBNetV2(config=ArchitectureConfig(), objective=objective)
     supernet: Any = Supernet(space)
     strategy.mutate_model(supernet)
     module: Any = strategy.configure_oneshot_module(supernet).to(images.device)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import psutil
 import pytest
 from nni.experiment import Experiment
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from dcsnas.config.files import write_json, write_text
 from dcsnas.experiments.database import Trial
@@ -45,6 +46,18 @@ def small_sweep(inputs: Path, **changes: Any) -> SweepConfig:
         **changes,
     }
     return load_sweep(Path("sweep.yaml"), content)
+
+
+def sweep_content(**changes: Any) -> dict[str, Any]:
+    """Return the content of a sweep's file of two weights, whose inputs need not exist."""
+    search = small_search(Path(), validate_every=1).model_dump(mode="json")
+    parameters = {"weight": {"key": "objective.weight", "values": [0, 0.5]}}
+    return {"name": "s", "search": search, "parameters": parameters, **changes}
+
+
+def load_content(**changes: Any) -> SweepConfig:
+    """Return that sweep with ``changes``."""
+    return load_sweep(Path("s.yaml"), sweep_content(**changes))
 
 
 def weights(inputs: Path, count: int, **changes: Any) -> SweepConfig:
@@ -145,6 +158,16 @@ def _fail(folder: ExperimentFolder, trials: list[Trial], why: str) -> NoReturn:
 def all_ended(count: int) -> Callable[[list[Trial]], bool]:
     """Return the condition that ``count`` trials have ended."""
     return lambda trials: sum(trial.ended for trial in trials) == count
+
+
+def begun_at(run: Path) -> list[int]:
+    """Return the first epoch of each process that trained in ``run``, by its TensorBoard file."""
+    first = []
+    for file in sorted((run / "tensorboard").iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        events = EventFileLoader(str(file)).Load()
+        steps = [event.step for event in events if event.HasField("summary")]
+        first += [step - 1 for step in steps[:1]]  # TensorBoard counts epochs done
+    return first
 
 
 def manager_of(folder: ExperimentFolder) -> psutil.Process:

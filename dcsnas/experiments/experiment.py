@@ -26,6 +26,7 @@ from dcsnas.experiments.nni_manager import (
     training_service,
     wait_for_end,
 )
+from dcsnas.experiments.paths import with_absolute_paths
 from dcsnas.experiments.sweep import SweepConfig, dump
 
 SILENT_POLLS = 5
@@ -65,6 +66,7 @@ def start(
     if service:
         training_service(service, "the file of the training service")
     check_inputs(sweep)
+    sweep = with_absolute_paths(sweep)
     experiment = Experiment(None)
     write_text(folder.config, dump(sweep))
     write_json(folder.identity, {"id": experiment.id})
@@ -78,7 +80,7 @@ def start(
 def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
     """Continue every trial without a result, and then the sweep; return how many are continued.
 
-    Those that the user cancelled on the web page stay so.
+    Those that the user cancelled on the web page stay so. Raises UserError as ``start`` does.
     """
     if _is_busy(folder):
         raise UserError(f"{folder.path}: runs already, at {folder.url}")
@@ -89,6 +91,7 @@ def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
     if not again and len(trials) >= sweep.count:
         raise UserError(f"{folder.path}: nothing to resume, all {len(trials)} trials have ended; "
                         f"next: dcsnas experiment report {folder.path}")  # fmt: skip
+    check_inputs(sweep)
     stop(folder)
     for trial in (trial for trial in again if trial.ended):
         database.run_again(trial)

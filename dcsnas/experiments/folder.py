@@ -15,6 +15,11 @@ from dcsnas.experiments.sweep import SweepConfig
 from dcsnas.experiments.sweep_file import load_sweep
 
 LINES_SHOWN = 12
+ERROR = "error: "
+"""What a trial's message to the user begins with."""
+TRACEBACK = "Traceback "
+MESSAGE_LINES = 100
+"""At most that many of a message."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,22 @@ class ExperimentFolder:
         """Return the folder of a trial."""
         return self.path / "trials" / identity
 
-    def output(self, identity: str) -> Path:
-        """Return the folder where NNI keeps what a trial printed, if it runs here."""
-        return self.nni / self.id / "environments" / "local-env" / "trials" / identity
+    @property
+    def outputs(self) -> Path:
+        """Return the folder where NNI keeps what each trial printed, if they run here."""
+        return self.nni / self.id / "environments" / "local-env" / "trials"
 
     def failure(self, identity: str) -> str:
-        """Return the last line that a failed trial printed, and where the rest is."""
-        errors = self.output(identity) / "trial.stderr"
-        printed = last_lines(errors, 1)
-        return f"{printed[0]} ({errors})" if printed else f"it said nothing; see {self.log}"
+        """Return the error that a failed trial printed last, and where the rest is."""
+        errors = self.outputs / identity / "trial.stderr"
+        printed = last_lines(errors, MESSAGE_LINES)
+        if not printed:
+            return f"it said nothing; see {self.log}"
+        starts = [i for i, line in enumerate(printed) if line.startswith((ERROR, TRACEBACK))]
+        message = printed[starts[-1] :] if starts else printed
+        if not message[0].startswith(ERROR):
+            message = message[-1:]
+        return "\n  ".join([*message[:-1], f"{message[-1]} ({errors})"])
 
     def sweep(self) -> SweepConfig:
         """Return the sweep that runs here."""

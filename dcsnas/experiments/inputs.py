@@ -6,7 +6,7 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig, TargetConfig
 from dcsnas.data.reid import read_reid
-from dcsnas.experiments.settings import search_of
+from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import Parameters, SweepConfig, tried
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.table import LatencyTable
@@ -56,10 +56,14 @@ def trial_inputs(
 
 def check_inputs(sweep: SweepConfig) -> None:
     """Raise UserError where a data set, space or latency table of any trial is missing or wrong."""
-    searches = [trial_inputs(sweep, one, source=f"trial {one}").config for one in tried(sweep)]
-    retrained = [sweep.retrain.data.root] if sweep.retrain else []
-    for root in {*(search.data.root for search in searches), *retrained}:
-        read_reid(root)
+    sets = set()
+    for parameters in tried(sweep):
+        source = f"trial {parameters}"
+        search = trial_inputs(sweep, parameters, source=source).config
+        for config in filter(None, (search, retrain_of(sweep, parameters, source=source))):
+            sets.add((config.data.root, config.data.variant))
+    for root, variant in sets:
+        read_reid(root, variant)
 
 
 def _reach(

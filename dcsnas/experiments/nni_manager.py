@@ -5,6 +5,7 @@ The patches are in ``nni_patches.cjs``; what a trial does otherwise than NNI wou
 answers.
 """
 
+import json
 import logging
 import os
 import shlex
@@ -166,8 +167,8 @@ def wait_for_end(folder: ExperimentFolder, *, timeout_s: float = 60) -> None:
     try:
         process = psutil.Process(folder.manager_record().get("pid", -1))
         ended = process.status() == psutil.STATUS_ZOMBIE
-        if not ended and "nni_node" not in " ".join(process.cmdline()):
-            return  # the number was given to another process since
+        if not ended and folder.id not in process.cmdline():
+            return  # the number was given to another process since, perhaps another's manager
         process.wait(timeout_s)
     except (psutil.NoSuchProcess, ValueError):
         return
@@ -196,7 +197,7 @@ def manager_environment(host: str) -> Iterator[None]:
     """Set what the manager's process is to inherit: the patches, the address, no proxy for it."""
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", LOOPBACK]))
     wanted = {
-        "NODE_OPTIONS": f"--require={PATCHES}",
+        "NODE_OPTIONS": f"--require={json.dumps(str(PATCHES), ensure_ascii=False)}",
         "DCSNAS_NNI_HOST": host,
         "NO_PROXY": direct,
         "no_proxy": direct,
@@ -242,9 +243,15 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     # something may listen on another address of the same port, and localhost lead there
-    with socket.socket() as client:
-        client.settimeout(1)
-        return client.connect_ex((LOOPBACK, port)) != 0
+    return not any(_answers(address, port) for address in (LOOPBACK, "::1"))
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _require_version() -> None:

@@ -68,10 +68,18 @@ const patches = {
     },
     // 5. core/nnimanager.js does not look whether the tuner's process runs: one that dies before it
     // is connected would be waited for as long as a slow one.
+    // 6. extensions/nniTensorboardManager.js starts TensorBoard, by the same function, on every
+    // interface, and in a shell, which splits a path with a space.
     getTunerProc(exported) {
         const { getTunerProc } = exported;
-        exported.getTunerProc = (...args) => {
-            const tuner = getTunerProc(...args);
+        exported.getTunerProc = (command, stdio, cwd, env, ...rest) => {
+            if (command[0] === 'tensorboard') {
+                const [logs, port] = [command[1].replace('--bind_all ', ''), command[2]];
+                const python = [global.nni.args.pythonInterpreter, '-m', 'tensorboard.main'];
+                const local = [...python, '--host', host, logs, port];
+                return getTunerProc(local, stdio, cwd, env, false, true);
+            }
+            const tuner = getTunerProc(command, stdio, cwd, env, ...rest);
             tuner.on('exit', () => {
                 if (global.nni.shutdown.processStatus === 'stopping') {
                     return;

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,17 @@ import pandas as pd
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, replacing, write_json
+from dcsnas.experiments.conditions import Record, conditions_of, in_words
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.sweep import RESULTS, SweepConfig
+from dcsnas.experiments.sweep import CONDITIONS, RESULTS, SweepConfig
 from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.plots.style import save
-from dcsnas.spaces.architecture import load_architecture, save_architecture
+from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
 
 MEASURED, PREDICTED = "measured_ms", "predicted_ms"
+WHOLE: Any = {"latency_threads": "Int64", "latency_batch": "Int64"}
+"""Columns whose numbers stay whole where some are missing."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,26 @@ def write_report(
         failed = [t for t in trials if t.status == "FAILED"]
         why = "".join(f"\n  trial {t.number} {t.id}: {folder.failure(t.id)}" for t in failed)
         raise UserError(f"{folder.path}: none of {len(trials)} trials has succeeded yet{why}")
-    together = folder.report / "latencies.json"
+    together = folder.report / "measured.json"
     if measure:
         write_json(together, _measure_together(folder, ended))
-    rows = [_row(folder, sweep, trial) for trial in trials]
-    table = pd.DataFrame(rows).set_index("trial")
+    measured = _measured(folder, trials)
+    rows = [_row(folder, sweep, trial, measured.get(trial.id)) for trial in trials]
+    table = pd.DataFrame(rows).set_index("trial").astype(WHOLE)
     if together.exists():  # of trials that had ended by then
-        table[MEASURED] = pd.Series(read_json(together)).reindex(table.index)
+        again = {name: record[MEASURED] for name, record in measured.items()}
+        table[MEASURED] = pd.Series(again).reindex(table.index)
     latency = MEASURED if sweep.measure or together.exists() else PREDICTED
     table["front"] = False
     points = _points(table, latency)
     front = pareto_front(points)
     table.loc[[point.name for point in front], "front"] = True
-    notes = _notes(folder, table, latency)
+    named = [point.name for point in points]
+    notes = [
+        *([in_words(table.loc[named, list(CONDITIONS)])] if named else []),
+        *_notes(folder, table, latency),
+        *_instead(measured[name] for name in named if latency == MEASURED and name in measured),
+    ]
     folder.report.mkdir(parents=True, exist_ok=True)
     files = [_write_table(folder.report / "trials.csv", table)]
     files += _draw(folder, sweep, points, latency, notes)
@@ -66,7 +76,18 @@ def write_report(
     return Report(table, files, notes)
 
 
-def _row(folder: ExperimentFolder, sweep: SweepConfig, trial: Trial) -> dict[str, Any]:
+def _measured(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Record]:
+    """Return what was measured, by trial: all together if it was, else by each trial."""
+    together = folder.report / "measured.json"
+    if together.exists():
+        return read_json(together)
+    files = {trial.id: folder.trial(trial.id) / "latency.json" for trial in trials}
+    return {name: read_json(file) for name, file in files.items() if file.exists()}
+
+
+def _row(
+    folder: ExperimentFolder, sweep: SweepConfig, trial: Trial, measured: Record | None
+) -> dict[str, Any]:
     final = (trial.final if trial.succeeded else None) or {}
     parameters = {n: trial.parameters.get(n) for n in [*sweep.parameters, *_seed(sweep)]}
     return {
@@ -75,21 +96,26 @@ def _row(folder: ExperimentFolder, sweep: SweepConfig, trial: Trial) -> dict[str
         "status": trial.status,
         **parameters,
         **{name: final[name] for name in RESULTS if name in final},
+        **(conditions_of(_network(folder, trial.id), measured) if trial.succeeded else {}),
         "folder": str(folder.trial(trial.id)),
     }
+
+
+def _network(folder: ExperimentFolder, trial: str) -> ArchitectureFile:
+    return load_architecture(folder.trial(trial) / "architecture.yaml")
 
 
 def _seed(sweep: SweepConfig) -> list[str]:
     return ["seed"] if sweep.repeats > 1 else []
 
 
-def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, float]:
+def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Record]:
     from dcsnas.experiments.measuring import measure
 
-    paths = [folder.trial(trial.id) for trial in trials]
-    found = [load_architecture(path / "architecture.yaml") for path in paths]
-    records = measure(found, paths[0] / "search" / "table.json")
-    return {t.id: record["measured_ms"] for t, record in zip(trials, records, strict=True)}
+    tables = [folder.trial(trial.id) / "search" / "table.json" for trial in trials]
+    networks = [_network(folder, trial.id) for trial in trials]
+    records = measure(list(zip(networks, tables, strict=True)))
+    return {trial.id: record for trial, record in zip(trials, records, strict=True)}
 
 
 def _points(table: pd.DataFrame, latency: str) -> list[Point]:
@@ -110,9 +136,18 @@ def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[
         notes.append("latencies are predicted: the sweep did not measure")
     elif left := len(table.dropna(subset=["default"])) - len(_points(table, MEASURED)):
         notes.append(f"not in the picture: {left} not measured with the others; --measure again")
-    elif not (folder.report / "latencies.json").exists() and folder.sweep().concurrency > 1:
+    elif not (folder.report / "measured.json").exists() and folder.sweep().concurrency > 1:
         notes.append("latencies were measured beside other trials; --measure compares better")
     return notes
+
+
+def _instead(measured: Iterable[Record]) -> list[str]:
+    """Return what could not be run as it was predicted, so that it was measured otherwise."""
+    missing = sorted({record["instead_of"] for record in measured if record.get("instead_of")})
+    if not missing:
+        return []
+    return [f"measured eagerly in float32: this machine cannot run {' or '.join(missing)}, for "
+            "which latencies were predicted"]  # fmt: skip
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> Path:
@@ -130,7 +165,8 @@ def _draw(
 ) -> list[Path]:
     names = _labels(folder, sweep)
     named = [Point(names[p.name], p.latency_ms, p.score) for p in points]
-    facts = [f"{len(points)} networks, space {sweep.search.space}", *notes]
+    space = Path(sweep.search.space).name.removesuffix(".yaml")
+    facts = [f"{len(points)} networks, space {space}", *notes]
     figure = plot_pareto(
         named,
         title=f"{sweep.name}: score against latency",
@@ -177,6 +213,6 @@ def _export(
     paths = []
     for name, point in chosen.items():
         path = best / f"{name}.yaml"
-        save_architecture(path, load_architecture(folder.trial(point.name) / "architecture.yaml"))
+        save_architecture(path, _network(folder, point.name))
         paths.append(path)
     return paths

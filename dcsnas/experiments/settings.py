@@ -39,11 +39,15 @@ def search_of(
     given = _settings(sweep, parameters, source)
     settings = {key: value for key, value in given.items() if not key.startswith(RETRAIN)}
     attention, share = settings.pop(ATTENTION, None), settings.pop(TARGET_SHARE, None)
-    if share is not None and not 0 <= share <= 1:
-        raise UserError(f"{source}: {TARGET_SHARE}: {share}: give a number from 0 to 1")
+    if share is not None and not _is_share(share):
+        raise UserError(f"{source}: {TARGET_SHARE}: {share!r}: give a number from 0 to 1")
     if SEED in parameters:
         settings["run.seed"] = parameters[SEED]
     return TrialSearch(_changed(sweep.search, settings, source), attention, share)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def retrain_of(

@@ -43,7 +43,11 @@ RESULTS = (
     *("measured_ms", "params_m", "macs_g", "entropy"),
 )
 """What a trial's result holds, as far as it applies."""
-RESERVED = (SEED, "trial", "number", "status", "folder", "front", *RESULTS)
+CONDITIONS = tuple(
+    f"latency_{name}" for name in ("device", "backend", "threads", "dtype", "batch", "input")
+)
+"""Under what a network's latency holds: columns of the report."""
+RESERVED = (SEED, "trial", "number", "status", "folder", "front", *RESULTS, *CONDITIONS)
 
 
 class ValuesParameter(Strict):
@@ -163,7 +167,7 @@ class SweepConfig(Strict):
         for (one, keys), (other, others) in itertools.combinations(setters, 2):
             for key, same in itertools.product(sorted(keys), sorted(others)):
                 if f"{key}.".startswith(f"{same}.") or f"{same}.".startswith(f"{key}."):
-                    raise ValueError(f"{one} sets {key} and {other} sets {same}, of which one would "
+                    raise ValueError(f"{one} sets {key} and {other} sets {same}, so that one would "
                                      "undo the other; leave one out, or set both in the options "
                                      "of one parameter")  # fmt: skip
         return self

@@ -29,9 +29,11 @@ def read_sweep(
 ) -> SweepConfig:
     """Return the sweep in ``path`` with data set, table and ``--set`` overrides; raises UserError.
 
-    An override's key is one of the sweep's, such as ``concurrency`` or ``search.epochs``.
+    An override's key is one of the sweep's, such as ``concurrency`` or ``search.epochs``; that of a
+    whole stage, such as ``retrain``, names another configuration.
     """
-    content = read_yaml(path)
+    inner = [one for one in overrides if one.startswith(tuple(f"{stage}." for stage in STAGES))]
+    content = apply_overrides(read_yaml(path), [one for one in overrides if one not in inner])
     content.setdefault("name", path.stem)
     given: dict[str, Any] = {"search.data.root": data, "search.table": table}
     if content.get("retrain"):
@@ -43,7 +45,7 @@ def read_sweep(
         elif changes:
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
     quoted = [f"{key}={json.dumps(str(value))}" for key, value in given.items() if value]
-    return load_sweep(path, apply_overrides(content, [*quoted, *overrides]))
+    return load_sweep(path, apply_overrides(content, [*quoted, *inner]))
 
 
 def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:

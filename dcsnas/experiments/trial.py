@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.runs import RunFolder
-from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.folder import ERROR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
 from dcsnas.experiments.settings import retrain_of
 from dcsnas.experiments.sweep import Parameters, SweepConfig
@@ -158,7 +158,7 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
     if not latency.exists():
         lock = path.parent / "measuring.lock"
         with locked(lock, patience_s=MEASURING_S, holder="trials that measure"):
-            (record,) = measure([found], path / "search" / "table.json")
+            (record,) = measure([(found, path / "search" / "table.json")])
         write_json(latency, record)
     return read_json(latency)["measured_ms"]
 
@@ -171,5 +171,5 @@ if __name__ == "__main__":
     try:
         main(ExperimentFolder(Path(sys.argv[1])))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{ERROR}{error}", file=sys.stderr)
         sys.exit(2)

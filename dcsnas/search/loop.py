@@ -11,7 +11,6 @@ from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from torch import Tensor, nn
 
 from dcsnas.config.search import ArchitectureConfig
-from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.search.hooks import ForwardedHooks
 from dcsnas.search.objective import CostObjective
@@ -56,7 +55,6 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         *,
         config: ArchitectureConfig,
         objective: CostObjective,
-        latency: ExpectedCost,
         gradient_clip: float | None,
     ) -> None:
         super().__init__(
@@ -68,7 +66,6 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         self.training_module: SearchTask
         self.config = config
         self.objective = objective
-        self.latency = latency
 
     @cached_property
     def choice_parameters(self) -> dict[str, nn.Parameter]:
@@ -95,10 +92,6 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     def probabilities(self) -> dict[str, Tensor]:
         """Return the probabilities of every decision's options, without noise."""
         return {label: alpha.softmax(-1) for label, alpha in self.choice_parameters.items()}
-
-    def expected_latency_ms(self) -> Tensor:
-        """Return the exact expected latency under the current probabilities."""
-        return self.latency(self.probabilities())
 
     def on_fit_start(self) -> None:
         """Fix the reference that the cost is measured in."""

@@ -106,7 +106,7 @@ def search(
     task = _make_task(setting)
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
-    strategy = make_strategy(config, CostObjective(config.objective, cost), latency)
+    strategy = make_strategy(config, CostObjective(config.objective, cost))
     own = _callbacks(setting, validator, latency)
     trainer = _make_trainer(setting, [*own, *callbacks], progress)
     resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}

@@ -20,7 +20,6 @@ from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import AddConfig, SearchConfig, TargetConfig
-from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.loop import choice_parameters
 from dcsnas.search.objective import CostObjective
 from dcsnas.search.strategy import FBNetV2
@@ -71,14 +70,13 @@ def refuse_processes(config: SearchConfig, process: Process) -> None:
         )
 
 
-def make_strategy(config: SearchConfig, objective: CostObjective, latency: ExpectedCost) -> Any:
+def make_strategy(config: SearchConfig, objective: CostObjective) -> Any:
     """Return the NNI strategy that ``config`` names."""
     architecture, clip = config.architecture, config.run.gradient_clip
     if config.strategy in SOFTMAX:
         return FBNetV2(
             config=architecture,
             objective=objective,
-            latency=latency,
             gradient_clip=clip,
             softmax=SOFTMAX[config.strategy],
         )

@@ -15,7 +15,6 @@ from nni.nas.strategy import DARTS
 from torch import nn
 
 from dcsnas.config.search import ArchitectureConfig
-from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.loop import FBNetV2Module
 from dcsnas.search.objective import CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
@@ -62,14 +61,12 @@ class FBNetV2(DARTS):
         *,
         config: ArchitectureConfig,
         objective: CostObjective,
-        latency: ExpectedCost,
         gradient_clip: float | None = None,
         softmax: Callable[[], nn.Module] = GumbelSoftmax,
     ) -> None:
         super().__init__()
         self.config = config
         self.objective = objective
-        self.latency = latency
         self.gradient_clip = gradient_clip
         self.softmax = softmax
 
@@ -83,7 +80,6 @@ class FBNetV2(DARTS):
             training_module,
             config=self.config,
             objective=self.objective,
-            latency=self.latency,
             gradient_clip=self.gradient_clip,
         )
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from dcsnas.cli.main import run
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
+from dcsnas.experiments import experiment
+from dcsnas.experiments.folder import ExperimentFolder
 from experiment_setup import light_experiment, small_sweep
 from search_setup import write_search_inputs
 
@@ -84,6 +87,28 @@ def test_start_refuses_before_it_writes(work: Path, says: Says) -> None:
     assert code == 2
     assert "--host ::1: give 127.0.0.1" in said
     assert not Path("new").exists()
+
+
+def test_paths_hold_wherever_a_sweep_is_resumed(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "launch", lambda *_, **__: "")
+    folder = ExperimentFolder(work / "runs" / "other")
+    experiment.start(small_sweep(Path("inputs")), folder.path)
+    (work / "elsewhere").mkdir()
+    monkeypatch.chdir(work / "elsewhere")
+    assert folder.sweep() == small_sweep(work / "inputs")
+    assert experiment.resume(folder) == 0
+    (work / "inputs" / "table.json").unlink()
+    with pytest.raises(UserError, match=r"inputs/table\.json: no such file"):
+        experiment.resume(folder)
+
+
+def test_help_says_what_may_be_given(says: Says) -> None:
+    code, said = says("start", "--help")
+    assert code == 0
+    assert "127.0.0.1|0.0.0.0" in said
+    assert "data.root" not in said  # which is no key of a sweep
 
 
 def test_dry_run_lists_the_trials(work: Path, says: Says) -> None:

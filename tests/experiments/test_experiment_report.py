@@ -4,19 +4,27 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcsnas.cli import experiment as cli
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_json
+from dcsnas.experiments import experiment, measuring
+from dcsnas.experiments import report as report_module
 from dcsnas.experiments.database import Database
 from dcsnas.experiments.folder import ExperimentFolder, find_experiment_folder
 from dcsnas.experiments.report import write_report
 from dcsnas.experiments.tuners import Planned
+from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.table import save_table
 from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import load_architecture, save_architecture
@@ -81,14 +89,27 @@ def folder(tmp_path: Path) -> ExperimentFolder:
     return folder
 
 
-def test_report(folder: ExperimentFolder) -> None:
+def test_report(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    subtitles = []
+
+    def spy(*points: Any, subtitle: str, **labels: str) -> Any:
+        subtitles.append(subtitle)
+        return plot_pareto(*points, subtitle=subtitle, **labels)
+
+    monkeypatch.setattr(report_module, "plot_pareto", spy)
     report = write_report(folder)
+    (subtitle,) = subtitles
+    assert subtitle.startswith(f"3 networks, space space \u00b7 {report.notes[0]}")
     table = pd.read_csv(folder.report / "trials.csv", index_col="trial")
     assert list(table.index) == ["big", "bad", "fast", "dead"]
     assert list(table["weight"]) == [4.0, 4.5, 1.0, 9.0]
     assert list(table["default"])[:3] == [60.0, 50.0, 40.0]
     assert list(table["front"]) == [True, False, True, False]
-    assert report.notes == ["not in the picture: 1 failed"]
+    assert report.notes == [
+        "latencies: fake, eager, threads 1, float32, batch 1, 16x8",
+        "not in the picture: 1 failed",
+    ]
+    assert list(table["latency_input"])[:3] == 3 * ["16x8"]
     assert [path.name for path in report.files] == [
         *("trials.csv", "pareto.png", "pareto.svg"),
         *("front_01_fast.yaml", "front_02_big.yaml"),
@@ -97,6 +118,72 @@ def test_report(folder: ExperimentFolder) -> None:
     for name, identity in (("front_01_fast", "fast"), ("front_02_big", "big")):
         exported = load_architecture(folder.report / "best" / f"{name}.yaml")
         assert exported == load_architecture(folder.trial(identity) / "architecture.yaml")
+
+
+def test_networks_are_measured_as_their_tables_were(
+    folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of one table together; where a backend does not run here, eagerly, which is said."""
+    together = []
+
+    def measured(networks: list[Any], conditions: Conditions) -> list[Any]:
+        together.append((len(networks), conditions.backend, conditions.batch))
+        timing = SimpleNamespace(value_ms=lambda statistic: 1.5 * len(together))
+        return [timing for _ in networks]
+
+    def like(found: Conditions) -> Conditions:
+        if found.backend == "cuda":
+            raise UserError("no such device")
+        return found
+
+    monkeypatch.setattr(measuring, "measure_architectures", measured)
+    monkeypatch.setattr(measuring, "conditions_like", like)
+    file = fake_table(micro_space()).file
+    eager = file.conditions
+    monkeypatch.setattr(
+        measuring,
+        "current_conditions",
+        lambda size, batch, **_: eager.model_copy(update={"batch": batch}),
+    )
+    for identity, backend, batch in (("big", "eager", 8), ("bad", "eager", 8), ("fast", "cuda", 1)):
+        changed = file.conditions.model_copy(update={"backend": backend, "batch": batch})
+        path = folder.trial(identity) / "search" / "table.json"
+        save_table(path, file.model_copy(update={"conditions": changed}))
+    report = write_report(folder, measure=True)
+    assert together == [(2, "eager", 8), (1, "eager", 1)]
+    assert list(report.table["measured_ms"])[:3] == [1.5, 1.5, 3.0]
+    assert list(report.table["latency_batch"])[:3] == [8, 8, 1]
+    assert report.notes[0] == "latencies do not compare with each other: batch 8 or 1"
+    assert report.notes[-1] == (
+        "measured eagerly in float32: this machine cannot run cuda in float32, for which latencies "
+        "were predicted"
+    )
+
+
+def test_a_failed_trial_says_all_of_its_message(folder: ExperimentFolder) -> None:
+    printed = folder.outputs / "dead" / "trial.stderr"
+    assert folder.failure("dead") == f"it said nothing; see {folder.log}"
+    printed.parent.mkdir(parents=True)
+    printed.write_text("a warning\nerror: s.yaml: one\ns.yaml: two\n")
+    assert folder.failure("dead") == f"error: s.yaml: one\n  s.yaml: two ({printed})"
+    with printed.open("a") as file:  # run again
+        file.write("Traceback (most recent call last):\n  File x\nValueError: three\n")
+    assert folder.failure("dead") == f"ValueError: three ({printed})"
+
+
+def test_a_sweep_with_a_failed_trial_ends_with_1(
+    folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_json(folder.manager, {"url": "http://localhost:1", "port": 1})
+    for name in ("wait", "stop"):
+        monkeypatch.setattr(experiment, name, lambda *_: None)
+    with pytest.raises(typer.Exit) as ended:
+        cli._follow(folder, detach=False)
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"1 of 4 trials failed: what they printed is in {folder.outputs}; to run them again: "
+        f"dcsnas experiment resume {folder.path}"
+    )
 
 
 def test_best_within_each_budget(folder: ExperimentFolder) -> None:

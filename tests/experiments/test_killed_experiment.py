@@ -14,6 +14,7 @@ from dcsnas.experiments.folder import ExperimentFolder
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     all_ended,
+    begun_at,
     end,
     launch_light,
     light_experiment,
@@ -106,6 +107,9 @@ def test_resume_continues_real_searches(
         assert trial.final
         assert trial.final == read_json(folder.trial(trial.id) / "result.json")
         assert trial.final["ran_weight"] == trial.parameters["weight"]
+    # the same numbers would come of it from the start
+    (_, began) = begun_at(folder.trial(trials[1].id) / "search")
+    assert began >= epochs - 1 > 0
     checkpointed = trials[1].intermediate
     assert all(checkpointed[e] == before[1].intermediate[e] for e in range(epochs))
     with pytest.raises(UserError, match="nothing to resume, all 3 trials have ended"):

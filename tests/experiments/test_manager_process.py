@@ -66,12 +66,14 @@ def test_another_experiments_manager_is_left_alone(
         wait(folder, lambda progress: None)
 
 
-@pytest.mark.parametrize("name", ["nni_node", "something"])
-def test_manager_that_hangs_is_killed(folder: ExperimentFolder, name: str) -> None:
-    command = [sys.executable, "-c", "import time; time.sleep(600)", name]
+@pytest.mark.parametrize("own", [True, False])
+def test_manager_that_hangs_is_killed(folder: ExperimentFolder, own: bool) -> None:
+    # after a reboot another experiment's manager may have its number
+    identity = ["--experiment-id", folder.id if own else "another"]
+    command = [sys.executable, "-c", "import time; time.sleep(600)", "nni_node", *identity]
     with subprocess.Popen(command) as process:
         write_json(folder.manager, {"pid": process.pid, "url": "http://localhost:9", "port": 9})
         wait_for_end(folder, timeout_s=0.5)
         alive = process.poll() is None
         process.kill()
-    assert alive == (name == "something")  # a number that was given to another process since
+    assert alive == (not own)

@@ -4,6 +4,8 @@ import re
 import signal
 import socket
 import sqlite3
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -13,17 +15,20 @@ from typing import Any
 import nni
 import psutil
 import pytest
+import requests
 from nni.nas.execution import SequentialExecutionEngine
+from nni.runtime import trial_command_channel
 
 from dcsnas.config.errors import UserError
 from dcsnas.experiments import channel, nni_manager
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.experiment import is_running, start, stop
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.nni_manager import NNI_VERSION, check_host, free_port
+from dcsnas.experiments.nni_manager import NNI_VERSION, answer, check_host, free_port
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     all_ended,
+    end,
     launch_light,
     light_experiment,
     listeners,
@@ -66,6 +71,27 @@ def test_listens_elsewhere_when_asked_to(inputs: Path, tmp_path: Path) -> None:
         assert {address for address, _ in listeners(manager_of(folder))} == {"0.0.0.0"}
 
 
+def test_tensorboard_of_the_page(
+    inputs: Path, tmp_path: Path, patched: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It listens where the page does, and its end is not the tuner's."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    folder = light_experiment(tmp_path / "e", weights(inputs, 1), "hang", "0")
+    with stopped_at_the_end(folder):
+        launch_light(folder)
+        (trial,) = wait_until(folder, lambda trials: any(t.intermediate for t in trials))
+        page = {address for address, _ in listeners(manager_of(folder))}
+        known = {process.pid for process in processes_of(folder)}
+        reply = requests.post(f"{folder.url}/api/v1/nni/tensorboard", json={"trials": trial.id})
+        port = int(reply.json()["port"])
+        wait_until(folder, lambda _: any(p == port for _, p in listeners(manager_of(folder))))
+        found = {a for a, p in listeners(manager_of(folder)) if p == port}
+        assert found == (page if patched else {"::"})
+        end([process for process in processes_of(folder) if process.pid not in known])
+        time.sleep(1)
+        assert answer(folder, "check-status") == {"status": "NO_MORE_TRIAL", "errors": []}
+
+
 def test_addresses_that_cannot_work_are_refused(inputs: Path, tmp_path: Path) -> None:
     path, sweep = tmp_path / "e", weights(inputs, 1)
     with pytest.raises(UserError, match=r"--host 203\.0\.113\.7: give 127\.0\.0\.1, or 0\.0"):
@@ -89,6 +115,10 @@ def test_taken_ports_are_avoided() -> None:
         assert free_port("127.0.0.1", first=first, last=first + 9) == first + 2
         with pytest.raises(UserError, match="no free port"):
             free_port("127.0.0.1", first=first, last=first + 1)
+    with socket.socket(socket.AF_INET6) as listener:  # where localhost may lead as well
+        listener.bind(("::1", first))
+        listener.listen()
+        assert free_port("127.0.0.1", first=first, last=first + 9) == first + 1
 
 
 def test_two_experiments_at_once(inputs: Path, tmp_path: Path) -> None:
@@ -169,13 +199,19 @@ def test_manager_may_start_slowly(
 
 def test_reports_arrive_while_nni_replaces_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[Any, ...]] = []
-    line = SimpleNamespace(send_metric=lambda *values: sent.append(values))
+
+    def send_metric(
+        type: str, parameter_id: int, trial_job_id: str, sequence: int, value: Any
+    ) -> None:
+        sent.append((type, parameter_id, trial_job_id, sequence, value))
+
     answers = {
         "trial-jobs/abc": {"hyperParameters": ['{"parameter_id": 7, "parameters": {"weight": 1}}']},
         "metric-data/abc": [{"type": "PERIODICAL", "sequence": 0}],
     }
     monkeypatch.setenv("NNI_TRIAL_JOB_ID", "abc")
-    monkeypatch.setattr(channel, "get_default_trial_command_channel", lambda: line)
+    line = SimpleNamespace(send_metric=send_metric)
+    monkeypatch.setattr(trial_command_channel, "_channel", line)  # NNI's own as well as ours
     monkeypatch.setattr(channel, "_get", lambda url: answers[url.partition("/nni/")[2]])
     opened = channel.open_channel("http://localhost:1")
 
@@ -193,6 +229,8 @@ def test_reports_arrive_while_nni_replaces_the_line(monkeypatch: pytest.MonkeyPa
         ("PERIODICAL", 7, "abc", 2, {"default": 2}),
         ("FINAL", 7, "abc", 0, {"default": 2}),
     ]
+    nni.report_intermediate_result(5.0)  # outside a strategy, where the line is not replaced
+    assert sent[3][-2:] == (3, 5.0)
 
 
 def run_in_engine(strategy: Callable[[], None]) -> None:

@@ -16,6 +16,7 @@ from dcsnas.experiments.report import write_report
 from dcsnas.spaces.architecture import load_architecture
 from experiment_setup import (
     NNI_LEAVES_OPEN,
+    begun_at,
     end,
     processes_of,
     small_sweep,
@@ -88,6 +89,9 @@ def test_killed_retraining_goes_on(inputs: Path, tmp_path: Path) -> None:
     records = read_records(folder.trial(trial.id) / "retrain" / "metrics.jsonl")
     assert [record["epoch"] for record in records] == list(range(RETRAIN_EPOCHS))
     assert records[: len(before) - 1] == before[:-1]
+    # the same numbers would come of it from the start
+    (_, began) = begun_at(folder.trial(trial.id) / "retrain")
+    assert began >= len(before) - 1 > 0
     assert search.stat().st_mtime_ns == written
     assert again.final
     measured = read_json(folder.trial(trial.id) / "latency.json")["measured_ms"]

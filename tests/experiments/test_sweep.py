@@ -16,26 +16,18 @@ from dcsnas.config.search import TargetConfig
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.inputs import check_inputs, trial_inputs
 from dcsnas.experiments.nni_manager import configure
+from dcsnas.experiments.paths import with_absolute_paths
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import dump, planned, search_space
 from dcsnas.experiments.sweep_file import load_sweep, read_sweep
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.shipped import find_sweep, shipped_folder
+from experiment_setup import load_content, sweep_content
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs
 
 FOLDER = shipped_folder("experiments") / "nni"
 SWEEPS = sorted(FOLDER.glob("*.yaml"))
-
-
-def content(**changes: Any) -> dict[str, Any]:
-    search = small_search(Path(), validate_every=1).model_dump(mode="json")
-    parameters = {"weight": {"key": "objective.weight", "values": [0, 0.5]}}
-    return {"name": "s", "search": search, "parameters": parameters, **changes}
-
-
-def load(**changes: Any) -> Any:
-    return load_sweep(Path("s.yaml"), content(**changes))
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
@@ -60,8 +52,8 @@ def test_every_shipped_sweep_has_a_small_variant() -> None:
 
 def test_grid_is_the_product_times_the_seeds() -> None:
     second = {"key": "loss.eta", "values": [0.1, 0.2, 0.3]}
-    parameters = {**content()["parameters"], "eta": second}
-    plan = planned(load(parameters=parameters, repeats=2))
+    parameters = {**sweep_content()["parameters"], "eta": second}
+    plan = planned(load_content(parameters=parameters, repeats=2))
     assert len(plan) == 2 * 3 * 2
     assert len({json.dumps(one) for one in plan}) == len(plan)
     assert plan[:2] == [{"weight": 0, "eta": 0.1, "seed": i} for i in (0, 1)]
@@ -73,7 +65,7 @@ def test_random_draws_lie_within_and_repeat(seed: int, trials: int) -> None:
         "weight": {"key": "objective.weight", "low": 0.01, "high": 2.0, "log": True},
         "eta": {"key": "loss.eta", "values": [0, 1]},
     }
-    sweep = load(parameters=parameters, tuner="random", trials=trials, seed=seed)
+    sweep = load_content(parameters=parameters, tuner="random", trials=trials, seed=seed)
     plan = planned(sweep)
     assert len(plan) == trials == sweep.count
     assert all(0.01 <= one["weight"] <= 2.0 and one["eta"] in (0, 1) for one in plan)
@@ -83,7 +75,7 @@ def test_random_draws_lie_within_and_repeat(seed: int, trials: int) -> None:
 def test_parameters_reach_the_search() -> None:
     variant = {"options": {"small": {"attention": "none", "epochs": 3, "loss.eta": 0.7}}}
     target = {"options": {"fast": {"objective": {"form": "target", "target": 0.2}}}}
-    sweep = load(parameters={"variant": variant, "target": target}, repeats=2)
+    sweep = load_content(parameters={"variant": variant, "target": target}, repeats=2)
     search, attention, share = search_of(sweep, planned(sweep)[1])
     assert (attention, share) == ("none", None)
     assert (search.epochs, search.loss.eta, search.run.seed) == (3, 0.7, 1)
@@ -94,19 +86,21 @@ def test_parameters_reach_the_search() -> None:
 
 def test_retraining_has_a_seed_of_its_own_in_every_repeat() -> None:
     retrain = {"data": {"root": "people"}, "run": {"seed": 7}}
-    sweep = load(repeats=3, retrain=retrain)
+    sweep = load_content(repeats=3, retrain=retrain)
     seeds = [retrain_of(sweep, one) for one in planned(sweep)[:3]]
     assert [config.run.seed for config in seeds if config] == [7, 8, 9]
-    once = load(retrain=retrain)
+    once = load_content(retrain=retrain)
     assert retrain_of(once, planned(once)[0]) == once.retrain
-    assert retrain_of(load(), {"weight": 0}) is None
+    assert retrain_of(load_content(), {"weight": 0}) is None
 
 
 def test_parameters_reach_the_retraining() -> None:
     eta = {"key": ["loss.eta", "retrain.loss.eta"], "values": [0, 0.5]}
     optimizer = {"name": "sgd", "lr": 0.2}
     kind = {"options": {"long": {"retrain.epochs": 9, "retrain.optimizer": optimizer}}}
-    sweep = load(parameters={"eta": eta, "kind": kind}, retrain={"data": {"root": "people"}})
+    sweep = load_content(
+        parameters={"eta": eta, "kind": kind}, retrain={"data": {"root": "people"}}
+    )
     config = retrain_of(sweep, {"eta": 0.5, "kind": "long"})
     assert config
     assert (config.loss.eta, config.epochs, config.optimizer.name) == (0.5, 9, "sgd")
@@ -120,46 +114,16 @@ def test_search_space_is_what_nni_calls_it() -> None:
         "weight": {"key": "objective.weight", "low": 0.1, "high": 2.0, "log": True},
         "kind": {"options": {"a": {}, "b": {}}},
     }
-    space = search_space(load(parameters=parameters, tuner="tpe", trials=3))
+    space = search_space(load_content(parameters=parameters, tuner="tpe", trials=3))
     assert space == {
         "weight": {"_type": "loguniform", "_value": [0.1, 2.0]},
         "kind": {"_type": "choice", "_value": ["a", "b"]},
     }
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"tuner": "random"}, "give 'trials' with tuner random or tpe"),
-        ({"trials": 3}, "not with tuner grid"),
-        ({"tuner": "tpe", "trials": 3, "repeats": 2}, "repeats: tuner tpe"),
-        (
-            {"parameters": {"w": {"key": "objective.weight", "low": 0, "high": 1}}},
-            "tuner grid has no values for w",
-        ),
-        ({"parameters": {"default": {"key": "epochs", "values": [1]}}}, "cannot name a parameter"),
-        ({"parameters": {"w": {"key": "objective.wight", "values": [1]}}}, "did you mean 'weight'"),
-        ({"parameters": {"w": {"key": "objective.weight", "values": [-1]}}}, r'\{"w": -1\}'),
-        ({"parameters": {"w": {"key": "target_share", "values": [2]}}}, "from 0 to 1"),
-        ({"parameters": {"status": {"key": "epochs", "values": [1]}}}, "'status' cannot name"),
-        (
-            {"parameters": {"w": {"key": "retrain.epochs", "values": [1]}}},
-            r"retrain\.epochs: the sweep has no 'retrain'",
-        ),
-        ({"gpus": [0], "concurrency": 2}, "room for 1"),
-        ({"search": {**content()["search"], "validate_every": 0}}, "would have no score"),
-        ({"name": "a b"}, "name"),
-        ({"parameter": {}}, "did you mean 'parameters'"),
-    ],
-)
-def test_mistakes_are_named(changes: dict[str, Any], expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        load(**changes)
-
-
 def test_resolved_sweep_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    sweep = load(repeats=2)
+    sweep = load_content(repeats=2)
     path.write_text(dump(sweep))
     assert load_sweep(path, read_yaml(path)) == sweep
 
@@ -175,6 +139,13 @@ def test_file_names_configurations_and_changes_them(tmp_path: Path) -> None:
     assert sweep.search.table == table
     assert sweep.retrain
     assert sweep.search.data.root == sweep.retrain.data.root == data
+    without = read_sweep(path, data=data, overrides=["retrain=null"])
+    assert without.retrain is None
+    stages = ["retrain=bag_of_tricks", "retrain.epochs=11", "set.epochs=9"]
+    other = read_sweep(path, data=data, overrides=stages)
+    assert other.retrain
+    assert (other.retrain.epochs, other.retrain.loss.center) == (11, 0.0005)
+    assert (other.retrain.data.root, other.search.epochs) == (data, 9)
     with pytest.raises(UserError, match="shipped: ablation"):
         find_sweep("nothing")
 
@@ -188,29 +159,80 @@ def test_training_services_are_nnis(path: Path, tmp_path: Path) -> None:
     folder = ExperimentFolder(tmp_path)
     folder.service.write_text(yaml.safe_dump(content))
     folder.identity.write_text('{"id": "abc"}')
-    configure(folder, load()).validate()
+    configure(folder, load_content()).validate()
     assert folder.trial_host == "192.0.2.1"
     folder.service.write_text(yaml.safe_dump({**content, "machine": []}))
     with pytest.raises(UserError, match="NNI does not take it"):
-        configure(folder, load())
+        configure(folder, load_content())
 
 
 def test_wrong_inputs_are_refused_before_anything_starts(tmp_path: Path) -> None:
     inputs = write_search_inputs(tmp_path / "inputs")
     good = small_search(inputs, validate_every=1).model_dump(mode="json")
-    check_inputs(load(search=good, allow_foreign=True))
+    check_inputs(load_content(search=good, allow_foreign=True))
     tables = {"key": "table", "values": [good["table"], str(tmp_path / "none.json")]}
     with pytest.raises(UserError, match=r"none\.json"):
-        check_inputs(load(search=good, parameters={"table": tables}, allow_foreign=True))
+        check_inputs(load_content(search=good, parameters={"table": tables}, allow_foreign=True))
     far = {"options": {"fast": {"objective": {"form": "target", "target": 1e-6}}}}
     with pytest.raises(UserError, match=r"objective\.target: 1e-06: networks of micro have"):
-        check_inputs(load(search=good, parameters={"target": far}, allow_foreign=True))
+        check_inputs(load_content(search=good, parameters={"target": far}, allow_foreign=True))
     kinds = {"kind": {"key": "attention", "values": ["full"]}}
     with pytest.raises(UserError, match="attention: 'full': give none, sa or dcs"):
-        check_inputs(load(search=good, parameters=kinds, allow_foreign=True))
+        check_inputs(load_content(search=good, parameters=kinds, allow_foreign=True))
     nowhere = {**good, "data": {"root": str(tmp_path / "nowhere")}}
     with pytest.raises(UserError, match="nowhere"):
-        check_inputs(load(search=nowhere, allow_foreign=True))
+        check_inputs(load_content(search=nowhere, allow_foreign=True))
+
+
+def test_every_data_set_is_read_as_its_trial_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = set()
+    monkeypatch.setattr(
+        "dcsnas.experiments.inputs.read_reid",
+        lambda root, variant: read.add((root.name, variant.cuhk03)),
+    )
+    folder = write_search_inputs(tmp_path / "inputs")
+    search = small_search(folder, validate_every=1).model_dump(mode="json")
+    search["data"]["variant"]["cuhk03"] = "labeled"
+    root = {"key": "retrain.data.root", "values": ["one", "two"]}
+    retrain = {"data": {"root": "none"}}
+    sweep = load_content(
+        search=search, parameters={"root": root}, retrain=retrain, allow_foreign=True
+    )
+    check_inputs(sweep)
+    assert read == {("data", "labeled"), ("one", "detected"), ("two", "detected")}
+
+
+def test_paths_are_those_of_where_the_sweep_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = {"space": "tiny", "table": "t.json", "data": {"root": "/people"}}
+    kinds = {
+        "own": {"space": "own.yaml", "retrain.data.root": "more"},
+        "named": {"space": "fbnetv2"},
+    }
+    parameters = {
+        "table": {"key": ["table"], "values": ["a/t.json", "/b.json"]},
+        "kind": {"options": {**kinds, "other": {"data": {"root": "people"}, "loss.eta": 1}}},
+    }
+    given = {"search": {**search, "validate_every": 1}, "retrain": {"data": {"root": "r"}}}
+    monkeypatch.chdir(tmp_path)
+    sweep = with_absolute_paths(load_content(parameters=parameters, **given))
+    here = str(tmp_path)
+    content = sweep.model_dump(mode="json")
+    assert content["search"]["space"] == "tiny"
+    assert content["search"]["table"] == f"{here}/t.json"
+    assert content["search"]["data"]["root"] == "/people"
+    assert content["retrain"]["data"]["root"] == f"{here}/r"
+    assert content["parameters"]["table"]["values"] == [f"{here}/a/t.json", "/b.json"]
+    assert content["parameters"]["kind"]["options"] == {
+        "own": {"space": f"{here}/own.yaml", "retrain.data.root": f"{here}/more"},
+        "named": {"space": "fbnetv2"},
+        "other": {"data": {"root": f"{here}/people"}, "loss.eta": 1},
+    }
+    assert with_absolute_paths(sweep) == sweep
+    assert with_absolute_paths(load_content(search=given["search"])).retrain is None
 
 
 def test_target_shares_span_what_the_space_can_reach(tmp_path: Path) -> None:
@@ -226,11 +248,11 @@ def test_target_shares_span_what_the_space_can_reach(tmp_path: Path) -> None:
     reached = [network.provenance.predicted_latency_ms or 0 for network in networks]
     ends = min(reached), max(reached)
     shares = {"key": "target_share", "values": [0, 0.25, 1]}
-    sweep = load(search=search, parameters={"share": shares}, allow_foreign=True)
+    sweep = load_content(search=search, parameters={"share": shares}, allow_foreign=True)
     found = [trial_inputs(sweep, one).config.objective for one in planned(sweep)]
     targets = [objective.target for objective in found if isinstance(objective, TargetConfig)]
     assert targets == pytest.approx([ends[0], ends[0] + 0.25 * (ends[1] - ends[0]), ends[1]])
     count = {**search, "objective": {"form": "target", "cost": "params", "target": 1, "rate": 9}}
-    counted = load(search=count, parameters={"share": shares}, allow_foreign=True)
+    counted = load_content(search=count, parameters={"share": shares}, allow_foreign=True)
     objective: Any = trial_inputs(counted, {"share": 1}).config.objective
     assert (objective.target, objective.rate) == (max(one.params for one in networks), 9)

@@ -145,8 +145,12 @@ def masks_and_gradients(space: SearchSpace, *, bfloat16: bool) -> list[Tensor]:
     rows = zip(space.decisions, logits, strict=True)
     set_draw(supernet, {d.label: row.softmax(-1) for d, row in rows})
     streams: list[Tensor] = []
-    for layer in supernet.layers[:-1]:  # type: ignore[index]
-        layer.register_forward_hook(lambda module, inputs, output: streams.append(output))
+
+    def keep_output(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        streams.append(output)
+
+    for layer in list(supernet.layers)[:-1]:
+        layer.register_forward_hook(keep_output)
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         supernet(images(space).float())
     assert {x.dtype for x in streams} == {torch.bfloat16 if bfloat16 else torch.float32}
