@@ -45,10 +45,8 @@ Change = Annotated[
     ),
 ]  # fmt: skip
 LOOPBACK = "127.0.0.1"
-NOT_PRINTED = (
-    *("number", "validation_map", "validation_rank1", "expected_ms", "macs_g", "entropy"),
-    "folder",
-)
+VALIDATION = ("validation_map", "validation_rank1")
+NOT_PRINTED = (*VALIDATION, "number", "expected_ms", "macs_g", "entropy", "folder")
 """Columns of trials.csv for which a terminal has no room."""
 
 
