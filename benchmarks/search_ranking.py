@@ -16,7 +16,6 @@ import json
 import math
 import random
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -29,26 +28,12 @@ from dcsnas.config.quiet import quiet_libraries
 from dcsnas.latency.accuracy import kendall_tau
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.matching import random_choice_at
-from dcsnas.search.derive import architecture_of, read_probabilities
+from dcsnas.search.derive import architecture_of, log10_probability, read_probabilities
 from dcsnas.search.derived_weights import score_derived
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.space import Option
 
 TARGET = 1
 """Which of the targets of ``search_vs_random.py``: the middle one."""
-
-
-def log_probability(
-    architecture: ArchitectureFile,
-    probabilities: Mapping[str, Sequence[float]],
-    options: Mapping[str, Sequence[Option]],
-) -> float:
-    """Return the natural logarithm of a network's probability."""
-    choice = architecture.provenance.choice
-    return sum(
-        math.log(max(p[options[label].index(choice[label])], 1e-30))
-        for label, p in probabilities.items()
-    )
 
 
 def components(scores: np.ndarray) -> dict[str, float]:
@@ -84,10 +69,12 @@ def verdict(
     """Return what the search of ``seed`` says of the networks, and how its own compares."""
     derived = bench.searched(target, seed)
     run = bench.search_folder(target, seed)
-    options = {d.label: d.options for d in bench.space.decisions}
     probabilities = read_probabilities(run)[-1]
     *seen, of_derived = (100 * found.map for found in score_derived(run, [*networks, derived]))
-    likely = [log_probability(network, probabilities, options) for network in networks]
+    likely = [
+        log10_probability(bench.space, probabilities, network.provenance.choice)
+        for network in networks
+    ]
     own = [
         bench.scores(derived, training, f"derived-{target:.3f}-seed{seed}-training{training}")
         for training in range(bench.plan.seeds)
@@ -96,7 +83,7 @@ def verdict(
     return {
         "seed": seed,
         "supernet_map": seen,
-        "log_probability": likely,
+        "log10_probability": likely,
         "tau_supernet": kendall_tau(seen, means),
         "tau_probability": kendall_tau(likely, means),
         "derived_map": score,
