@@ -151,6 +151,8 @@ def _main(
         os.dup2(file.fileno(), sys.stderr.fileno())
     os.chdir(folder)
     torch.set_num_threads(1)
+    # as in a terminal; a job in a shell's background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # as the command does first: the changes below import NNI before it can
     quiet_libraries()
     # a process that was forked from a server cannot be started over
