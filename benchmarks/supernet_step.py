@@ -186,6 +186,7 @@ def measure(name: str, device: str, batch: int, rounds: int, *, stock: bool = Fa
     """Return the comparison for one space, ours or of NNI's parts."""
     space = SearchSpace.load(find_space(name))
     images = torch.randn(batch, 3, *space.size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)  # as training's
     if stock:
         own, network = stock_step(space, images), stock_largest(space)
     else:
@@ -223,6 +224,7 @@ def main() -> None:
         "nni": nni.__version__,
         "threads": 1,
         "batch": batch,
+        "memory_format": "channels_last",
         "rounds": rounds,
         "seed": 0,
     }
