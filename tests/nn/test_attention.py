@@ -247,5 +247,6 @@ def test_mixed_precision_keeps_the_noise_centred() -> None:
     nn.init.zeros_(module.theta.weight)
     nn.init.zeros_(module.theta.bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        share = module.select(torch.randn(8, 2000, 16)).float().mean().item()
+        share = module.select(torch.randn(32, 4000, 16)).float().mean().item()
+    # bfloat16's sigmoid rounds the smallest draws above zero to a half, 0.2 % of all
     assert share == pytest.approx(0.5, abs=0.003)
