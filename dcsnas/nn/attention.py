@@ -61,6 +61,17 @@ selected channel divides by 0.03 and not by 0."""
 AFFINITIES = {"dot": attend_dot, "softmax": attend_softmax}
 
 
+class TokenLinear(nn.Linear):
+    """A linear layer over the channels of images [B, C, H, W], to tokens [B, N, C'].
+
+    Computed as the 1x1 convolution that it is: on a CPU that takes half as long as a product.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the tokens of ``x``."""
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias).flatten(2).transpose(1, 2)
+
+
 class DCSAttention(nn.Module):
     """Residual attention at the end of a convolution stage; the identity when it is new.
 
@@ -79,7 +90,7 @@ class DCSAttention(nn.Module):
         self.kind = kind
         self.scale = scale
         self.tau = tau
-        self.theta = nn.Linear(channels, channels) if kind == "dcs" else None
+        self.theta = TokenLinear(channels, channels) if kind == "dcs" else None
         if kind == "none":
             return
         self.attend = AFFINITIES[affinity]
@@ -106,7 +117,7 @@ class DCSAttention(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         selected = tokens
         if self.theta is not None:
-            chosen = self.select(tokens)
+            chosen = self.select(x)
             selected = tokens * (chosen if selecting is None else 1 - selecting * (1 - chosen))
         query, key = self.scaled(selected, mask)
         attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
@@ -127,13 +138,13 @@ class DCSAttention(nn.Module):
             case unknown:
                 raise ValueError(f"scale '{unknown}' is none of none, sqrt, cosine")
 
-    def select(self, tokens: Tensor) -> Tensor:
-        """Return the binary channel mask [B, N, C] of ``tokens`` [B, N, C].
+    def select(self, x: Tensor) -> Tensor:
+        """Return the binary channel mask [B, N, C] of the tokens of ``x`` [B, C, H, W].
 
         Training draws noise; evaluation sets it to zero, which leaves ``1[theta > 0]``.
         """
         assert self.theta is not None
-        theta = self.theta(tokens)
+        theta = self.theta(x)
         noise = logistic_noise(theta) if self.training else 0.0
         return straight_through(soft_mask(theta, noise, self.tau))
 

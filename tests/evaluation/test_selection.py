@@ -27,7 +27,7 @@ def test_equals_the_masks_over_all_images() -> None:
         for layer in layers:
             assert isinstance(layer, DCSAttention)
             if layer.theta is not None:
-                masks[layer is layers[3]].append(layer.select(x.flatten(2).transpose(1, 2)))
+                masks[layer is layers[3]].append(layer.select(x))
             x = layer(x)
     found = counter.shares()
     assert [(module.module, module.channels) for module in found] == [("0", 6), ("3", 6)]

@@ -148,12 +148,12 @@ def test_straight_through_is_hard_forward_and_soft_backward() -> None:
 
 
 def test_module_uses_its_temperature() -> None:
-    tokens = torch.randn(2, 5, 4)
+    x = torch.randn(2, 4, 5, 1)
     for tau in (0.25, 4.0):
         module = DCSAttention(4, kind="dcs", affinity="dot", scale="none", tau=tau).eval()
         assert module.theta is not None
-        module.select(tokens).sum().backward()
-        soft = torch.sigmoid(module.theta(tokens) / tau)
+        module.select(x).sum().backward()
+        soft = torch.sigmoid(module.theta(x) / tau)
         expected = (soft * (1 - soft) / tau).sum((0, 1))
         torch.testing.assert_close(module.theta.bias.grad, expected)
 
@@ -162,17 +162,21 @@ def test_module_uses_its_temperature() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_masks_are_zero_or_one(tau: float, dtype: torch.dtype) -> None:
     module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=tau).to(dtype)
-    tokens = torch.randn(3, 50, 8).to(dtype)
-    assert module.select(tokens).unique().tolist() == [0, 1]
+    x = torch.randn(3, 8, 10, 5).to(dtype)
+    assert module.select(x).unique().tolist() == [0, 1]
     module.eval()
-    assert module.select(tokens).unique().tolist() == [0, 1]
+    assert module.select(x).unique().tolist() == [0, 1]
 
 
 def test_evaluation_selects_where_theta_is_positive() -> None:
     module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=3.0).double().eval()
-    tokens = torch.randn(3, 50, 8, dtype=torch.float64)
+    x = torch.randn(3, 8, 10, 5, dtype=torch.float64)
     assert module.theta is not None
-    assert torch.equal(module.select(tokens), (module.theta(tokens) > 0).double())
+    assert torch.equal(module.select(x), (module.theta(x) > 0).double())
+    theta = nn.functional.linear(
+        x.flatten(2).transpose(1, 2), module.theta.weight, module.theta.bias
+    )
+    torch.testing.assert_close(module.theta(x), theta, rtol=1e-12, atol=1e-12)
 
 
 def test_training_draws_and_evaluation_does_not() -> None:
@@ -247,6 +251,6 @@ def test_mixed_precision_keeps_the_noise_centred() -> None:
     nn.init.zeros_(module.theta.weight)
     nn.init.zeros_(module.theta.bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        share = module.select(torch.randn(32, 4000, 16)).float().mean().item()
+        share = module.select(torch.randn(32, 16, 80, 50)).float().mean().item()
     # bfloat16's sigmoid rounds the smallest draws above zero to a half, 0.2 % of all
     assert share == pytest.approx(0.5, abs=0.003)
