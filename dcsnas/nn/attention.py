@@ -67,7 +67,7 @@ class TokenLinear(nn.Linear):
     Computed as the 1x1 convolution that it is: on a CPU that takes half as long as a product.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Return the tokens of ``x``."""
         return F.conv2d(x, self.weight[:, :, None, None], self.bias).flatten(2).transpose(1, 2)
 
