@@ -31,7 +31,7 @@ CONFIG = {
     "optimizer": {"name": "sgd", "lr": 0.3, "schedule": "constant", "weight_decay": 0.0},
     "ema": 0.5,
     "validation": {"every": 2, "hold_out": 0.3333},
-    "run": {"checkpoint_minutes": 2},
+    "run": {"checkpoint_minutes": 2, "seed": 1},
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
 SCORE = "dcsnas.training.selecting:RetrievalScore.__call__"
