@@ -11,7 +11,7 @@ help:
 	@echo "make slow    the long tests as well"
 	@echo "make browser the test of the web page, in Chromium"
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
-	@echo "make experiments  those and NNI's defects, each with and without its answer"
+	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
 	@echo "make check   ruff and pyright"
 	@echo "make format  ruff format and fixes"
 
