@@ -1,10 +1,16 @@
 """Every test starts from the same seeds, runs on one thread, and skips what this machine lacks."""
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from dcsnas.cli.main import run
+
+Fails = Callable[..., str]
 
 torch.set_num_threads(1)
 settings.register_profile("dcsnas", deadline=None, derandomize=True)
@@ -27,3 +33,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that is called within a test must not start pytest over."""
     monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+
+
+@pytest.fixture
+def fails(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
+    """Return a function that runs a command, checks how it fails, and returns the message.
+
+    ``work`` is the folder that it is run in, of the module or package that uses this.
+    """
+
+    def command(*arguments: str) -> str:
+        before = sorted(work.rglob("*"))
+        monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            run()
+        assert stop.value.code == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("error: ")
+        assert "Traceback" not in captured.out + captured.err
+        assert sorted(work.rglob("*")) == before, "something was left behind"
+        return captured.err
+
+    return command

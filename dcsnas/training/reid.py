@@ -50,24 +50,20 @@ class ReidModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        images, labels = self.augment(batch.images), batch.labels
+        images, labels, mixed = self.augment(batch.images), batch.labels, None
         progress = progress_of(self.trainer, batch_idx)
         if self.config.augment.mixup:
             # one loss over the images of all processes has one weight
             seed = step_seed(self.config.run.seed, self.current_epoch, batch_idx, SHARED_STREAM)
             mixing = torch.Generator().manual_seed(seed)
             mixed = mixup(images, labels, alpha=self.config.augment.mixup, generator=mixing)
-            images, weight = mixed.images, mixed.weight
-            output = self.network(images)
-            inputs = self.objective.inputs(images)
-            own = self.objective(output, inputs, labels, progress=progress)
+            images = mixed.images
+        output, inputs = self.network(images), self.objective.inputs(images)
+        terms = self.objective(output, inputs, labels, progress=progress)
+        if mixed:
             partner = self.objective(output, inputs, mixed.partners, progress=progress)
-            terms = own.blend(partner, weight)
-            labels = labels if weight >= 0.5 else mixed.partners
-        else:
-            output = self.network(images)
-            inputs = self.objective.inputs(images)
-            terms = self.objective(output, inputs, labels, progress=progress)
+            terms = terms.blend(partner, mixed.weight)
+            labels = labels if mixed.weight >= 0.5 else mixed.partners
         self.objective.observe(output, inputs, labels)
         loss = terms.total
         step = self.trainer.global_step

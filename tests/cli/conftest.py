@@ -1,12 +1,10 @@
 """What the tests of commands that end with a message share."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dcsnas.cli.main import run
 from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
@@ -15,7 +13,6 @@ from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
 SPACE = micro_space()
-Fails = Callable[..., str]
 
 
 @pytest.fixture
@@ -41,22 +38,3 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("search.yaml").write_text(yaml.safe_dump(search))
     Path("retrain.yaml").write_text(yaml.safe_dump(retrain))
     return tmp_path
-
-
-@pytest.fixture
-def fails(work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fails:
-    """Return a function that runs a command, checks how it fails, and returns the message."""
-
-    def command(*arguments: str) -> str:
-        before = sorted(work.rglob("*"))
-        monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        assert stop.value.code == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ")
-        assert "Traceback" not in captured.out + captured.err
-        assert sorted(work.rglob("*")) == before, "something was left behind"
-        return captured.err
-
-    return command

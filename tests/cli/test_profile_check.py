@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,78 +90,69 @@ def test_another_machines_table_can_be_checked_here(
 
 
 @pytest.fixture
-def fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Fails:
-    """Return a function that checks a table in an otherwise empty folder and returns the error."""
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder to work in, with a table."""
     monkeypatch.chdir(tmp_path)
     save_table(Path("table.json"), fake_table(SPACE).file)
-
-    def command(*arguments: str) -> str:
-        before = sorted(tmp_path.iterdir())
-        monkeypatch.setattr("sys.argv", ["dcsnas", "profile-check", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        assert stop.value.code == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ")
-        assert "Traceback" not in captured.out + captured.err
-        assert sorted(tmp_path.iterdir()) == before, "something was left behind"
-        return captured.err
-
-    return command
+    return tmp_path
 
 
-def test_missing_table(fails: Fails):
-    assert "none.json: no such file" in fails("none.json")
+@pytest.fixture
+def refused(fails: Fails) -> Fails:
+    """Return a function that checks a table and returns the error."""
+    return partial(fails, "profile-check")
 
 
-def test_truncated_table(fails: Fails):
+def test_missing_table(refused: Fails):
+    assert "none.json: no such file" in refused("none.json")
+
+
+def test_truncated_table(refused: Fails):
     text = Path("table.json").read_text()
     Path("table.json").write_text(text[: len(text) // 2])
-    message = fails("table.json", "--allow-foreign")
+    message = refused("table.json", "--allow-foreign")
     assert "table.json: not valid JSON (truncated or edited?)" in message
 
 
-def test_table_of_another_machine(fails: Fails):
-    message = fails("table.json")
+def test_table_of_another_machine(refused: Fails):
+    message = refused("table.json")
     assert "table.json: measured otherwise:" in message
     assert "device_name: 'fake' in the file" in message
     assert "check it all the same with --allow-foreign" in message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_table_of_a_device_that_is_not_here(fails: Fails):
+def test_table_of_a_device_that_is_not_here(refused: Fails):
     file = fake_table(SPACE).file
     conditions = file.conditions.model_copy(update={"device": "cuda", "backend": "cuda-graph"})
     save_table(Path("gpu.json"), file.model_copy(update={"conditions": conditions}))
-    message = fails("gpu.json", "--allow-foreign")
+    message = refused("gpu.json", "--allow-foreign")
     assert "gpu.json: cannot be checked on this machine: backend cuda-graph: " in message
 
 
-def test_the_table_is_never_overwritten(fails: Fails):
+def test_the_table_is_never_overwritten(refused: Fails):
     before = Path("table.json").read_bytes()
-    message = fails("table.json", "--allow-foreign", "--out", "./table.json")
+    message = refused("table.json", "--allow-foreign", "--out", "./table.json")
     assert "--out table.json: that is the table itself; give another name" in message
     assert Path("table.json").read_bytes() == before
 
 
-def test_the_report_needs_a_name_beside_its_picture(fails: Fails):
-    message = fails("table.json", "--allow-foreign", "--out", "check.png")
+def test_the_report_needs_a_name_beside_its_picture(refused: Fails):
+    message = refused("table.json", "--allow-foreign", "--out", "check.png")
     assert "--out check.png: give a name that ends in .json" in message
     Path("folder.json").mkdir()
-    message = fails("table.json", "--allow-foreign", "--out", "folder.json")
+    message = refused("table.json", "--allow-foreign", "--out", "folder.json")
     assert "folder.json: is a folder; give the path of a file" in message
 
 
-def test_a_space_with_too_few_networks(fails: Fails):
-    message = fails("table.json", "--allow-foreign", "--networks", "73")
+def test_a_space_with_too_few_networks(refused: Fails):
+    message = refused("table.json", "--allow-foreign", "--networks", "73")
     assert "of 73 networks of micro that did not calibrate the table" in message
     assert "ask for fewer with --networks" in message
 
 
-def test_edited_table(fails: Fails):
+def test_edited_table(refused: Fails):
     table: LatencyTable = fake_table(SPACE)
     text = Path("table.json").read_text().replace(table.file.date, "2026-01-01")
     Path("table.json").write_text(text)
-    assert "the file was edited" in fails("table.json", "--allow-foreign")
+    assert "the file was edited" in refused("table.json", "--allow-foreign")

@@ -46,27 +46,6 @@ def dcsnas(
     return command
 
 
-@pytest.fixture
-def fails(
-    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Return a function that runs a command, checks how it fails, and returns the message."""
-
-    def command(*arguments: str) -> str:
-        before = sorted(work.rglob("*"))
-        monkeypatch.setattr(sys, "argv", ["dcsnas", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        assert stop.value.code == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ")
-        assert "Traceback" not in captured.out + captured.err
-        assert sorted(work.rglob("*")) == before, "something was left behind"
-        return captured.err
-
-    return command
-
-
 def similarity(printed: str) -> float:
     found = re.search(r"^cosine similarity (-?\d\.\d{4})$", printed, re.M)
     assert found

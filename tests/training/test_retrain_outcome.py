@@ -25,14 +25,6 @@ from outcome_setup import (
     metrics,
     run,
 )
-from reid_data import write_reid_set
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("outcome")
-    write_reid_set(root / "people", identities=12, images=6)
-    return root
 
 
 def scored_data(folder: Path, share: float) -> ReidData:
