@@ -32,8 +32,8 @@ from dcsnas.latency.conditions import current_conditions
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
-from dcsnas.search.budget import cost_range
 from dcsnas.search.derive import derive
+from dcsnas.search.objective import reach
 from dcsnas.search.run import search
 from dcsnas.spaces.shipped import find_experiment, find_space
 from dcsnas.spaces.space import SearchSpace
@@ -44,8 +44,7 @@ SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 def targets_of(table: LatencyTable) -> list[float]:
     """Return the targets in milliseconds."""
-    space, constant = table.space, table.offset_ms
-    low, high = cost_range(space, space.size, table.latency_ms, constant=constant)
+    low, high = reach("latency", table.space, table.space.size, table)
     return [low + share * (high - low) for share in SHARES]
 
 

@@ -38,8 +38,8 @@ from dcsnas.latency.matching import random_choice_at
 from dcsnas.latency.opening import open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
-from dcsnas.search.budget import cost_range
 from dcsnas.search.derive import architecture_of, derive
+from dcsnas.search.objective import reach
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment, find_space
@@ -214,8 +214,7 @@ def opened_table(root: Path) -> LatencyTable:
 
 def reach_of(table: LatencyTable) -> tuple[float, float]:
     """Return the latencies of the fastest and of the slowest network in milliseconds."""
-    size, constant = table.space.size, table.offset_ms
-    return cost_range(table.space, size, table.latency_ms, constant=constant)
+    return reach("latency", table.space, table.space.size, table)
 
 
 def targets_of(table: LatencyTable, plan: Plan) -> list[float]:

@@ -9,10 +9,7 @@ from dcsnas.data.reid import read_reid
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import Parameters, SweepConfig, tried
 from dcsnas.latency.opening import open_table
-from dcsnas.latency.table import LatencyTable
-from dcsnas.search.budget import cost_range
-from dcsnas.search.objective import COUNTS, refuse_unreachable
-from dcsnas.spaces.layers import Size
+from dcsnas.search.objective import reach, refuse_unreachable
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
@@ -43,8 +40,8 @@ def trial_inputs(
             raise UserError(f"{source}: attention: {attention!r}: give none, sa or dcs") from None
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=sweep.allow_foreign)
-    low, high = _reach(config, space, size, table)
     if share is not None:
+        low, high = reach(config.objective.cost, space, size, table)
         target = {"target": low + share * (high - low)}
         given = config.objective
         if not isinstance(given, TargetConfig):
@@ -64,12 +61,3 @@ def check_inputs(sweep: SweepConfig) -> None:
             sets.add((config.data.root, config.data.variant))
     for root, variant in sets:
         read_reid(root, variant)
-
-
-def _reach(
-    config: SearchConfig, space: SearchSpace, size: Size, table: LatencyTable
-) -> tuple[float, float]:
-    """Return what the cheapest and the most expensive network cost."""
-    if config.objective.cost == "latency":
-        return cost_range(space, size, table.latency_ms, constant=table.offset_ms)
-    return cost_range(space, size, COUNTS[config.objective.cost])

@@ -45,24 +45,32 @@ def expected_cost(
     return ExpectedCost(space, size, COUNTS[name])
 
 
+def reach(
+    cost: CostName, space: SearchSpace, size: Size, table: LatencyTable
+) -> tuple[float, float]:
+    """Return the ``cost`` of the cheapest and of the most expensive network of ``space``.
+
+    ``cost`` is ``latency``, ``macs`` or ``params``, as an objective has it.
+    """
+    if cost == "latency":
+        return cost_range(space, size, table.latency_ms, constant=table.offset_ms)
+    return cost_range(space, size, COUNTS[cost])
+
+
 def refuse_unreachable(
     config: AnyObjective, space: SearchSpace, size: Size, table: LatencyTable
 ) -> None:
     """Raise UserError where no network of ``space`` can meet the objective's target or unit."""
     if isinstance(config, AddConfig | MulConfig):
         return
-    cost = table.latency_ms if config.cost == "latency" else COUNTS[config.cost]
-    constant = table.offset_ms if config.cost == "latency" else 0.0
-    low, high = cost_range(space, size, cost, constant=constant)
+    low, high = reach(config.cost, space, size, table)
     ends = f"{_shown(low, math.ceil)} to {_shown(high, math.floor)}"
-    reach = f"networks of {space.name} have {ends} {UNITS[config.cost]}"
+    have = f"networks of {space.name} have {ends} {UNITS[config.cost]}"
     if isinstance(config, TargetConfig) and not low <= config.target <= high:
-        raise UserError(
-            f"objective.target: {config.target:g}: {reach}; give a target in that range"
-        )
+        raise UserError(f"objective.target: {config.target:g}: {have}; give a target in that range")
     if isinstance(config, FBNetConfig) and low <= config.unit:
         raise UserError(
-            f"objective.unit: {config.unit:g}: {reach}, and the logarithm of cost / unit must stay "
+            f"objective.unit: {config.unit:g}: {have}, and the logarithm of cost / unit must stay "
             f"positive; give a unit below {_shown(low, math.floor)}"
         )
 
