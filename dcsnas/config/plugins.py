@@ -1,0 +1,50 @@
+"""Plugins: modules that register backbones, attention kinds, tasks and the like when imported.
+
+The package's own zoo is the first of them. Others are named by ``dcsnas --plugin MODULE``, or come
+with an installed package as an entry point of the group ``dcsnas.plugins``. No file of ours names
+one: files may come from anywhere, and nothing that is read may execute code.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
+
+from dcsnas.config.errors import UserError
+
+OWN = ("dcsnas.zoo",)
+"""What registers without being asked to, once a name is looked for that is not built in."""
+GROUP = "dcsnas.plugins"
+
+named: list[str] = []
+"""The modules that were named on the command line, for the processes that this one starts."""
+
+
+def load_named(modules: Sequence[str]) -> None:
+    """Import ``modules`` and note them; raises UserError where one cannot be imported."""
+    for module in modules:
+        _import(module, f"--plugin {module}")
+        if module not in named:
+            named.append(module)
+
+
+@cache
+def load_installed() -> None:
+    """Import the package's own plugins and those of installed packages, once a process."""
+    for module in OWN:
+        importlib.import_module(module)
+    for point in entry_points(group=GROUP):
+        _import(point.value, f"plugin {point.name} of an installed package")
+
+
+def _import(module: str, where: str) -> None:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module in the current folder, as python -m finds it
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever another's module raises
+        raise UserError(
+            f"{where}: cannot be imported ({type(error).__name__}: {error}); give the name of a "
+            "module that Python finds, such as package.module, and correct it where it fails"
+        ) from error

@@ -1,0 +1,93 @@
+"""Backbones: fixed networks that attention can be put into, by name.
+
+What a backbone is made of needs torch and its library, so it is asked of a registered object when
+it is wanted. A name is looked for among single backbones first, then in libraries of many.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, Protocol
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.plugins import load_installed
+from dcsnas.spaces.units import Cost
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """The end of a stage, where attention may follow: a module's name and its output's channels.
+
+    ``reduction`` is the input's height over the map's at the natural output stride.
+    """
+
+    module: str
+    channels: int
+    reduction: int
+
+
+class Backbone(Protocol):
+    """A network without a classifier: images [B, 3, H, W] to features [B, D].
+
+    ``output_stride`` is the input's height over that of the last map. A stride below the natural
+    one takes strides out of the last stage; nothing is dilated.
+    """
+
+    name: str
+    layout: Literal["NCHW", "NHWC"]
+    """Of the maps at the stage ends."""
+    feature_dim: int
+    output_strides: tuple[int, ...]
+    """Those that it can run at, the natural one first."""
+    stage_ends: tuple[StageEnd, ...]
+
+    def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
+        """Return (height, width) of the map at each stage end for an input of ``size``."""
+        ...
+
+    def cost(self, output_stride: int, size: Size) -> Cost:
+        """Return parameters, and MACs and activations for one image of ``size``."""
+        ...
+
+    def create(self, output_stride: int) -> Any:
+        """Return the network as a torch module with fresh weights."""
+        ...
+
+    def pretrained(self) -> Mapping[str, Any]:
+        """Return the weights that its authors publish; raises UserError where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """Many backbones: the names that it lists, and the backbone of any name that it knows.
+
+    ``get`` returns None for a name that is not the library's, and raises UserError with the reason
+    for one that cannot be adapted.
+    """
+
+    names: Callable[[], Sequence[str]]
+    get: Callable[[str], Backbone | None]
+
+
+BACKBONES: dict[str, Callable[[], Backbone]] = {}
+LIBRARIES: dict[str, Library] = {}
+
+
+@cache
+def find_backbone(name: str) -> Backbone:
+    """Return the backbone called ``name``; raises UserError with the nearest names for another."""
+    if name not in BACKBONES:
+        load_installed()
+    if name in BACKBONES:
+        return BACKBONES[name]()
+    for library in LIBRARIES.values():
+        if found := library.get(name):
+            return found
+    known = sorted({*BACKBONES, *(n for library in LIBRARIES.values() for n in library.names())})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {len(known):,} names"
+    raise UserError(f"no backbone called '{name}'; {hint} (dcsnas spaces --backbones lists them)")
