@@ -27,8 +27,8 @@ from dcsnas.cli.options import parse_size
 from dcsnas.config.files import write_json
 from dcsnas.config.stages import LossConfig
 from dcsnas.latency.allocator import reexec_with_allocator
-from dcsnas.latency.conditions import cpu_name
-from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.latency.machine import cpu_name
+from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.build import build
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.spaces.layers import Size

@@ -28,13 +28,13 @@ import torch
 from search_vs_random import unpacked
 
 from dcsnas.config.files import read_json, write_json
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate
-from dcsnas.latency.conditions import cpu_name
+from dcsnas.latency.machine import cpu_name
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice, unsearched
 from dcsnas.spaces.shipped import find_experiment, find_space

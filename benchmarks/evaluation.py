@@ -26,7 +26,7 @@ from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.reranking import KReciprocal, Reranked
 from dcsnas.evaluation.roc import verify
-from dcsnas.latency.conditions import cpu_name
+from dcsnas.latency.machine import cpu_name
 
 DIM, CHUNK = 512, 256
 T = TypeVar("T")

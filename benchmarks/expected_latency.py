@@ -19,10 +19,10 @@ from steps import milliseconds
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.search import AddConfig, ArchitectureConfig
-from dcsnas.latency.conditions import cpu_name
 from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.search.objective import CostObjective
-from dcsnas.search.strategy import FBNetV2
+from dcsnas.latency.machine import cpu_name
+from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.search.supernet import Supernet
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace

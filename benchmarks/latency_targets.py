@@ -39,12 +39,11 @@ def leaning_probabilities(decisions: tuple, seed: int) -> dict[str, list[float]]
 
 def measure(path: Path, seed: int) -> dict:
     """Return target, predicted and measured latency of five networks derived with a table."""
-    from dcsnas.latency.fresh import measure_architectures
-    from dcsnas.latency.opening import open_table
-    from dcsnas.latency.predict import predict_ms
-    from dcsnas.latency.rounds import Settings
-    from dcsnas.latency.table import load_table
-    from dcsnas.search.budget import most_probable_within
+    from dcsnas.latency.machine import open_table
+    from dcsnas.latency.samples import Settings
+    from dcsnas.latency.table import load_table, predict_ms
+    from dcsnas.latency.whole_networks import measure_architectures
+    from dcsnas.search.constrained_choice import most_probable_within
     from dcsnas.spaces.sampling import smallest_choice
 
     conditions = load_table(path, expected=None).file.conditions

@@ -35,9 +35,9 @@ from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.search.budget import cost_range, most_probable_within
-from dcsnas.search.objective import CostObjective
-from dcsnas.search.strategy import FBNetV2
+from dcsnas.search.constrained_choice import cost_range, most_probable_within
+from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace

@@ -27,9 +27,9 @@ from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.latency.accuracy import kendall_tau
 from dcsnas.latency.allocator import reexec_with_allocator
-from dcsnas.latency.matching import random_choice_at
 from dcsnas.search.derive import architecture_of, log10_probability, read_probabilities
 from dcsnas.search.derived_weights import score_derived
+from dcsnas.search.random_search import random_choice_at
 from dcsnas.spaces.architecture import ArchitectureFile
 
 TARGET = 1

@@ -23,17 +23,16 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from dcsnas.config.files import write_json
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.render import ReidSettings, render_reid
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.opening import open_table
+from dcsnas.config.strict import load_with_overrides
+from dcsnas.data.drawn.render import ReidSettings, render_reid
+from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
+from dcsnas.search.cost_terms import reach
 from dcsnas.search.derive import derive
-from dcsnas.search.objective import reach
 from dcsnas.search.run import search
 from dcsnas.spaces.shipped import find_experiment, find_space
 from dcsnas.spaces.space import SearchSpace

@@ -26,20 +26,19 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from dcsnas.config.files import read_json, write_json
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, save_evaluation
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.matching import random_choice_at
-from dcsnas.latency.opening import open_table
+from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
+from dcsnas.search.cost_terms import reach
 from dcsnas.search.derive import architecture_of, derive
-from dcsnas.search.objective import reach
+from dcsnas.search.random_search import random_choice_at
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment, find_space

@@ -31,12 +31,12 @@ from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.allocator import reexec_with_allocator
-from dcsnas.latency.conditions import cpu_name
 from dcsnas.latency.expectation import ExpectedCost
+from dcsnas.latency.machine import cpu_name
 from dcsnas.nn.build import build
-from dcsnas.search.loop import held
-from dcsnas.search.objective import CostObjective
-from dcsnas.search.strategy import FBNetV2
+from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.fbnetv2 import FBNetV2
+from dcsnas.search.loop import frozen
 from dcsnas.search.supernet import Supernet
 from dcsnas.spaces.layers import Block
 from dcsnas.spaces.sampling import largest_choice
@@ -108,7 +108,7 @@ def supernet_step(space: SearchSpace, images: Tensor) -> Step:
     optimizer = torch.optim.SGD(module.trained_in_weight_phase, 0.01, momentum=0.9)
 
     def step() -> None:
-        with held(module.trained_in_architecture_phase):
+        with frozen(module.trained_in_architecture_phase):
             module.resample()
             optimizer.zero_grad()
             supernet(images).square().mean().backward()

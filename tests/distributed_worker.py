@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
-from dcsnas.losses.triplet import batch_hard_triplet
-from dcsnas.nn.convolution import ConvNormAct
+from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.distributed import gather, span_processes
+from dcsnas.nn.layers import ConvNormAct
 from dcsnas.nn.reid import BNNeck
-from dcsnas.training.fitting import LastCheckpoint
+from dcsnas.training.trainer import LastCheckpoint
 
 
 def plain_augmentation() -> dict[str, float]:

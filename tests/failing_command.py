@@ -38,7 +38,7 @@ def hang(module: Any) -> None:
     """Hang, while the other process makes a mistake, and learn of it soon."""
     if os.environ.get("LOCAL_RANK") == "1":
         mistake(module)
-    ending: Any = import_module("dcsnas.training.ending")
+    ending: Any = import_module("dcsnas.training.process_failures")
     ending.PATIENCE_S = 0.5
     time.sleep(600)
 

@@ -5,13 +5,12 @@ from typing import Any
 from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.rounds import Settings, Timing
 from dcsnas.latency.running import Workload
+from dcsnas.latency.samples import Settings, Timing
 from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample
-from dcsnas.spaces.operators import Operator
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.layers import Operator
+from dcsnas.spaces.space import SearchSpace, space_operators
 from dcsnas.spaces.space_file import SpaceFile
 
 CONDITIONS = Conditions(

@@ -8,7 +8,7 @@ import yaml
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.strict import validate
 from dcsnas.latency.table import save_table
-from dcsnas.search.objective import AnyObjective
+from dcsnas.search.cost_terms import AnyObjective
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 

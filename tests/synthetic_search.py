@@ -28,10 +28,9 @@ from torch.utils.data import DataLoader
 
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import DataConfig, RunConfig
-from dcsnas.latency.keys import walk_slots
 from dcsnas.search.supernet import MaskedOperation
-from dcsnas.spaces.operators import Operator, walk
-from dcsnas.spaces.space import Choice, Decision, SearchSpace, Slot
+from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.space import Choice, Decision, SearchSpace, Slot, walk_slots
 
 Front = tuple[np.ndarray, np.ndarray]
 """Costs and scores."""

@@ -103,7 +103,7 @@ def test_every_package_is_in_the_order() -> None:
         ("cli/__init__.py", "import pandas as pd", "belongs in experiments or plots"),
         ("spaces/units.py", "from torch import nn", "torch in a package of plain values"),
         ("__init__.py", "import json", "must not be imported"),
-        ("nn/heads.py", "from dcsnas.tools import x", "no known package"),
+        ("nn/layers.py", "from dcsnas.tools import x", "no known package"),
     ],
 )
 def test_planted_import_is_found(tmp_path: Path, where: str, line: str, expected: str) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from dcsnas.latency.keys import space_operators
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import shipped_spaces
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 
 ROOT = Path(__file__).parents[1]
 SPACE_FILES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console
 
 app = typer.Typer(help="Render the synthetic data sets; check any data set.", no_args_is_help=True)
 
@@ -37,7 +36,7 @@ def render(
 
     Example: dcsnas data render data/people --train-identities 200
     """
-    from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
+    from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 
     common = {"cameras": cameras, "seed": seed, "height": height, "width": width}
     with bar("rendering") as report:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dcsnas.cli.options import console, show_progress, with_allocator
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import bar, console, show_progress, with_allocator
 
 
 def demo(

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import console
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import bar, console
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import require_file_path
 

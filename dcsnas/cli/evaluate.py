@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, console, with_allocator
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console, with_allocator
 
 if TYPE_CHECKING:
     from dcsnas.evaluation.record import Evaluation

@@ -6,21 +6,17 @@ import typer
 from typer.core import TyperGroup
 
 from dcsnas.cli import (
-    calibrate,
     data,
     demo,
+    deployment,
     derive,
-    embed,
     evaluate,
     experiment,
-    export,
-    match,
     plot,
     pretrain,
     profile,
     profile_check,
     retrain,
-    sample,
     search,
     spaces,
     tune_eta,
@@ -51,7 +47,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
-app.command("sample")(sample.sample)
+app.command("sample")(spaces.sample)
 app.add_typer(data.app, name="data")
 app.command("profile")(profile.profile)
 app.command("profile-check")(profile_check.profile_check)
@@ -61,10 +57,10 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("tune-eta")(tune_eta.tune_eta)
 app.command("retrain")(retrain.retrain)
 app.command("evaluate")(evaluate.evaluate)
-app.command("calibrate")(calibrate.calibrate)
-app.command("match")(match.match)
-app.command("embed")(embed.embed)
-app.command("export")(export.export)
+app.command("calibrate")(deployment.calibrate)
+app.command("match")(deployment.match)
+app.command("embed")(deployment.embed)
+app.command("export")(deployment.export)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
 

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,10 +13,18 @@ import typer
 import yaml
 from pydantic import BaseModel
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.runs import RunFolder, next_run
+from dcsnas.config.strict import load_with_overrides
 from dcsnas.spaces.shipped import find_experiment
 
 M = TypeVar("M", bound=BaseModel)
@@ -108,3 +118,22 @@ def with_allocator() -> None:
     from dcsnas.latency.allocator import reexec_with_allocator
 
     reexec_with_allocator(sys.orig_argv)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while the block runs; call what it yields with how much is done of how much."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield report

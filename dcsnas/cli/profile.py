@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import console, parse_size, with_allocator
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import bar, console, parse_size, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
     from dcsnas.latency.conditions import Backend, Conditions
-    from dcsnas.latency.rounds import Settings
+    from dcsnas.latency.samples import Settings
     from dcsnas.latency.table import LatencyTable
     from dcsnas.spaces.space import SearchSpace
 
@@ -64,9 +63,9 @@ def profile(
     with_allocator()
 
     from dcsnas.config.files import require_file_path
-    from dcsnas.latency.conditions import current_conditions
+    from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.profile import profile_space
-    from dcsnas.latency.rounds import Settings
+    from dcsnas.latency.samples import Settings
     from dcsnas.spaces.shipped import find_space
     from dcsnas.spaces.space import SearchSpace
 
@@ -119,9 +118,9 @@ def default_name(
 
 
 def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Settings") -> None:
-    from dcsnas.latency.estimate import estimated_seconds
     from dcsnas.latency.interpolation import chosen
-    from dcsnas.latency.keys import space_operators
+    from dcsnas.latency.profile import estimated_seconds
+    from dcsnas.spaces.space import space_operators
 
     operators = space_operators(space, conditions.input)
     measured = chosen(operators) if settings.sparse else list(operators)

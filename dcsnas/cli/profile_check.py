@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import console, with_allocator
-from dcsnas.cli.progress import bar
+from dcsnas.cli.options import bar, console, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def profile_check(
 
     from dcsnas.config.files import write_json
     from dcsnas.latency.check import check_table, open_table_to_check
-    from dcsnas.latency.rounds import Settings
+    from dcsnas.latency.samples import Settings
     from dcsnas.plots.prediction import plot_prediction
     from dcsnas.plots.style import save
 

@@ -22,8 +22,8 @@ from dcsnas.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from dcsnas.config.tuning import TuneEtaConfig
-    from dcsnas.training.choice import EtaChoice
+    from dcsnas.config.stages import TuneEtaConfig
+    from dcsnas.training.eta_choice import EtaChoice
 
 
 def tune_eta(
@@ -51,7 +51,7 @@ def tune_eta(
 
     Example: dcsnas tune-eta retrain_tiny --arch architecture.yaml --data DIR --eta 0 --eta 0.1
     """
-    from dcsnas.config.tuning import TuneEtaConfig
+    from dcsnas.config.stages import TuneEtaConfig
     from dcsnas.spaces.architecture import load_architecture
 
     tried = [f"etas={eta}"] if eta else []

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.sets.files import IMAGE_SUFFIXES, image_files, listing, subfolders
-from dcsnas.data.sets.scan import Sample
+from dcsnas.data.sets.scan import IMAGE_SUFFIXES, Sample, image_files, listing, subfolders
 
 SPLITS = ("train", "val")
 

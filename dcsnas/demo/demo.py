@@ -18,20 +18,19 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, read_json, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
+from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.data.reid import read_reid
-from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
-from dcsnas.demo.rivals import Recipe, Rival, train_side_by_side
+from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.demo.summary import Summary
-from dcsnas.evaluation.histogram import histogram_features
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.fresh import measure_architectures
-from dcsnas.latency.matching import random_choice_at
+from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
+from dcsnas.latency.whole_networks import measure_architectures
 from dcsnas.plots.report import ReportPaths, write_report
 from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
+from dcsnas.search.random_search import random_choice_at
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.spaces.shipped import find_experiment, find_space

@@ -2,17 +2,22 @@
 
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image, ImageOps
+
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
+from dcsnas.config.strict import load_with_overrides
+from dcsnas.data.loading import decode_rgb
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, save_evaluation
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -91,3 +96,37 @@ def train_one(recipe: Recipe, rival: Rival) -> dict[str, Any]:
         result = evaluate(trained.weights, read_reid(people), workers=0)
         save_evaluation(metrics, result, people, rival.latency)
     return read_json(metrics)
+
+
+STRIPES = 6
+
+
+def histogram_features(paths: Sequence[Path], *, bins: int = 4) -> np.ndarray:
+    """Return one feature per picture, shape (pictures, STRIPES * bins**3), float32, of length 1.
+
+    Each colour channel is equalised over the picture, which removes a camera's gain, contrast and
+    gamma; then each of STRIPES horizontal stripes gives a joint RGB histogram with ``bins`` per
+    channel. The square root makes the scalar product of two features the mean Bhattacharyya
+    coefficient of their stripes. Raises UserError where a picture cannot be read, has fewer rows
+    than stripes, or ``bins`` is not 1 to 32.
+    """
+    if not 1 <= bins <= 32:
+        raise UserError(f"bins: {bins} given; allowed: 1 to 32")
+    features = np.empty((len(paths), STRIPES * bins**3), dtype=np.float32)
+    for row, path in enumerate(paths):
+        pixels = np.asarray(ImageOps.equalize(_picture(path)), dtype=np.int64)
+        levels = pixels * bins // 256
+        codes = (levels[:, :, 0] * bins + levels[:, :, 1]) * bins + levels[:, :, 2]
+        shares = [
+            np.bincount(stripe.ravel(), minlength=bins**3) / stripe.size
+            for stripe in np.array_split(codes, STRIPES)
+        ]
+        features[row] = np.sqrt(np.concatenate(shares) / STRIPES)
+    return features
+
+
+def _picture(path: Path) -> Image.Image:
+    picture = decode_rgb(path)
+    if picture.height < STRIPES:
+        raise UserError(f"{path}: {picture.height} rows of pixels; at least {STRIPES} are needed")
+    return picture

@@ -19,7 +19,7 @@ from dcsnas.config.files import file_digest, replacing
 from dcsnas.data.augment import Normalize
 from dcsnas.deployment.parity import Difference, compare
 from dcsnas.evaluation.evaluate import load_reid_network
-from dcsnas.latency.support import require_packages
+from dcsnas.latency.machine import require_packages
 from dcsnas.nn.onnx import to_onnx
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import WeightsHeader

@@ -9,9 +9,8 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.data.reid import ReidData, samples_digest
-from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.information import measure_information
+from dcsnas.evaluation.information import fisher_score, measure_information
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import ApRule, evaluate_retrieval, nearest
 from dcsnas.evaluation.record import Evaluation
@@ -19,7 +18,7 @@ from dcsnas.evaluation.reranking import KReciprocal, Reranked
 from dcsnas.evaluation.roc import verify
 from dcsnas.evaluation.selection import SelectionCounter
 from dcsnas.nn.build import build
-from dcsnas.nn.device import pick_device
+from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import WITH_NECK, WeightsHeader, load_weights, read_header
 from dcsnas.spaces.architecture import ArchitectureFile

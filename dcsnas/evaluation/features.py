@@ -9,10 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dcsnas.config.stages import DataConfig, Size
 from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.pairs import Embeddings
+from dcsnas.evaluation.ranking import RetrievalResult, evaluate_retrieval
 from dcsnas.losses.bound import input_features
 from dcsnas.nn.reid import ReidNetwork
 
@@ -88,3 +90,20 @@ class _Row(NamedTuple):
     features: Tensor
     inputs: Tensor
     retrieval: Tensor
+
+
+def retrieve(
+    network: ReidNetwork,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    *,
+    size: Size,
+    data: DataConfig,
+    device: torch.device,
+) -> RetrievalResult:
+    """Return the scores of ``network``, which goes to ``device``, under the default rules."""
+    extractor = Extractor(
+        network, size=size, mean=data.mean, std=data.std, device=device, workers=data.workers
+    )
+    parts = (extractor.embed(part, lambda images: None) for part in (query, gallery))
+    return evaluate_retrieval(*parts, device=device)

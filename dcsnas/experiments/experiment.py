@@ -14,7 +14,6 @@ from dcsnas.config.files import write_json, write_text, write_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.inputs import check_inputs
 from dcsnas.experiments.nni_manager import (
     LOOPBACK,
     TrainingService,
@@ -26,8 +25,8 @@ from dcsnas.experiments.nni_manager import (
     training_service,
     wait_for_end,
 )
-from dcsnas.experiments.paths import with_absolute_paths
 from dcsnas.experiments.sweep import SweepConfig, dump
+from dcsnas.experiments.trial_inputs import check_inputs, with_absolute_paths
 
 SILENT_POLLS = 5
 """After that many without an answer the manager is taken to have ended."""

@@ -110,11 +110,11 @@ def _seed(sweep: SweepConfig) -> list[str]:
 
 
 def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Record]:
-    from dcsnas.experiments.measuring import measure
+    from dcsnas.evaluation.speed import measure_like_tables
 
     tables = [folder.trial(trial.id) / "search" / "table.json" for trial in trials]
     networks = [_network(folder, trial.id) for trial in trials]
-    records = measure(list(zip(networks, tables, strict=True)))
+    records = measure_like_tables(list(zip(networks, tables, strict=True)))
     return {trial.id: record for trial, record in zip(trials, records, strict=True)}
 
 

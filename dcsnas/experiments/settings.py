@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.overrides import apply_overrides
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.strict import Strict, validate
+from dcsnas.config.strict import Strict, apply_overrides, validate
 from dcsnas.experiments.sweep import (
     ATTENTION,
     RETRAIN,

@@ -11,8 +11,7 @@ from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.overrides import apply_overrides
-from dcsnas.config.strict import validate
+from dcsnas.config.strict import apply_overrides, validate
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import SweepConfig, tried
 from dcsnas.spaces.shipped import find_experiment

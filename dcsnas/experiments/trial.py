@@ -76,7 +76,7 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
 
 def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchConfig":
     """Return the search's configuration; a space with changed attention is written for it."""
-    from dcsnas.experiments.inputs import trial_inputs
+    from dcsnas.experiments.trial_inputs import trial_inputs
 
     inputs = trial_inputs(sweep, parameters)
     if not inputs.space_is_changed:
@@ -152,13 +152,13 @@ def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> 
 
 def _measure(path: Path, found: "ArchitectureFile") -> float:
     """Return the latency of the network here, as its prediction was made; one trial at a time."""
-    from dcsnas.experiments.measuring import measure
+    from dcsnas.evaluation.speed import measure_like_tables
 
     latency = path / "latency.json"
     if not latency.exists():
         lock = path.parent / "measuring.lock"
         with locked(lock, patience_s=MEASURING_S, holder="trials that measure"):
-            (record,) = measure([(found, path / "search" / "table.json")])
+            (record,) = measure_like_tables([(found, path / "search" / "table.json")])
         write_json(latency, record)
     return read_json(latency)["measured_ms"]
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat
 from scipy.stats import kendalltau
 
 from dcsnas.latency.conditions import Recorded, Statistic
-from dcsnas.latency.rounds import Samples, summarise
+from dcsnas.latency.samples import Samples, summarise
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 

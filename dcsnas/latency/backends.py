@@ -9,8 +9,8 @@ from dcsnas.latency.graphs import graph_workload
 from dcsnas.latency.onnx_runtime import onnx_workload
 from dcsnas.latency.running import Workload, eager_workload
 from dcsnas.nn.build import build_layer, layer_input
-from dcsnas.nn.convolution import init_weights
-from dcsnas.spaces.operators import Operator
+from dcsnas.nn.layers import init_weights
+from dcsnas.spaces.layers import Operator
 
 
 def prepare_module(module: nn.Module, images: Tensor, conditions: Conditions) -> Workload:

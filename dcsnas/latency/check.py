@@ -1,7 +1,9 @@
 """Checking a latency table: does it predict whole networks that had no part in making it?"""
 
+import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,23 +12,21 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from dcsnas.config.errors import UserError
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor, accuracy, noise_floor
 from dcsnas.latency.calibration import Calibration, fit
-from dcsnas.latency.conditions import (
-    Conditions,
-    Recorded,
-    Statistic,
-    conditions_like,
-    refuse_differences,
-)
-from dcsnas.latency.fresh import sample_architectures
-from dcsnas.latency.held_out import Drawn, Kind, held_out
-from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
+from dcsnas.latency.machine import conditions_like
 from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.rounds import Samples, Settings, summarise
 from dcsnas.latency.running import is_out_of_memory
-from dcsnas.latency.table import LatencyTable, TableFile, load_table
+from dcsnas.latency.samples import Samples, Settings, summarise
+from dcsnas.latency.table import LatencyTable, TableFile, load_table, predict_ms
+from dcsnas.latency.whole_networks import sample_architectures
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import walk
+from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
+from dcsnas.spaces.space import Option
 
+Kind = Literal["uniform", "spread"]
+Drawn = tuple[Kind, dict[str, Option]]
+"""How a network was drawn, and its choice."""
 Report = Callable[[int, int], None]
 Measure = Callable[[Sequence[Architecture], Conditions, Settings, Report], list[Samples]]
 
@@ -212,3 +212,36 @@ def _reference_change(file: TableFile, samples: Samples) -> float | None:
     then, now = file.reference, summarise(samples)
     statistic = file.conditions.statistic
     return 100 * (now.value_ms(statistic) / then.value_ms(statistic) - 1)
+
+
+def held_out(table: LatencyTable, count: int, seed: int) -> list[Drawn]:
+    """Return ``count`` different networks.
+
+    The first half, rounded up, is uniform, the second is spread from small to large. None of them
+    calibrated ``table``, and it has a time for each of their operators.
+    Raises UserError where the space does not have so many.
+    """
+    space, file, rng = table.space, table.file, random.Random(seed)
+    known = [network.choice for network in file.calibration.networks] if file.calibration else []
+
+    def accept(choice: dict[str, Option]) -> bool:
+        if choice in known:
+            return False
+        operators = walk(space.architecture(choice).layers, file.conditions.input)
+        return all(table.knows(operator) for operator in operators)
+
+    uniform: tuple[Kind, Draw] = "uniform", partial(sample_choice, space, rng)
+    spread: list[tuple[Kind, Draw]] = [
+        ("spread", partial(leaning_choice, space, level, rng)) for level in levels(count // 2)
+    ]
+    found: list[Drawn] = []
+    for kind, draw in [uniform] * (count - len(spread)) + spread:
+        choice = draw_until(draw, accept)
+        if choice is None:
+            raise UserError(
+                f"{table.source}: found {len(found)} of {count} networks of {space.name} that did "
+                "not calibrate the table and are complete in it: ask for fewer with --networks"
+            )
+        known.append(choice)
+        found.append((kind, choice))
+    return found

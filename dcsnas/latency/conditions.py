@@ -1,18 +1,12 @@
 """Conditions: everything that must agree before a measured time means anything elsewhere."""
 
-import platform
-import subprocess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
-import torch
 from pydantic import ConfigDict, PositiveInt
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict
-from dcsnas.latency.allocator import current_allocator
-from dcsnas.latency.support import refuse_unsupported
-from dcsnas.spaces.layers import Size
 
 Device = Literal["cpu", "cuda"]
 Backend = Literal["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
@@ -98,81 +92,3 @@ def refuse_differences(source: Path | str, found: M, here: M, *, advice: str) ->
     if differing := differences(found, here):
         lines = [f"  {d.field}: {d.first!r} in the file, {d.second!r} here" for d in differing]
         raise UserError("\n".join([f"{source}: measured otherwise:", *lines, advice]))
-
-
-def current_conditions(
-    size: Size,
-    batch: int,
-    *,
-    backend: Backend = "eager",
-    threads: int = 1,
-    dtype: DType = "float32",
-    statistic: Statistic = "p25",
-) -> Conditions:
-    """Return the conditions of measuring here, now, at (height, width) ``size``.
-
-    Raises UserError where this machine cannot run ``backend`` in ``dtype``.
-    """
-    refuse_unsupported(backend, dtype)
-    device = device_of(backend)
-    on_cuda = device == "cuda"
-    return Conditions(
-        device=device,
-        device_name=torch.cuda.get_device_name() if on_cuda else cpu_name(),
-        driver=_nvidia_driver() if on_cuda else None,
-        torch=torch.__version__,
-        cuda=f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_cuda else None,
-        backend=backend,
-        backend_version=_backend_version(backend),
-        threads=threads,
-        allocator=current_allocator(),
-        dtype=dtype,
-        memory_format="channels_last" if backend == "channels_last" else "contiguous",
-        batch=batch,
-        input=size,
-        statistic=statistic,
-    )
-
-
-def conditions_like(measured: Conditions) -> Conditions:
-    """Return the conditions of measuring here what was ``measured``, perhaps elsewhere.
-
-    Raises UserError where this machine cannot run its backend in its type.
-    """
-    return current_conditions(
-        measured.input,
-        measured.batch,
-        backend=measured.backend,
-        threads=measured.threads,
-        dtype=measured.dtype,
-        statistic=measured.statistic,
-    )
-
-
-def cpu_name() -> str:
-    """Return the CPU's model, with family and instruction set where its name says too little."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
-    fields = {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    # virtual machines shorten the name ("AMD EPYC"); the numbers tell the generations apart
-    shown = [key for key in ("cpu family", "model", "CPU part") if key in fields]
-    details = [f"{key} {fields[key]}" for key in shown]
-    return f"{name} ({', '.join([*details, torch.backends.cpu.get_cpu_capability()])})"
-
-
-def _backend_version(backend: Backend) -> str | None:
-    if backend != "onnxruntime":
-        return None
-    import onnxruntime
-
-    return onnxruntime.__version__
-
-
-def _nvidia_driver() -> str:
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.splitlines()[0].strip()

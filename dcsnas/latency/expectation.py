@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcsnas.latency.keys import walk_slots
 from dcsnas.latency.table import LatencyTable
-from dcsnas.spaces.layers import Size
-from dcsnas.spaces.operators import Operator
-from dcsnas.spaces.space import Decision, SearchSpace
+from dcsnas.spaces.layers import Operator, Size
+from dcsnas.spaces.space import Decision, SearchSpace, walk_slots
 
 
 class ExpectedCost(nn.Module):

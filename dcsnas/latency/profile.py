@@ -4,7 +4,7 @@ After every round the samples are written beside the table, so that a killed run
 stopped and the table itself appears only when it is complete.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,19 +12,17 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.backends import prepare_operator
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork, calibrate
 from dcsnas.latency.conditions import Conditions, enters_once
-from dcsnas.latency.fresh import measure_architectures
 from dcsnas.latency.interpolation import chosen, interpolate
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.partial import Header, SpaceId, partial_path
-from dcsnas.latency.profiler import Prepare, Profiler
-from dcsnas.latency.rounds import DEFAULT_SETTINGS, Settings, Timing
+from dcsnas.latency.profiler import Header, Prepare, Profiler, SpaceId, partial_path
 from dcsnas.latency.running import is_out_of_memory, measuring
+from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
 from dcsnas.latency.timing import Stopwatch, stopwatch_for
+from dcsnas.latency.whole_networks import measure_architectures
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.operators import Operator, walk
+from dcsnas.spaces.layers import Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 
 Report = Callable[[int, int], None]
 Measure = Callable[[Sequence[Architecture], Conditions, Settings], list[Timing]]
@@ -137,3 +135,23 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
         for (choice, operators), timing in zip(networks, timings, strict=True)
     ]
     return calibrate(found, offset=enters_once(conditions.backend))
+
+
+_MACS_PER_MS = 5e6
+"""What one core did per millisecond on the blocks of fbnetv2 (eager, batch 1)."""
+
+_SETUP_S = {"compile": 1.5, "onnxruntime": 0.03}
+"""To compile or export one operator; building a module takes 3 ms."""
+
+
+def estimated_seconds(
+    operators: Iterable[Operator], conditions: Conditions, settings: Settings
+) -> float:
+    """Return a rough duration of profiling ``operators``: right within a factor of two or so."""
+    setup_s = _SETUP_S.get(conditions.backend, 0.003)
+    seconds = 0.0
+    for operator in operators:
+        ms = conditions.batch * operator.cost.macs / _MACS_PER_MS / conditions.threads
+        sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms
+        seconds += setup_s + sampling_ms / 1000
+    return seconds

@@ -1,5 +1,6 @@
 """The latency table: measured times of one space's operators, and everything they depend on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,8 @@ from dcsnas.config.files import digest, read_json, write_json
 from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
-from dcsnas.latency.rounds import Settings, Timing
-from dcsnas.spaces.operators import Operator
+from dcsnas.latency.samples import Settings, Timing
+from dcsnas.spaces.layers import Layer, Operator, Size, walk
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import SpaceFile
 
@@ -180,3 +181,25 @@ def _read(path: Path) -> TableFile:
             "was edited or mixed up; profile again"
         )
     return file
+
+
+def per_layer_ms(table: LatencyTable, layers: Sequence[Layer], size: Size) -> list[float]:
+    """Return what each of ``layers`` adds to the latency at input (height, width) ``size``.
+
+    Raises UserError where the table has no time for one of them or is for another input size.
+    """
+    measured = table.file.conditions.input
+    if measured != size:
+        raise UserError(
+            f"{table.source}: measured for input {measured[0]}x{measured[1]}, asked for "
+            f"{size[0]}x{size[1]}: profile that input size"
+        )
+    return [table.latency_ms(operator) for operator in walk(layers, size)]
+
+
+def predict_ms(table: LatencyTable, layers: Sequence[Layer], size: Size) -> float:
+    """Return the latency of a network in milliseconds per batch: a calibrated sum over operators.
+
+    Raises UserError where the table has no time for one of them or is for another input size.
+    """
+    return sum(per_layer_ms(table, layers, size)) + table.offset_ms

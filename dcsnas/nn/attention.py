@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcsnas.nn.convolution import MaskedBatchNorm2d
+from dcsnas.nn.layers import MaskedBatchNorm2d
 
 
 def logistic_noise(like: Tensor) -> Tensor:

@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention import DCSAttention
-from dcsnas.nn.block import InvertedResidual
-from dcsnas.nn.convolution import ConvNormAct, init_weights
-from dcsnas.nn.heads import ConvHead, PoolHead
+from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import Architecture
 from dcsnas.spaces.layers import Layer, Size
 

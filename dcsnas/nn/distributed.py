@@ -103,3 +103,14 @@ def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
     unbiased = variance * (count / (count - 1))
     norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), momentum)
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``; raises UserError without the device."""
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UserError(
+            "device cuda was asked for, but torch finds no CUDA device here; use --device cpu, "
+            "or install a CUDA build of torch and check nvidia-smi"
+        )
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")

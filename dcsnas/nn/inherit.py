@@ -1,9 +1,11 @@
 """Weights of a supernet for a network derived from it: leading slices, tensor by tensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 State = Mapping[str, Tensor]
 
@@ -53,3 +55,23 @@ def inherit_weights(network: nn.Module, supernet_state: State) -> InheritReport:
 def _contains(outer: Sequence[int], inner: Sequence[int]) -> bool:
     same_rank = len(outer) == len(inner)
     return same_rank and all(o >= i for o, i in zip(outer, inner, strict=True))
+
+
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the BatchNorm statistics of ``network`` to the means over ``batches`` [B, 3, H, W].
+
+    All else is in evaluation mode while they are measured and afterwards, and nothing is drawn.
+    """
+    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+        norm.train()
+    for images in batches:
+        network(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.predict import per_layer_ms
-from dcsnas.latency.table import LatencyTable
+from dcsnas.latency.table import LatencyTable, per_layer_ms
 from dcsnas.plots.choices import option_text
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size

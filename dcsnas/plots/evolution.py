@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dcsnas.config.files import replacing
-from dcsnas.latency.predict import predict_ms
-from dcsnas.latency.table import load_table
+from dcsnas.latency.table import load_table, predict_ms
 from dcsnas.plots.columns import Column, columns_of_layers, span_of
 from dcsnas.plots.records import History, read_history
 from dcsnas.plots.style import (

@@ -10,9 +10,8 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.jsonl import read_records
-from dcsnas.latency.predict import predict_ms
-from dcsnas.latency.table import LatencyTable, load_table
-from dcsnas.search.budget import most_probable_within
+from dcsnas.latency.table import LatencyTable, load_table, predict_ms
+from dcsnas.search.constrained_choice import most_probable_within
 from dcsnas.spaces.architecture import (
     ArchitectureFile,
     Provenance,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.search import SearchConfig
+from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid, samples_digest, split_train
 from dcsnas.evaluation.ranking import RetrievalResult
 from dcsnas.nn.inherit import State

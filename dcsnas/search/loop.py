@@ -8,20 +8,21 @@ from typing import Any
 import torch
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
+from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dcsnas.config.search import ArchitectureConfig
 from dcsnas.nn.attention import DCSAttention
-from dcsnas.search.hooks import ForwardedHooks
-from dcsnas.search.objective import CostObjective
+from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
 from dcsnas.search.task import SearchTask
-from dcsnas.training.fitting import SHARED_STREAM, epoch_seed, progress_of
-from dcsnas.training.schedules import cosine, exponential
+from dcsnas.training.optimizers import cosine, exponential
+from dcsnas.training.trainer import SHARED_STREAM, epoch_seed, progress_of
 
 
 @contextmanager
-def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+def frozen(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
     """Keep ``parameters`` out of the gradient computation inside the block."""
     trained = [p for p in parameters if p.requires_grad]
     for parameter in trained:
@@ -44,6 +45,24 @@ def choice_parameters(module: Any) -> dict[str, nn.Parameter]:
         for label, alpha in alphas.items():
             found.setdefault(label, alpha)
     return found
+
+
+class ForwardedHooks(LightningModule):
+    """Passes on what NNI does not; inherit it before NNI's module."""
+
+    training_module: Any
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Pass on that gradients are complete."""
+        self.training_module.on_before_optimizer_step(optimizer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the evaluator's module add to a checkpoint."""
+        self.training_module.on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Give the evaluator's module the checkpoint that a run continues from."""
+        self.training_module.on_load_checkpoint(checkpoint)
 
 
 class FBNetV2Module(ForwardedHooks, DartsLightningModule):
@@ -99,7 +118,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         super().on_fit_start()
 
     def on_train_epoch_start(self) -> None:
-        """Seed the draws and pass the hook on; NNI's freezing by epoch is replaced by ``held``."""
+        """Seed the draws and pass the hook on; NNI's freezing by epoch is replaced by ``frozen``."""
         seed = epoch_seed(self.training_module.config.run.seed, self.current_epoch, SHARED_STREAM)
         noise = torch.Generator().manual_seed(seed)
         for module in self.supernet_modules():
@@ -114,7 +133,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         temperature = self._anneal(progress)
         loss = None
         if "train" in batch:
-            with held(self.trained_in_architecture_phase):
+            with frozen(self.trained_in_architecture_phase):
                 self.resample()
                 loss = self.training_module.training_step(batch["train"], 2 * batch_idx + 1)
                 self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
@@ -128,7 +147,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         optimizer: Any = self.architecture_optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self.config.lr * cosine(progress)
-        with held(self.trained_in_weight_phase):
+        with frozen(self.trained_in_weight_phase):
             self.resample()
             loss = self.training_module.training_step(batch, 2 * batch_idx)
             cost = self.objective.cost(self.probabilities())

@@ -5,13 +5,15 @@ architecture's steps, networks are scored on the architecture's images: one for 
 would have trained the architecture, so that both strategies see those images as often.
 """
 
+import math
 import random
+from operator import itemgetter
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig, TargetConfig
-from dcsnas.latency.matching import random_choice_at
-from dcsnas.latency.table import LatencyTable
+from dcsnas.latency.table import LatencyTable, predict_ms
 from dcsnas.spaces.sampling import sample_choice
-from dcsnas.spaces.space import Option, SearchSpace
+from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 
 def random_choices(
@@ -28,3 +30,51 @@ def random_choices(
         target = config.objective.target
         return [random_choice_at(space, table, target, rng) for _ in range(count)]
     return [sample_choice(space, rng) for _ in range(count)]
+
+
+STEPS_PER_START = 200
+
+
+def random_choice_at(
+    space: SearchSpace,
+    table: LatencyTable,
+    target_ms: float,
+    rng: random.Random,
+    *,
+    exclude: Choice | None = None,
+    tolerance: float = 0.01,
+    max_steps: int = 20_000,
+) -> dict[str, Option]:
+    """Return a random choice whose predicted latency is within ``tolerance`` of ``target_ms``.
+
+    A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
+    if it does not lead away; where that ends in a dead end, another sample starts. Uniform samples
+    alone rarely come near the ends of the range.
+    ``exclude`` is a choice that is not returned. Raises UserError where none is found.
+    """
+    size = table.file.conditions.input
+
+    def distance(choice: dict[str, Option]) -> float:
+        return abs(predicted(choice) - target_ms) / target_ms
+
+    def predicted(choice: dict[str, Option]) -> float:
+        return predict_ms(table, space.architecture(choice).layers, size)
+
+    nearest: tuple[float, dict[str, Option]] = math.inf, {}
+    for _ in range(max_steps // STEPS_PER_START):
+        choice = sample_choice(space, rng)
+        away = distance(choice)
+        for _ in range(STEPS_PER_START):
+            if away <= tolerance and choice != exclude:
+                return choice
+            decision = rng.choice(space.decisions)
+            changed = {**choice, decision.label: rng.choice(decision.options)}
+            if (found := distance(changed)) <= max(away, tolerance):
+                choice, away = changed, found
+        nearest = min(nearest, (away, choice), key=itemgetter(0))
+    away, choice = nearest
+    raise UserError(
+        f"no architecture of {space.name} found within {100 * tolerance:.3g}% of {target_ms:.4g} "
+        f"ms; the nearest is {100 * away:.3g}% away: take another target, such as its "
+        f"{predicted(choice):.4g} ms"
+    )

@@ -14,10 +14,10 @@ from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.derive import most_probable
 from dcsnas.search.loop import choice_parameters
-from dcsnas.search.strategies import current_probabilities
+from dcsnas.search.registry import current_probabilities
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.training.selecting import EpochScore
+from dcsnas.training.best_epoch import EpochScore
 
 
 class ProbabilityLog(Callback):

@@ -19,18 +19,18 @@ from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Loader
 from dcsnas.data.reid import Sample, read_reid, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
-from dcsnas.latency.opening import open_table
+from dcsnas.latency.machine import open_table
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.weights import header_of, save_weights
+from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreachable
 from dcsnas.search.derive import read_probabilities
-from dcsnas.search.objective import CostObjective, expected_cost, refuse_unreachable
 from dcsnas.search.random_search import random_choices
 from dcsnas.search.recording import ChoiceLog, ProbabilityLog, ValidationLog
-from dcsnas.search.strategies import (
+from dcsnas.search.registry import (
     RANDOM_PATHS,
     any_choice,
-    certain,
     make_strategy,
+    one_hot,
     refuse_processes,
     refuse_unused_cost,
     resumes,
@@ -41,9 +41,9 @@ from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace
-from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.inputs import names_below, pk_loader
 from dcsnas.training.processes import Process, leave_unless_first, this_process
+from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
 
 
 @dataclass(frozen=True)
@@ -101,25 +101,25 @@ def search(
     if process.first:
         _start(config, folder, space, table, samples_input(data.root, data.train))
 
-    setting = Setting(config, folder, space, size, drawn, parts, data.num_identities)
+    context = SearchContext(config, folder, space, size, drawn, parts, data.num_identities)
     seed_everything(config.run.seed)
-    task = _make_task(setting)
+    task = _make_task(context)
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
     strategy = make_strategy(config, CostObjective(config.objective, cost))
-    own = _callbacks(setting, validator, latency)
-    trainer = _make_trainer(setting, [*own, *callbacks], progress)
+    own = _callbacks(context, validator, latency)
+    trainer = _make_trainer(context, [*own, *callbacks], progress)
     resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
     evaluator = Lightning(task, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
     supernet: Any = Supernet(space)
     logging.getLogger("nni").setLevel(logging.CRITICAL)  # it repeats every error as its own
     strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
     leave_unless_first(process)
-    return _finish(setting, strategy, latency, validator)
+    return _finish(context, strategy, latency, validator)
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchContext:
     """What a search works with."""
 
     config: SearchConfig
@@ -148,24 +148,24 @@ def _make_loaders(
     ]
 
 
-def _make_task(setting: Setting) -> SearchTask:
-    root = setting.config.data.root
-    weights, architecture = (names_below(root, part) for part in setting.parts)
+def _make_task(context: SearchContext) -> SearchTask:
+    root = context.config.data.root
+    weights, architecture = (names_below(root, part) for part in context.parts)
     return SearchTask(
-        setting.config,
-        size=setting.size,
-        feature_dim=setting.space.file.head.width,
-        num_classes=setting.num_classes,
+        context.config,
+        size=context.size,
+        feature_dim=context.space.file.head.width,
+        num_classes=context.num_classes,
         names={"weights": weights, "architecture": architecture},
-        alternating=setting.config.strategy not in RANDOM_PATHS,
+        alternating=context.config.strategy not in RANDOM_PATHS,
     )
 
 
-def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: bool) -> Any:
-    config = setting.config
+def _make_trainer(context: SearchContext, callbacks: Sequence[Callback], progress: bool) -> Any:
+    config = context.config
     return make_trainer(
         config.run,
-        setting.folder,
+        context.folder,
         epochs=config.epochs,
         progress=progress,
         callbacks=callbacks,
@@ -176,10 +176,10 @@ def _make_trainer(setting: Setting, callbacks: Sequence[Callback], progress: boo
     )
 
 
-def _callbacks(setting: Setting, validator: Validator, latency: ExpectedCost) -> list[Callback]:
-    callbacks: list[Callback] = [setting.probabilities, ChoiceLog(latency)]
-    if setting.config.validate_every:
-        callbacks.append(ValidationLog(validator, setting.config.validate_every))
+def _callbacks(context: SearchContext, validator: Validator, latency: ExpectedCost) -> list[Callback]:
+    callbacks: list[Callback] = [context.probabilities, ChoiceLog(latency)]
+    if context.config.validate_every:
+        callbacks.append(ValidationLog(validator, context.config.validate_every))
     return callbacks
 
 
@@ -218,23 +218,23 @@ def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> 
 
 
 def _finish(
-    setting: Setting, strategy: Any, latency: ExpectedCost, validator: Validator
+    context: SearchContext, strategy: Any, latency: ExpectedCost, validator: Validator
 ) -> SearchResult:
-    config, folder, space = setting.config, setting.folder, setting.space
+    config, folder, space = context.config, context.folder, context.space
     supernet, neck = strategy.oneshot_module.model, strategy.oneshot_module.training_module.neck
     result: dict[str, float] = {}
     if config.strategy in RANDOM_PATHS:
         if config.strategy == "random":
-            scores = [validator.score(supernet, neck, choice) for choice in setting.drawn]
+            scores = [validator.score(supernet, neck, choice) for choice in context.drawn]
             result["map"] = max(scores)
-            choice = setting.drawn[scores.index(result["map"])]
-            networks = [{"map": m, "choice": c} for m, c in zip(scores, setting.drawn, strict=True)]
+            choice = context.drawn[scores.index(result["map"])]
+            networks = [{"map": m, "choice": c} for m, c in zip(scores, context.drawn, strict=True)]
             write_json(folder.path / "random.json", {"networks": networks})
         else:
             choice = any_choice(strategy)
-        setting.probabilities.append(config.epochs, certain(space, choice))
+        context.probabilities.append(config.epochs, one_hot(space, choice))
     weights = folder.path / "supernet.safetensors"
-    header = header_of("search", space, config.data, setting.size, setting.num_classes)
+    header = header_of("search", space, config.data, context.size, context.num_classes)
     state = {f"neck.{name}": tensor for name, tensor in neck.state_dict().items()}
     save_weights(weights, {**layer_weights(supernet), **state}, header)
     records = read_probabilities(folder.path)

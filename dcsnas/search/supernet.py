@@ -19,11 +19,16 @@ from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
 
 from dcsnas.nn.attention import DCSAttention
-from dcsnas.nn.block import BlockMasks, InvertedResidual
 from dcsnas.nn.build import build_layer
-from dcsnas.nn.convolution import Shortcut, init_weights
-from dcsnas.nn.heads import ConvHead, PoolHead
 from dcsnas.nn.inherit import leading_slice
+from dcsnas.nn.layers import (
+    BlockMasks,
+    ConvHead,
+    InvertedResidual,
+    PoolHead,
+    Shortcut,
+    init_weights,
+)
 from dcsnas.spaces.layers import Attention, Block, round_channels
 from dcsnas.spaces.layers import ConvHead as ConvHeadLayer
 from dcsnas.spaces.layers import PoolHead as PoolHeadLayer
@@ -46,7 +51,7 @@ class SearchablePoolHead(ParametrizedModule, PoolHead, wraps=PoolHead):
     """A pooling head whose input width may be an NNI choice."""
 
 
-def exact(x: Tensor) -> torch.autocast:
+def without_autocast(x: Tensor) -> torch.autocast:
     """Return a context in which masks on ``x`` keep the type of the probabilities.
 
     The network's own under ``bf16-mixed`` would leave masks and choices' gradients 8 bits.
@@ -129,7 +134,7 @@ class MixedBlock(MaskedOperation, InvertedResidual):
 
     def forward_with_args(self, c_in: Any, expansion: Any, c_out: Any, x: Tensor) -> Tensor:
         """Run the block under the given probabilities or choices."""
-        with exact(x):
+        with without_autocast(x):
             p_in = self.probabilities("c_in", c_in)
             p_exp = self.probabilities("expansion", expansion)
             p_out = self.probabilities("c_out", c_out)
@@ -156,7 +161,7 @@ class MixedAttention(MaskedOperation, DCSAttention):
 
     def forward_with_args(self, channels: Any, kind: Any, x: Tensor) -> Tensor:
         """Run the module under the given probabilities or choice."""
-        with exact(x):
+        with without_autocast(x):
             mask = self.probabilities("channels", channels) @ self.channel_masks
         if "kind" not in self.mutable_arguments:
             return DCSAttention.forward(self, x, mask)
@@ -194,7 +199,7 @@ class MixedPoolHead(MaskedOperation, PoolHead):
 
     def forward_with_args(self, c_in: Any, x: Tensor) -> Tensor:
         """Run the head under the given probabilities or choice."""
-        with exact(x):
+        with without_autocast(x):
             mask = self.probabilities("c_in", c_in) @ self.mid_masks
         return PoolHead.forward(self, x, mask)
 

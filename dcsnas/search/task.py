@@ -14,10 +14,10 @@ from torch import Tensor
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import BNNeck, ReidOutput
-from dcsnas.training.fitting import progress_of, require_finite
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
+from dcsnas.training.trainer import progress_of, require_finite
 
 
 class SearchTask(LightningModule):

@@ -13,17 +13,16 @@ from torch import Tensor, nn
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import Sample, has_matches
+from dcsnas.evaluation.features import retrieve
 from dcsnas.evaluation.ranking import RetrievalResult
-from dcsnas.evaluation.retrieval import retrieve
 from dcsnas.nn.build import build
-from dcsnas.nn.device import pick_device
-from dcsnas.nn.inherit import inherit_weights
-from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.nn.distributed import pick_device
+from dcsnas.nn.inherit import inherit_weights, recalibrate
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.search.supernet import layer_weights
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Choice, SearchSpace
-from dcsnas.training.statistics import images_for_statistics, plain_batches
+from dcsnas.training.batchnorm_statistics import images_for_statistics, plain_batches
 
 
 class Validator:

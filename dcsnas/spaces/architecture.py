@@ -19,8 +19,7 @@ from pydantic import (
 from dcsnas.config.files import digest, write_yaml
 from dcsnas.config.runs import Input
 from dcsnas.config.strict import Strict, load
-from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size, walk
 from dcsnas.spaces.units import Cost
 
 

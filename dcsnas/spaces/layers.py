@@ -6,6 +6,9 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -19,9 +22,11 @@ from dcsnas.spaces.units import (
     AttentionKind,
     AttentionUnit,
     ConvUnit,
+    Cost,
     LinearUnit,
     PoolUnit,
     Unit,
+    total_cost,
 )
 
 Kernel = Literal[1, 3, 5, 7]  # odd, so that padding keeps the size
@@ -240,3 +245,37 @@ Layer = Annotated[
 
 def _strided(size: Size, stride: int) -> Size:
     return -(-size[0] // stride), -(-size[1] // stride)
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A layer at the (height, width) of its input."""
+
+    layer: Layer
+    size: Size
+
+    @property
+    def runs(self) -> bool:
+        """Return whether there is anything to run: a chosen absence costs nothing."""
+        return bool(self.layer.units(self.size))
+
+    @property
+    def key(self) -> str:
+        """Return the name of this operator in a latency table."""
+        height, width = self.size
+        return f"{self.layer.form} {'-'.join(map(str, self.layer.widths))} @{height}x{width}"
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Return parameters, and MACs and activations for one image."""
+        return total_cost(self.layer.units(self.size))
+
+
+def walk(layers: Iterable[Layer], size: Size) -> Iterator[Operator]:
+    """Yield each layer as it runs in a network for an input of (height, width) ``size``.
+
+    The only walk over a network: latency keys, parameters, MACs and activations come from here.
+    """
+    for layer in layers:
+        yield Operator(layer, size)
+        size = layer.out_size(size)

@@ -11,7 +11,7 @@ from typing import Any
 from dcsnas.config.files import digest
 from dcsnas.config.strict import load
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, Operator, PoolHead, Size
 from dcsnas.spaces.space_file import AttentionSettings, BlockRow, ConvHeadRow, SpaceFile
 
 Option = float | str
@@ -145,3 +145,26 @@ def _slot(layer: type, arguments: dict[str, Any]) -> Slot:
     decided = {name: value for name, value in arguments.items() if isinstance(value, Decision)}
     constant = {name: value for name, value in arguments.items() if name not in decided}
     return Slot(layer, decided, constant)
+
+
+Variant = tuple[tuple[int, ...], Operator]
+"""Option indices, one per decided argument in order, and the operator that they give."""
+
+
+def walk_slots(space: SearchSpace, size: Size) -> Iterator[tuple[Slot, list[Variant]]]:
+    """Yield each slot with all its variants, for an input of (height, width) ``size``."""
+    for slot in space.slots:
+        variants = [(indices, Operator(layer, size)) for indices, layer in slot.variants()]
+        yield slot, variants
+        _, any_operator = variants[0]
+        size = any_operator.layer.out_size(size)
+
+
+def space_operators(space: SearchSpace, size: Size) -> dict[str, Operator]:
+    """Return every operator of ``space`` at (height, width) ``size`` by key, slot by slot."""
+    return {
+        operator.key: operator
+        for _, variants in walk_slots(space, size)
+        for _, operator in variants
+        if operator.runs
+    }

@@ -8,8 +8,10 @@ full.
 import io
 import signal
 import sys
+import threading
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,7 +22,6 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
-from dcsnas.training.stopping import StopRequest
 
 RUN = "dcsnas_run"
 SUMS = "dcsnas_sums"
@@ -186,3 +187,31 @@ def add_sums(trainer: pl.Trainer, sums: Sums) -> None:
         metric = logged[name]
         metric.value = metric.value + value
         metric.cumulated_batch_size = metric.cumulated_batch_size + int(images)
+
+
+DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+
+
+class StopRequest:
+    """Notes the first signal; a second one ends the process at once.
+
+    Whoever handled a signal before this object was made goes on to handle it.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        """The signal, 0 where there was none."""
+        self._free = [
+            number for number, default in DEFAULTS.items() if signal.getsignal(number) == default
+        ]
+
+    def listen(self) -> None:
+        """Begin to listen; Lightning puts the handlers back when its trainer ends."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self._free:
+                signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in self._free:
+            signal.signal(each, signal.SIG_DFL)

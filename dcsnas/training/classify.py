@@ -9,9 +9,9 @@ from dcsnas.config.stages import PretrainConfig
 from dcsnas.data.augment import Normalize, mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.build import Backbone
-from dcsnas.training.fitting import require_finite
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.optimizers import optimization
+from dcsnas.training.trainer import require_finite
 
 
 class Classifier(nn.Module):

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from dcsnas.config.stages import LossConfig
 from dcsnas.losses.bound import InformationBound, input_features
-from dcsnas.losses.center import CenterLoss
-from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.losses.metric import CenterLoss, batch_hard_triplet
 from dcsnas.nn.distributed import BatchWide, gather
 from dcsnas.nn.reid import ReidOutput
-from dcsnas.training.schedules import ramp
+from dcsnas.training.optimizers import ramp
 
 
 @dataclass(frozen=True)

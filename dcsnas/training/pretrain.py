@@ -14,10 +14,10 @@ from dcsnas.nn.attention import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
+from dcsnas.training.batchnorm_statistics import measure_statistics
 from dcsnas.training.classify import Classifier, ClassifyModule
-from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
 from dcsnas.training.processes import Process, leave_unless_first, this_process
-from dcsnas.training.statistics import measure_statistics
+from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
 
 
 @dataclass(frozen=True)

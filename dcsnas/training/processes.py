@@ -17,9 +17,8 @@ from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import RunConfig
-from dcsnas.nn.device import pick_device
-from dcsnas.nn.distributed import span_processes
-from dcsnas.training.ending import DataParallel
+from dcsnas.nn.distributed import pick_device, span_processes
+from dcsnas.training.process_failures import DataParallel
 
 
 @dataclass(frozen=True)

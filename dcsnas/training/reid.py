@@ -9,10 +9,10 @@ from dcsnas.config.stages import RetrainConfig
 from dcsnas.data.augment import mixup
 from dcsnas.data.loading import Batch
 from dcsnas.nn.reid import ReidNetwork
-from dcsnas.training.fitting import SHARED_STREAM, progress_of, require_finite, step_seed
 from dcsnas.training.inputs import make_augment
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.optimizers import optimization
+from dcsnas.training.trainer import SHARED_STREAM, progress_of, require_finite, step_seed
 
 
 class ReidModule(pl.LightningModule):

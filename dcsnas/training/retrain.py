@@ -24,12 +24,12 @@ from dcsnas.nn.weights import (
     weights_input,
 )
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
-from dcsnas.training.fitting import make_trainer, resume_path, seed_everything
+from dcsnas.training.best_epoch import Outcome, RetrievalScore
 from dcsnas.training.inputs import names_below, pk_loader
 from dcsnas.training.objective import ReidObjective
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.reid import ReidModule
-from dcsnas.training.selecting import Outcome, RetrievalScore
+from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.tuning import TuneEtaConfig
+from dcsnas.config.stages import RetrainConfig, TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
-from dcsnas.training.choice import EtaChoice, FoldScore
+from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from dcsnas.training.processes import this_process
 from dcsnas.training.retrain import check_start, inputs_of, retrain
 

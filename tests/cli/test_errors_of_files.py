@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dcsnas.cli.main import run
-from dcsnas.config.overrides import load_with_overrides
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.strict import load_with_overrides
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of

@@ -14,8 +14,7 @@ import yaml
 from dcsnas.cli.main import run
 from dcsnas.latency.accuracy import accuracy
 from dcsnas.latency.check import CheckFile
-from dcsnas.latency.predict import predict_ms
-from dcsnas.latency.table import LatencyTable, load_table, save_table
+from dcsnas.latency.table import LatencyTable, load_table, predict_ms, save_table
 from latency_fakes import fake_table, micro_space
 
 SPACE = micro_space()

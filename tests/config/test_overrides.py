@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.overrides import apply_overrides
-from dcsnas.config.strict import Strict, validate
+from dcsnas.config.strict import Strict, apply_overrides, validate
 
 BASE: dict[str, Any] = {"seed": 1, "train": {"epochs": 3, "optim": {"lr": 0.1}}, "rows": [1]}
 

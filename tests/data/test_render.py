@@ -10,12 +10,10 @@ import pytest
 from PIL import Image
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.appearance import Appearance
-from dcsnas.data.figure import VIEWS, draw_person
-from dcsnas.data.image_folder import read_image_folder
-from dcsnas.data.paint import Brush, cloth
-from dcsnas.data.reid import read_reid
-from dcsnas.data.render import (
+from dcsnas.data.drawn.appearance import Appearance
+from dcsnas.data.drawn.figure import VIEWS, draw_person
+from dcsnas.data.drawn.paint import Brush, cloth
+from dcsnas.data.drawn.render import (
     CLASSES,
     LOOK_ALIKES,
     ClassSettings,
@@ -24,6 +22,8 @@ from dcsnas.data.render import (
     render_classes,
     render_reid,
 )
+from dcsnas.data.image_folder import read_image_folder
+from dcsnas.data.reid import read_reid
 
 SMALL = ReidSettings(
     train_identities=5,

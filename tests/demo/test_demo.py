@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dcsnas.data.render import ClassSettings, ReidSettings, render_classes, render_reid
+from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.demo.demo import run_demo
 from dcsnas.demo.rivals import Recipe, Rival, train_one, train_side_by_side
 from dcsnas.demo.summary import Summary

@@ -9,8 +9,7 @@ from PIL import Image
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest
-from dcsnas.deployment.embedding import Embedder, save_embeddings
-from dcsnas.deployment.images import find_images
+from dcsnas.deployment.embedding import Embedder, find_images, save_embeddings
 from dcsnas.evaluation.evaluate import load_reid_network
 from dcsnas.nn.weights import read_header, save_weights
 from deployment_setup import Networks

@@ -14,9 +14,8 @@ import dcsnas
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest
 from dcsnas.deployment import export
-from dcsnas.deployment.embedding import Embedder
+from dcsnas.deployment.embedding import Embedder, find_images
 from dcsnas.deployment.export import TOLERANCE, PixelsToFeatures, export_onnx
-from dcsnas.deployment.images import find_images
 from dcsnas.nn.onnx import to_onnx
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.shipped import shipped_spaces

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.deployment.images import find_images
+from dcsnas.deployment.embedding import find_images
 
 
 @pytest.fixture

@@ -12,13 +12,13 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.reid import Sample, read_reid, samples_digest
-from dcsnas.deployment.calibration import (
+from dcsnas.deployment.embedding import Embedder, Progress
+from dcsnas.deployment.threshold import (
     Threshold,
     calibrate,
     load_threshold,
     save_threshold,
 )
-from dcsnas.deployment.embedding import Embedder, Progress
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.roc import RESOLUTION
 from reid_data import write_cuhk03_folders

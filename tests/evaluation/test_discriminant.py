@@ -7,7 +7,7 @@ from scipy import linalg
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.discriminant import SHRINKAGE, fisher_score
+from dcsnas.evaluation.information import SHRINKAGE, fisher_score
 
 
 def images(seed: int, *, distance: float = 2.0, size: int = 200, dim: int = 5, classes: int = 4):

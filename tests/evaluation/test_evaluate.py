@@ -13,9 +13,9 @@ from dcsnas.config.files import read_json
 from dcsnas.config.stages import DataConfig, VariantConfig
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid
-from dcsnas.evaluation.discriminant import fisher_score
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network, save_evaluation
 from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.information import fisher_score
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.record import Evaluation
 from dcsnas.evaluation.reranking import KReciprocal

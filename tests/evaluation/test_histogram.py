@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from dcsnas.config.errors import UserError
+from dcsnas.data.drawn.render import ReidSettings, render_reid
 from dcsnas.data.reid import Sample, read_reid
-from dcsnas.data.render import ReidSettings, render_reid
-from dcsnas.evaluation.histogram import STRIPES, histogram_features
+from dcsnas.demo.rivals import STRIPES, histogram_features
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 
 

@@ -9,14 +9,14 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import DataConfig
 from dcsnas.evaluation.speed import measure_latency
-from dcsnas.latency.conditions import Conditions, cpu_name, current_conditions
-from dcsnas.latency.rounds import Timing
+from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.machine import cpu_name, current_conditions
+from dcsnas.latency.samples import Timing
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Size
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import Size, walk
 from dcsnas.spaces.sampling import largest_choice
 from latency_fakes import fake_ms, fake_table, micro_space
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from dcsnas.cli import experiment as cli
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.experiments import experiment, measuring
+from dcsnas.evaluation import speed
+from dcsnas.experiments import experiment
 from dcsnas.experiments import report as report_module
 from dcsnas.experiments.database import Database
 from dcsnas.experiments.folder import ExperimentFolder, find_experiment_folder
@@ -136,12 +137,12 @@ def test_networks_are_measured_as_their_tables_were(
             raise UserError("no such device")
         return found
 
-    monkeypatch.setattr(measuring, "measure_architectures", measured)
-    monkeypatch.setattr(measuring, "conditions_like", like)
+    monkeypatch.setattr(speed, "measure_architectures", measured)
+    monkeypatch.setattr(speed, "conditions_like", like)
     file = fake_table(micro_space()).file
     eager = file.conditions
     monkeypatch.setattr(
-        measuring,
+        speed,
         "current_conditions",
         lambda size, batch, **_: eager.model_copy(update={"batch": batch}),
     )

@@ -15,12 +15,11 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.search import TargetConfig
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.inputs import check_inputs, trial_inputs
 from dcsnas.experiments.nni_manager import configure
-from dcsnas.experiments.paths import with_absolute_paths
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import dump, planned, search_space
 from dcsnas.experiments.sweep_file import load_sweep, read_sweep
+from dcsnas.experiments.trial_inputs import check_inputs, trial_inputs, with_absolute_paths
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.shipped import find_sweep, shipped_folder
 from experiment_setup import load_content, sweep_content
@@ -196,7 +195,7 @@ def test_every_data_set_is_read_as_its_trial_reads_it(
 ) -> None:
     read = set()
     monkeypatch.setattr(
-        "dcsnas.experiments.inputs.read_reid",
+        "dcsnas.experiments.trial_inputs.read_reid",
         lambda root, variant: read.add((root.name, variant.cuhk03)),
     )
     folder = write_search_inputs(tmp_path / "inputs")

@@ -10,7 +10,7 @@ import pytest
 
 from dcsnas.config.files import read_json
 from dcsnas.config.jsonl import read_records
-from dcsnas.data.render import ReidSettings, render_reid
+from dcsnas.data.drawn.render import ReidSettings, render_reid
 from dcsnas.experiments.experiment import start
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.sweep_file import read_sweep

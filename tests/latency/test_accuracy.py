@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsnas.latency.accuracy import Accuracy, accuracy, kendall_tau, noise_floor
-from dcsnas.latency.rounds import Samples
+from dcsnas.latency.samples import Samples
 
 times = st.floats(0.01, 1000)
 pairs = st.lists(st.tuples(times, times), min_size=1, max_size=8)

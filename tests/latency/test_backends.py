@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from dcsnas.latency.backends import prepare_module, prepare_operator
 from dcsnas.latency.conditions import Backend, Conditions, device_of
-from dcsnas.latency.keys import space_operators
 from dcsnas.latency.running import Workload, is_out_of_memory, measuring
 from dcsnas.nn.build import build, build_layer, layer_input
 from dcsnas.nn.onnx import to_onnx
-from dcsnas.spaces.operators import Operator
+from dcsnas.spaces.layers import Operator
 from dcsnas.spaces.sampling import sample_choice
+from dcsnas.spaces.space import space_operators
 from latency_fakes import CONDITIONS, micro_space
 
 SPACES = [

@@ -8,12 +8,11 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import CalibrationNetwork, calibrate
 from dcsnas.latency.check import CheckFile, check_table
-from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.rounds import Samples, Settings
-from dcsnas.latency.table import LatencyTable, Reference
+from dcsnas.latency.samples import Samples, Settings
+from dcsnas.latency.table import LatencyTable, Reference, predict_ms
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import walk
 from dcsnas.spaces.sampling import calibration_choices
 from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
 

@@ -12,8 +12,8 @@ from torch._dynamo.utils import counters
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.backends import prepare_module
+from dcsnas.latency.machine import refuse_unsupported
 from dcsnas.latency.running import measuring
-from dcsnas.latency.support import refuse_unsupported
 from latency_fakes import CONDITIONS
 
 COMPILE = CONDITIONS.model_copy(update={"backend": "compile"})

@@ -6,14 +6,8 @@ import pytest
 import torch
 
 from dcsnas.latency.allocator import current_allocator
-from dcsnas.latency.conditions import (
-    Backend,
-    cpu_name,
-    current_conditions,
-    device_of,
-    differences,
-    enters_once,
-)
+from dcsnas.latency.conditions import Backend, device_of, differences, enters_once
+from dcsnas.latency.machine import cpu_name, current_conditions
 from latency_fakes import CONDITIONS, SETTINGS
 
 
@@ -48,7 +42,7 @@ def test_settings_are_compared_alike():
 
 @pytest.mark.parametrize("backend", ["eager", "channels_last", "compile"])
 def test_device_and_layout_follow_from_the_backend(monkeypatch, backend):
-    monkeypatch.setattr("dcsnas.latency.conditions.refuse_unsupported", lambda *asked: None)
+    monkeypatch.setattr("dcsnas.latency.machine.refuse_unsupported", lambda *asked: None)
     here = current_conditions((64, 32), 1, backend=backend)
     layout = "channels_last" if backend == "channels_last" else "contiguous"
     assert (here.backend, here.device, here.memory_format) == (backend, "cpu", layout)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dcsnas.latency.estimate import estimated_seconds
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.rounds import Settings
+from dcsnas.latency.profile import estimated_seconds
+from dcsnas.latency.samples import Settings
+from dcsnas.spaces.space import space_operators
 from latency_fakes import CONDITIONS, micro_space
 
 OPERATORS = list(space_operators(micro_space(), (16, 8)).values())

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.predict import predict_ms
-from dcsnas.spaces.operators import Operator, walk
+from dcsnas.latency.table import predict_ms
+from dcsnas.spaces.layers import Operator, walk
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 from latency_fakes import calibrated_table, fake_ms, fake_table, micro_space
 
 SIZE = (16, 8)

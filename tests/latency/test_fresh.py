@@ -7,14 +7,14 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.fresh import (
+from dcsnas.latency.machine import current_conditions
+from dcsnas.latency.samples import Samples, Settings
+from dcsnas.latency.whole_networks import (
     PASSES,
     in_fresh_process,
     measure_architectures,
     sample_architectures,
 )
-from dcsnas.latency.rounds import Samples, Settings
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import CONDITIONS, micro_space
 
@@ -54,7 +54,7 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
             Samples(repeats=1, kept=(float(a),) * settings.rounds) for a in [*architectures, 99]
         ]
 
-    monkeypatch.setattr("dcsnas.latency.fresh.in_fresh_process", fake)
+    monkeypatch.setattr("dcsnas.latency.whole_networks.in_fresh_process", fake)
     reports: list[tuple[int, int]] = []
     stand_ins: Any = range(1, 7)
     samples = sample_architectures(

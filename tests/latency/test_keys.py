@@ -5,11 +5,10 @@ from itertools import product
 
 import pytest
 
-from dcsnas.latency.keys import space_operators
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import shipped_spaces
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 from latency_fakes import micro_space
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.matching import random_choice_at
-from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import predict_ms
+from dcsnas.search.random_search import random_choice_at
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Choice, Option, SearchSpace

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from dcsnas.latency.backends import prepare_module
-from dcsnas.latency.network import random_images, sample_workloads
-from dcsnas.latency.rounds import Settings
 from dcsnas.latency.running import Workload
+from dcsnas.latency.samples import Settings
+from dcsnas.latency.whole_networks import random_images, sample_workloads
 from dcsnas.nn.build import build
 from dcsnas.spaces.sampling import smallest_choice
 from latency_fakes import CONDITIONS, FakeStopwatch, micro_space

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.conditions import Conditions, current_conditions
-from dcsnas.latency.opening import open_table
+from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.table import save_table
 from latency_fakes import CONDITIONS, fake_table, micro_space
 

@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.partial import partial_path
+from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.rounds import Settings
+from dcsnas.latency.profiler import REFERENCE, partial_path
 from dcsnas.latency.running import Workload
+from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import Entry, LatencyTable, load_table
 from dcsnas.latency.timing import Sample
 from dcsnas.spaces.layers import Conv
+from dcsnas.spaces.space import space_operators
 from latency_fakes import (
     CONDITIONS,
     SETTINGS,

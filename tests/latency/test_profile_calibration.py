@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.predict import predict_ms
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.rounds import Settings, Timing
 from dcsnas.latency.running import Workload
-from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.latency.samples import Settings, Timing
+from dcsnas.latency.table import LatencyTable, load_table, predict_ms
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import walk
 from dcsnas.spaces.sampling import calibration_choices, largest_choice, sample_choice
 from latency_fakes import (
     CONDITIONS,

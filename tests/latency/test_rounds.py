@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsnas.latency.rounds import Samples, Settings, round_order, samples_done, summarise
+from dcsnas.latency.samples import Samples, Settings, round_order, samples_done, summarise
 from dcsnas.latency.timing import Sample
 
 ROUNDS = Settings(rounds=3, tries=2)

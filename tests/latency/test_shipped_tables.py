@@ -7,10 +7,9 @@ import pytest
 from dcsnas.config.files import read_json
 from dcsnas.config.strict import validate
 from dcsnas.latency.check import CheckFile
-from dcsnas.latency.keys import space_operators
 from dcsnas.latency.table import load_table
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 
 FOLDER = Path(__file__).parents[2] / "latency_tables"
 TABLES = sorted(

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.conditions import current_conditions
-from dcsnas.latency.support import refuse_unsupported
+from dcsnas.latency.machine import current_conditions, refuse_unsupported
 
 
 def refusal(backend: str, dtype: str = "float32") -> str:

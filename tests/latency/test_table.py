@@ -9,7 +9,6 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork
-from dcsnas.latency.keys import space_operators
 from dcsnas.latency.table import (
     InterpolatedEntry,
     LatencyTable,
@@ -17,8 +16,8 @@ from dcsnas.latency.table import (
     load_table,
     save_table,
 )
-from dcsnas.spaces.layers import Conv
-from dcsnas.spaces.operators import Operator
+from dcsnas.spaces.layers import Conv, Operator
+from dcsnas.spaces.space import space_operators
 from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 

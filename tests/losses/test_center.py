@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcsnas.losses.center import CenterLoss
+from dcsnas.losses.metric import CenterLoss
 
 CLASSES, FEATURES = 4, 3
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.losses.metric import batch_hard_triplet
 
 
 def naive(features: Tensor, labels: Tensor, margin: float | None) -> float:

@@ -13,8 +13,17 @@ from torch import nn
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.nn.build import build, build_layer, layer_input
 from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Shortcut, Size
-from dcsnas.spaces.operators import Operator
+from dcsnas.spaces.layers import (
+    Attention,
+    Block,
+    Conv,
+    ConvHead,
+    Layer,
+    Operator,
+    PoolHead,
+    Shortcut,
+    Size,
+)
 from dcsnas.spaces.sampling import largest_choice, sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace

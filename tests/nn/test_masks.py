@@ -12,9 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention import DCSAttention
-from dcsnas.nn.block import BlockMasks, InvertedResidual
-from dcsnas.nn.convolution import ConvNormAct, MaskedBatchNorm2d, Shortcut
-from dcsnas.nn.heads import PoolHead
+from dcsnas.nn.layers import (
+    BlockMasks,
+    ConvNormAct,
+    InvertedResidual,
+    MaskedBatchNorm2d,
+    PoolHead,
+    Shortcut,
+)
 from dcsnas.spaces.layers import round_channels
 
 # Zeros that the wide module adds change the order of summation, so equal means to 1e-12, not to

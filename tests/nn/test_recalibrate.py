@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.nn.build import build
-from dcsnas.nn.convolution import MaskedBatchNorm2d
-from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.nn.inherit import recalibrate
+from dcsnas.nn.layers import MaskedBatchNorm2d
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.spaces.sampling import largest_choice
 from latency_fakes import micro_space

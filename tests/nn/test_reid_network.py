@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.nn.device import pick_device
+from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.reid import ReidNetwork
 
 

@@ -11,7 +11,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json, write_yaml
 from dcsnas.plots.eta import plot_eta
 from dcsnas.plots.run import plot_run
-from dcsnas.training.choice import EtaChoice, FoldScore
+from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from plot_fakes import outside, overlapping, texts_of
 
 SCORES = {0.0: [40.0, 50.0, 60.0], 0.1: [43.0, 50.0, 66.0], 1.0: [30.0, 31.0, 35.0]}

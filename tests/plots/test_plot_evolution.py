@@ -7,7 +7,7 @@ import pytest
 from matplotlib.container import BarContainer
 from PIL import Image
 
-from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import predict_ms
 from dcsnas.plots.evolution import animate_evolution, plot_evolution, spaced, stages_of
 from dcsnas.plots.records import History, read_history
 from dcsnas.search.derive import most_probable, read_probabilities

@@ -8,9 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor
-from dcsnas.latency.check import CheckedNetwork, CheckFile, Scores
-from dcsnas.latency.held_out import Kind
-from dcsnas.latency.rounds import Settings
+from dcsnas.latency.check import CheckedNetwork, CheckFile, Kind, Scores
+from dcsnas.latency.samples import Settings
 from dcsnas.plots.prediction import plot_prediction
 from latency_fakes import CONDITIONS
 from plot_fakes import outside, overlapping, texts_of

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dcsnas.config.files import read_yaml, write_yaml
-from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import predict_ms
 from dcsnas.plots.search_curves import initial_latency_ms, plot_search_curves
 from dcsnas.spaces.sampling import sample_choice
 from latency_fakes import fake_table, micro_space

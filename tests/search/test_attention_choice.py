@@ -16,17 +16,16 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_yaml
 from dcsnas.config.strict import validate
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
-from dcsnas.latency.keys import space_operators
-from dcsnas.latency.predict import per_layer_ms, predict_ms
+from dcsnas.latency.table import per_layer_ms, predict_ms
 from dcsnas.nn.build import build
 from dcsnas.nn.inherit import inherit_weights
-from dcsnas.search.budget import most_probable_within
+from dcsnas.search.constrained_choice import most_probable_within
 from dcsnas.search.derive import architecture_of
 from dcsnas.search.supernet import layer_weights
 from dcsnas.spaces.architecture import load_architecture, save_architecture
-from dcsnas.spaces.operators import walk
+from dcsnas.spaces.layers import walk
 from dcsnas.spaces.sampling import sample_choice
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import Choice, SearchSpace, space_operators
 from dcsnas.spaces.space_file import KINDS, SpaceFile
 from latency_fakes import fake_table, micro_space
 from supernet_fakes import images, one_hot, operations, set_draw, supernet_of

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.search.budget import Found, most_probable_within
-from dcsnas.spaces.operators import Operator, walk
+from dcsnas.search.constrained_choice import Found, most_probable_within
+from dcsnas.spaces.layers import Operator, walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Choice, Option, SearchSpace

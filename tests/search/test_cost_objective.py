@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcsnas.latency.predict import predict_ms
-from dcsnas.search.budget import cost_range
-from dcsnas.search.objective import NEAR, CostObjective, expected_cost
+from dcsnas.latency.table import predict_ms
+from dcsnas.search.constrained_choice import cost_range
+from dcsnas.search.cost_terms import NEAR, CostObjective, expected_cost
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import fake_table, micro_space
 from search_setup import objective_of

@@ -8,8 +8,7 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml, write_yaml
-from dcsnas.latency.predict import predict_ms
-from dcsnas.latency.table import save_table
+from dcsnas.latency.table import predict_ms, save_table
 from dcsnas.search import derive as module
 from dcsnas.search.derive import (
     derive,

@@ -7,8 +7,8 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import AddConfig, TargetConfig
-from dcsnas.search.budget import cost_range
-from dcsnas.search.objective import refuse_unreachable
+from dcsnas.search.constrained_choice import cost_range
+from dcsnas.search.cost_terms import refuse_unreachable
 from latency_fakes import calibrated_table, fake_table, micro_space
 from search_setup import objective_of
 

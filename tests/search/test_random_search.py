@@ -12,11 +12,11 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.data.loading import ImageSet
-from dcsnas.latency.predict import predict_ms
+from dcsnas.latency.table import predict_ms
 from dcsnas.search.derive import derive
 from dcsnas.search.random_search import random_choices
+from dcsnas.search.registry import RandomPaths
 from dcsnas.search.run import search
-from dcsnas.search.strategies import RandomPaths
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.validation import Validator
 from latency_fakes import fake_table, micro_space

@@ -18,13 +18,12 @@ from nni.nas.strategy import GumbelDARTS
 
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.latency.keys import walk_slots
-from dcsnas.search.budget import most_probable_within
-from dcsnas.search.objective import CostObjective
-from dcsnas.search.strategy import FBNetV2
+from dcsnas.search.constrained_choice import most_probable_within
+from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import Choice, SearchSpace, walk_slots
 from latency_fakes import fake_ms, micro_space
 from synthetic_search import Problem, WorthSupernet, run_strategy
 

@@ -17,11 +17,11 @@ from dcsnas.config.search import SearchConfig, Strategy
 from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_state
+from dcsnas.search.cost_terms import refuse_unreachable
 from dcsnas.search.derive import derive, read_probabilities
-from dcsnas.search.objective import refuse_unreachable
 from dcsnas.search.recording import ProbabilityLog
+from dcsnas.search.registry import RANDOM_PATHS, refuse_unused_cost
 from dcsnas.search.run import search
-from dcsnas.search.strategies import RANDOM_PATHS, refuse_unused_cost
 from dcsnas.search.supernet import SUPER_MODULES, Supernet
 from latency_fakes import fake_table, micro_space
 from search_setup import small_search, write_search_inputs

@@ -12,10 +12,10 @@ from torch import nn
 from dcsnas.config.search import AddConfig, ArchitectureConfig, SearchConfig
 from dcsnas.config.stages import DataConfig
 from dcsnas.latency.expectation import ExpectedCost
-from dcsnas.latency.predict import predict_ms
-from dcsnas.search.loop import FBNetV2Module, held
-from dcsnas.search.objective import CostObjective
-from dcsnas.search.strategy import FBNetV2, PhaseLoader
+from dcsnas.latency.table import predict_ms
+from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.fbnetv2 import FBNetV2, PhaseLoader
+from dcsnas.search.loop import FBNetV2Module, frozen
 from dcsnas.search.supernet import Supernet
 from dcsnas.search.task import SearchTask
 from latency_fakes import fake_table, micro_space
@@ -80,7 +80,7 @@ def test_masks_are_trained_with_the_architecture() -> None:
 def test_held_parameters_get_no_gradient_and_are_released() -> None:
     layer = nn.Linear(2, 1)
     layer.bias.requires_grad_(False)
-    with held(layer.parameters()):
+    with frozen(layer.parameters()):
         assert not layer.weight.requires_grad
     assert layer.weight.requires_grad
     assert not layer.bias.requires_grad

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dcsnas.nn.build import build
-from dcsnas.nn.convolution import MaskedBatchNorm2d, Shortcut
 from dcsnas.nn.inherit import inherit_weights
+from dcsnas.nn.layers import MaskedBatchNorm2d, Shortcut
 from dcsnas.search.supernet import MaskedOperation, Supernet, layer_weights
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space

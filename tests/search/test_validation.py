@@ -15,8 +15,7 @@ from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid, split_train
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.nn.build import build
-from dcsnas.nn.inherit import inherit_weights
-from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.nn.inherit import inherit_weights, recalibrate
 from dcsnas.nn.reid import BNNeck, ReidNetwork
 from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import read_probabilities
@@ -25,7 +24,7 @@ from dcsnas.search.run import search
 from dcsnas.search.supernet import Supernet, layer_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.training import statistics
+from dcsnas.training import batchnorm_statistics
 from latency_fakes import micro_space
 from search_setup import small_search, write_search_inputs
 from supernet_fakes import SharedGumbel
@@ -48,7 +47,7 @@ def validator(folder: Path) -> Validator:
 
 
 def trained_looking() -> tuple[Supernet, BNNeck]:
-    """Return a supernet and a neck whose statistics are not those of new ones."""
+    """Return a supernet and a neck whose batchnorm_statistics are not those of new ones."""
     supernet: Any = Supernet(SPACE)
     SharedGumbel().mutate_model(supernet)
     neck = BNNeck(SPACE.file.head.width, 8)
@@ -113,8 +112,8 @@ def test_batches_for_statistics_are_of_nearly_one_size(
     (sample, *_), held_out = validator.known, validator.held_out
     parts = [sample] * count, held_out
     large = Validator(validator.config, SPACE, SPACE.size, parts, 8)
-    assert len(large.known) <= statistics.RECALIBRATION_IMAGES
-    assert len(large.known) > min(count, statistics.RECALIBRATION_IMAGES) / 2
+    assert len(large.known) <= batchnorm_statistics.RECALIBRATION_IMAGES
+    assert len(large.known) > min(count, batchnorm_statistics.RECALIBRATION_IMAGES) / 2
     sizes: list[int] = []
 
     def loader(images: ImageSet, *, batch_size: int, **_: Any) -> list[Any]:
@@ -122,11 +121,14 @@ def test_batches_for_statistics_are_of_nearly_one_size(
         sizes.extend([batch_size] * (len(images) // batch_size) + rest)
         return []
 
-    monkeypatch.setattr(statistics, "make_loader", loader)
+    monkeypatch.setattr(batchnorm_statistics, "make_loader", loader)
     data = validator.config.data
-    assert list(statistics.plain_batches(large.known, SPACE.size, data, torch.device("cpu"))) == []
+    assert (
+        list(batchnorm_statistics.plain_batches(large.known, SPACE.size, data, torch.device("cpu")))
+        == []
+    )
     assert sum(sizes) == len(large.known)
-    assert max(sizes) <= statistics.RECALIBRATION_BATCH
+    assert max(sizes) <= batchnorm_statistics.RECALIBRATION_BATCH
     assert max(sizes) - min(sizes) < len(sizes)
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from dcsnas.latency.keys import space_operators
 from dcsnas.spaces.layers import Block
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import SearchSpace, space_operators
 from dcsnas.spaces.units import ConvUnit, Cost
 
 

@@ -12,8 +12,8 @@ from dcsnas.spaces.layers import (
     ConvHead,
     PoolHead,
     round_channels,
+    walk,
 )
-from dcsnas.spaces.operators import walk
 from dcsnas.spaces.units import (
     AddUnit,
     AttentionUnit,

@@ -11,7 +11,7 @@ from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import load_reid_network
-from dcsnas.nn.recalibrate import recalibrate
+from dcsnas.nn.inherit import recalibrate
 from dcsnas.nn.weights import read_header, read_state
 from dcsnas.training.reid import ReidModule
 from outcome_setup import (

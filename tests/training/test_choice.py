@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcsnas.training.choice import EtaChoice, FoldScore
+from dcsnas.training.eta_choice import EtaChoice, FoldScore
 
 
 def choice_of(scores: dict[float, list[float]]) -> EtaChoice:

@@ -17,8 +17,7 @@ from torch import Tensor
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.training.display import LiveDisplay, number, phase_of, rows_of
-from dcsnas.training.fitting import EpochLog, LastCheckpoint, resume_path
-from dcsnas.training.tensorboard import TensorBoardLog
+from dcsnas.training.trainer import EpochLog, LastCheckpoint, TensorBoardLog, resume_path
 
 
 class Toy(pl.LightningModule):

@@ -34,9 +34,9 @@ CONFIG = {
     "run": {"checkpoint_minutes": 2, "seed": 1},
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
-SCORE = "dcsnas.training.selecting:RetrievalScore.__call__"
+SCORE = "dcsnas.training.best_epoch:RetrievalScore.__call__"
 STEP = "dcsnas.training.reid:ReidModule.training_step"
-METRICS_LINE = "dcsnas.training.fitting:append_record"
+METRICS_LINE = "dcsnas.training.trainer:append_record"
 CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
 SAVE_WEIGHTS = "dcsnas.training.retrain:save_weights"
 

@@ -16,9 +16,9 @@ from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.training.fitting import require_finite
 from dcsnas.training.inputs import names_below
 from dcsnas.training.pretrain import pretrain
+from dcsnas.training.trainer import require_finite
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dcsnas.config.stages import LossConfig
 from dcsnas.losses.bound import input_features
-from dcsnas.losses.triplet import batch_hard_triplet
+from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.reid import ReidOutput
 from dcsnas.training.objective import LossTerms, ReidObjective
 

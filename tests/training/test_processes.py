@@ -10,8 +10,8 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import RunConfig
-from dcsnas.training.fitting import SHARED_STREAM, EpochSeed, epoch_seed
 from dcsnas.training.processes import ALONE, Process, this_process
+from dcsnas.training.trainer import SHARED_STREAM, EpochSeed, epoch_seed
 
 
 def test_processes_draw_differently_and_share_what_they_must() -> None:

@@ -13,10 +13,10 @@ from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.nn.weights import ChosenEpoch, read_header, read_state
-from dcsnas.training.fitting import EpochLog
+from dcsnas.training.best_epoch import Best, BestEpoch
 from dcsnas.training.reid import ReidModule
 from dcsnas.training.retrain import RetrainResult
-from dcsnas.training.selecting import Best, BestEpoch
+from dcsnas.training.trainer import EpochLog
 from outcome_setup import (
     EVERYTHING,
     State,

@@ -3,7 +3,7 @@
 import pytest
 
 from dcsnas.config.stages import OptimizerConfig
-from dcsnas.training.schedules import cosine, exponential, learning_rate_factor, ramp
+from dcsnas.training.optimizers import cosine, exponential, learning_rate_factor, ramp
 
 
 def test_steps_fall_at_the_papers_epochs() -> None:

@@ -21,11 +21,11 @@ from dcsnas.nn.weights import Stage, WeightsHeader, read_state, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.training.fitting import EpochLog, seed_everything
+from dcsnas.training.batchnorm_statistics import measure_statistics
 from dcsnas.training.pretrain import pretrain
 from dcsnas.training.reid import ReidModule
 from dcsnas.training.retrain import RetrainResult, retrain
-from dcsnas.training.statistics import measure_statistics
+from dcsnas.training.trainer import EpochLog, seed_everything
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder, write_reid_set
 

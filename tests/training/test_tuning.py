@@ -10,9 +10,8 @@ import yaml
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.stages import FIRST_EPOCH_OF_BOUND, RetrainConfig, TuneEtaConfig
 from dcsnas.config.strict import validate
-from dcsnas.config.tuning import FIRST_EPOCH_OF_BOUND, TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate
@@ -21,9 +20,9 @@ from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.training import tuning
-from dcsnas.training.choice import EtaChoice
-from dcsnas.training.fitting import EpochLog
+from dcsnas.training.eta_choice import EtaChoice
 from dcsnas.training.retrain import retrain
+from dcsnas.training.trainer import EpochLog
 from dcsnas.training.tuning import tune_eta
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_reid_set

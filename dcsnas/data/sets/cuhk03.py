@@ -22,8 +22,15 @@ from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import market
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.files import image_files, listing, subfolders
-from dcsnas.data.sets.scan import Entry, Sample, Scan, entry_findings
+from dcsnas.data.sets.scan import (
+    Entry,
+    Sample,
+    Scan,
+    entry_findings,
+    image_files,
+    listing,
+    subfolders,
+)
 
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_\d+\.")
 _PARTS = ("train", "query", "gallery")

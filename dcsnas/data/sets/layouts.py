@@ -7,8 +7,7 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import cuhk03, market, msmt17, table
-from dcsnas.data.sets.files import listing, subfolders
-from dcsnas.data.sets.scan import Scan, common_findings
+from dcsnas.data.sets.scan import Scan, common_findings, listing, subfolders
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.files import OTHER_FORMATS, image_files, images_below, subfolders
-from dcsnas.data.sets.scan import Sample, Scan
+from dcsnas.data.sets.scan import OTHER_FORMATS, Sample, Scan, image_files, images_below, subfolders
 
 TITLE = "Market-1501 layout"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"

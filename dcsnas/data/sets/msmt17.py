@@ -15,8 +15,7 @@ from pathlib import Path
 from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.files import images_below
-from dcsnas.data.sets.scan import Entry, Sample, Scan, entry_findings
+from dcsnas.data.sets.scan import Entry, Sample, Scan, entry_findings, images_below
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}

@@ -1,0 +1,153 @@
+"""``dcsnas calibrate``: from what similarity on two images show the same person."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, bar, console
+
+_FEW = 10
+"""Wrongly accepted pairs below which a rate is a rough estimate."""
+
+
+def calibrate(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    data: Annotated[Path, typer.Option(help="Data set folder.")],
+    fpr: Annotated[
+        float, typer.Option(help="False-positive rate: share of wrong pairs to accept at most.")
+    ] = 1e-3,
+    camera_filter: Annotated[
+        bool, typer.Option(help="Leave out matches from the query's own camera.")
+    ] = True,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
+    cuhk03: Cuhk03 = "detected",
+    cuhk03_classic: Cuhk03Classic = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Default: threshold.json beside WEIGHTS.")
+    ] = None,
+) -> None:
+    """Find the similarity from which on dcsnas match calls two images the same person.
+
+    Example: dcsnas calibrate model.safetensors --data DIR --fpr 0.001
+    """
+    from dcsnas.config.files import require_file_path
+    from dcsnas.config.stages import VariantConfig
+    from dcsnas.deployment.embedding import Embedder
+    from dcsnas.deployment.threshold import calibrate as run_calibrate
+    from dcsnas.deployment.threshold import save_threshold, threshold_path
+
+    path = out or threshold_path(weights)
+    require_file_path(path)
+    embedder = Embedder(weights, device=device, workers=workers)
+    with bar("calibrating") as report:
+        found = run_calibrate(
+            embedder,
+            data,
+            fpr=fpr,
+            variant=VariantConfig(cuhk03=cuhk03, cuhk03_classic=cuhk03_classic),
+            camera_filter=camera_filter,
+            progress=report,
+        )
+    save_threshold(path, found)
+    console.print(f"threshold: cosine {found.threshold:.4f} at false-positive rate {fpr:g}")
+    console.print(
+        f"on {found.data}: {found.wrong_pairs_accepted:,} of {found.wrong_pairs:,} wrong pairs "
+        f"reach it ({found.measured_fpr:.2g}), and {100 * found.measured_tpr:.2f} % of "
+        f"{found.right_pairs:,} right pairs"
+    )
+    if found.wrong_pairs_accepted < _FEW:
+        console.print(f"a rough estimate: it rests on {found.wrong_pairs_accepted} wrong pairs")
+    console.print(f"{path}: next: dcsnas match {weights} IMAGE IMAGE")
+
+
+def match(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    first: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    second: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    threshold: Annotated[
+        Path | None,
+        typer.Option(help="From dcsnas calibrate. Default: threshold.json beside WEIGHTS."),
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+) -> None:
+    """Compare two images: their similarity, and whether they show the same person.
+
+    Example: dcsnas match model.safetensors a.jpg b.jpg
+    """
+    from dcsnas.deployment.embedding import Embedder
+    from dcsnas.deployment.threshold import load_threshold, threshold_path
+    from dcsnas.deployment.threshold import match as run_match
+
+    embedder = Embedder(weights, device=device)
+    path = threshold or threshold_path(weights)
+    is_calibrated = threshold is not None or path.exists()
+    found = load_threshold(path, embedder.identity) if is_calibrated else None
+    result = run_match(embedder, first, second, found)
+    console.print(f"cosine similarity {result.similarity:.4f}")
+    if found is None:
+        console.print(
+            f"same person or not? there is no {path}: dcsnas calibrate {weights} --data DIR"
+        )
+        return
+    verdict = "same person" if result.same else "different people"
+    console.print(
+        f"{verdict} (threshold {found.threshold:.4f}, at false-positive rate {found.fpr:g} "
+        f"on {found.data})"
+    )
+
+
+def embed(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, and folders searched at any depth.")
+    ],
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
+    out: Annotated[Path, typer.Option(help="NumPy archive.")] = Path("embeddings.npz"),
+) -> None:
+    """Write the features of images, of unit length, to a NumPy archive.
+
+    Example: dcsnas embed model.safetensors photos --out embeddings.npz
+    """
+    from dcsnas.config.files import require_file_path
+    from dcsnas.deployment.embedding import Embedder, find_images, save_embeddings
+
+    require_file_path(out)
+    embedder = Embedder(weights, device=device, workers=workers)
+    files = find_images(images)
+    with bar("embedding") as report:
+        features = embedder.embed(files, report)
+    save_embeddings(out, features, files, embedder.identity)
+    count, size = features.shape
+    console.print(f"{count:,} images, {size} features each, of unit length, in {out}")
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    format: Annotated[
+        Literal["onnx"], typer.Option(help="onnx: pixels in, features out, any batch size.")
+    ] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside WEIGHTS.")] = None,
+) -> None:
+    """Write a network that runs without dcsnas and torch, and compare it with torch.
+
+    Example: dcsnas export model.safetensors --format onnx --out model.onnx
+    """
+    from dcsnas.config.files import require_file_path
+    from dcsnas.deployment.export import export_onnx
+
+    path = out or weights.with_suffix(f".{format}")
+    require_file_path(path)
+    exported = export_onnx(weights, path)
+    height, width = exported.input
+    console.print(f"images uint8 [batch, 3, {height}, {width}], RGB, 0 to 255, not normalised")
+    console.print(f"features float32 [batch, {exported.feature_dim}] of unit length")
+    for found in exported.differences:
+        console.print(
+            f"batch {found.batch}: at most {found.features:.1e} from torch; "
+            f"{found.differing} of {found.selections:,} channel selections differ"
+            + (f", and with these {found.plain:.1e} from torch" if found.differing else "")
+        )
+    console.print(f"{path}: {exported.num_bytes / 1e6:.1f} MB")

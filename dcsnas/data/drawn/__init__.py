@@ -1,0 +1,1 @@
+"""People and garments drawn by the program, for the demo and the tests."""

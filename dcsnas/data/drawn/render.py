@@ -1,0 +1,279 @@
+"""Whole data sets of drawn pedestrians: Re-ID in the Market-1501 layout, and an image folder.
+
+Every picture has its own random stream, derived from (seed, what it shows, camera, shot), so the
+order of rendering does not matter and the same settings give the same bytes with the same
+versions of Pillow and NumPy.
+"""
+
+import io
+import itertools
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_json
+from dcsnas.data.drawn.appearance import Appearance, Colours, draw_appearance, draw_colours
+from dcsnas.data.drawn.scene import Camera, draw_camera, photograph
+from dcsnas.data.reid import GALLERY, QUERY, TRAIN
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+CLASSES = tuple(  # pattern of the upper garment, lower garment
+    itertools.product(
+        ("plain", "horizontal", "vertical", "checks", "dots", "diagonal"),
+        ("trousers", "shorts", "skirt"),
+    )
+)
+
+LOOK_ALIKES = 8  # people who share all colours
+_CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
+
+
+@dataclass(frozen=True)
+class ReidSettings:
+    """Size and seed of a rendered Re-ID data set; ``images_per_camera`` counts per identity.
+
+    One of the images of each test identity in each camera is its query, the others are gallery.
+    Raises UserError where a number is out of range.
+    """
+
+    train_identities: int = 200
+    test_identities: int = 100
+    cameras: int = 4
+    images_per_camera: int = 3
+    distractors: int = 240
+    junk: int = 80
+    seed: int = 0
+    height: int = 64
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        _check_range("train_identities", self.train_identities, 2, 5000)
+        _check_range("test_identities", self.test_identities, 1, 4999)
+        _check_range("cameras", self.cameras, 2, 9)
+        _check_range("images_per_camera", self.images_per_camera, 2, 1000)
+        _check_range("distractors", self.distractors, 0, 9999)
+        _check_range("junk", self.junk, 0, 9999)
+        _check_picture(self.seed, self.height, self.width)
+
+    @property
+    def num_images(self) -> int:
+        """Number of pictures in all folders."""
+        people = self.train_identities + self.test_identities
+        return people * self.cameras * self.images_per_camera + self.distractors + self.junk
+
+
+@dataclass(frozen=True)
+class ClassSettings:
+    """Size and seed of a rendered classification set; raises UserError out of range."""
+
+    train_per_class: int = 200
+    val_per_class: int = 30
+    cameras: int = 4
+    seed: int = 0
+    height: int = 64
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        _check_range("train_per_class", self.train_per_class, 1, 100_000)
+        _check_range("val_per_class", self.val_per_class, 1, 100_000)
+        _check_range("cameras", self.cameras, 1, 9)
+        _check_picture(self.seed, self.height, self.width)
+
+    @property
+    def num_images(self) -> int:
+        """Number of pictures in both splits."""
+        return (self.train_per_class + self.val_per_class) * len(CLASSES)
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """A picture to take: its file below the root, its subject (None: nobody) and its stream."""
+
+    file: str
+    look: Appearance | None
+    camera: Camera
+    rng: np.random.Generator
+    cropped: bool = False
+
+
+def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None = None) -> None:
+    """Render a Re-ID data set in the Market-1501 layout to ``root``, which must be absent or empty.
+
+    Training identities come first, test identities follow. ``bounding_box_test`` also holds
+    distractors (0000: strangers and detections of nobody) and junk (-1: badly cropped people).
+    ``dataset.json`` states settings and counts. Raises UserError where ``root`` is not empty.
+    """
+    first_test = settings.train_identities + 1
+    tested = range(first_test, first_test + settings.test_identities)
+    shots = itertools.chain(
+        _people_shots(settings, range(1, first_test)),
+        _people_shots(settings, tested, test=True),
+        _distractor_shots(settings, tested),
+        _junk_shots(settings, tested),
+    )
+    _render(root, shots, settings, {"kind": "reid"}, progress)
+
+
+def render_classes(
+    root: Path, settings: ClassSettings, *, progress: Progress | None = None
+) -> None:
+    """Render an image folder ``root/train|val/<class>/*.jpg``; ``root`` must be absent or empty.
+
+    A class is the pattern of the upper garment with the kind of the lower one, so that shape and
+    texture tell it and colour does not; nobody appears twice. Raises UserError where ``root`` is
+    not empty.
+    """
+    classes = [f"{pattern}-{lower}" for pattern, lower in CLASSES]
+    _render(
+        root, _class_shots(settings), settings, {"kind": "classes", "classes": classes}, progress
+    )
+
+
+def person(seed: int, identity: int) -> Appearance:
+    """Return the appearance of ``identity`` in the Re-ID data set of ``seed``."""
+    return draw_appearance(_stream(seed, _PERSON, identity), _colours(seed, identity))
+
+
+def _people_shots(
+    settings: ReidSettings, identities: range, *, test: bool = False
+) -> Iterator[_Shot]:
+    cameras = _cameras(settings)
+    for identity in identities:
+        look = person(settings.seed, identity)
+        for index, camera in enumerate(cameras):
+            for shot in range(settings.images_per_camera):
+                folder = (QUERY if shot == 0 else GALLERY) if test else TRAIN
+                name = _name(f"{identity:04d}", index, shot, box=0 if folder == QUERY else 1)
+                rng = _stream(settings.seed, _SHOT, identity, index, shot)
+                yield _Shot(f"{folder}/{name}", look, camera, rng)
+
+
+def _distractor_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
+    """Yield strangers dressed like one of ``identities`` and, every other time, nobody."""
+    cameras = _cameras(settings)
+    for number in range(settings.distractors):
+        index = number // 2 % settings.cameras
+        rng = _stream(settings.seed, _DISTRACTOR, number)
+        colours = _colours(settings.seed, _one_of(identities, rng))
+        look = draw_appearance(rng, colours) if number % 2 == 0 else None
+        file = f"{GALLERY}/{_name('0000', index, number, box=1)}"
+        yield _Shot(file, look, cameras[index], rng)
+
+
+def _junk_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
+    cameras = _cameras(settings)
+    for number in range(settings.junk):
+        index = number % settings.cameras
+        rng = _stream(settings.seed, _JUNK, number)
+        look = person(settings.seed, _one_of(identities, rng))
+        file = f"{GALLERY}/{_name('-1', index, number, box=1)}"
+        yield _Shot(file, look, cameras[index], rng, cropped=True)
+
+
+def _class_shots(settings: ClassSettings) -> Iterator[_Shot]:
+    seed = settings.seed
+    cameras = [replace(camera, occlusion=0.0) for camera in _cameras(settings)]
+    splits = {"train": settings.train_per_class, "val": settings.val_per_class}
+    for part, (split, count) in enumerate(splits.items()):
+        for number, (pattern, lower) in enumerate(CLASSES):
+            for index in range(count):
+                rng = _stream(seed, _CLASS, part, number, index)
+                colours = draw_colours(rng)
+                look = draw_appearance(rng, colours, upper_pattern=pattern, lower=lower)
+                file = f"{split}/{pattern}-{lower}/{index:06d}.jpg"
+                yield _Shot(file, look, cameras[index % len(cameras)], rng)
+
+
+def _one_of(identities: range, rng: np.random.Generator) -> int:
+    return int(rng.integers(identities.start, identities.stop))
+
+
+def _colours(seed: int, identity: int) -> Colours:
+    """Return the colours that ``identity`` shares with its look-alikes."""
+    return draw_colours(_stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
+
+
+def _name(pid: str, camera: int, number: int, *, box: int) -> str:
+    """Return a Market-1501 file name: identity, camera, sequence, frame, box."""
+    return f"{pid}_c{camera + 1}s1_{51 + 25 * number:06d}_{box:02d}.jpg"
+
+
+def _cameras(settings: ReidSettings | ClassSettings) -> list[Camera]:
+    streams = (_stream(settings.seed, _CAMERA, index) for index in range(settings.cameras))
+    return [draw_camera(rng, index) for index, rng in enumerate(streams)]
+
+
+def _stream(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng((seed, *key))
+
+
+def _render(
+    root: Path,
+    shots: Iterable[_Shot],
+    settings: ReidSettings | ClassSettings,
+    description: dict[str, object],
+    progress: Progress | None,
+) -> None:
+    counts: Counter[str] = Counter()
+    size = {"height": settings.height, "width": settings.width}
+    with _new_folder(root) as folder:
+        for done, shot in enumerate(shots, start=1):
+            picture = photograph(shot.look, shot.camera, shot.rng, cropped=shot.cropped, **size)
+            path = folder / shot.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(_jpeg(picture, int(shot.rng.integers(70, 96))))
+            counts[str(Path(shot.file).parent)] += 1
+            if progress is not None:
+                progress(done, settings.num_images)
+        facts = {"settings": asdict(settings), **description, "images": counts}
+        write_json(folder / "dataset.json", {"generator": "dcsnas data render", **facts})
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _new_folder(root: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``root`` that becomes ``root`` only if the block succeeds."""
+    root = root.resolve()
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(
+            f"{root}: exists and is not an empty folder; rendering never overwrites: "
+            "give another path, or remove it yourself"
+        )
+    partial = root.with_name(f"{root.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{root}: cannot be created ({error}); give another path") from None
+    try:
+        yield partial
+        if root.exists():
+            root.rmdir()
+        partial.rename(root)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_range(key: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{key}: {value} given; allowed: {low} to {high}")
+
+
+def _check_picture(seed: int, height: int, width: int) -> None:
+    _check_range("seed", seed, 0, 2**63 - 1)
+    _check_range("height", height, 16, 1024)
+    _check_range("width", width, 16, 1024)

@@ -1,0 +1,93 @@
+"""What a trial searches with, made of its parameters, and checked before any trial starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.search import SearchConfig, TargetConfig
+from dcsnas.data.reid import read_reid
+from dcsnas.experiments.settings import retrain_of, search_of
+from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, tried
+from dcsnas.latency.machine import open_table
+from dcsnas.search.cost_terms import reach, refuse_unreachable
+from dcsnas.spaces.shipped import find_space
+from dcsnas.spaces.space import SearchSpace
+
+
+@dataclass(frozen=True)
+class TrialInputs:
+    """A trial's configuration, and the space that it names unless a parameter changes it."""
+
+    config: SearchConfig
+    space: SearchSpace
+    space_is_changed: bool
+
+
+def trial_inputs(
+    sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
+) -> TrialInputs:
+    """Return what the trial with ``parameters`` searches with.
+
+    Raises UserError where the table lacks operators of the space, or no network of it can meet the
+    objective.
+    """
+    config, attention, share = search_of(sweep, parameters, source=source)
+    space = SearchSpace.load(find_space(config.space))
+    if attention is not None:
+        try:
+            space = space.with_attention(attention)
+        except ValueError:
+            raise UserError(f"{source}: attention: {attention!r}: give none, sa or dcs") from None
+    size = config.input or space.size
+    table = open_table(config.table, size, allow_foreign=sweep.allow_foreign)
+    if share is not None:
+        low, high = reach(config.objective.cost, space, size, table)
+        target = {"target": low + share * (high - low)}
+        given = config.objective
+        if not isinstance(given, TargetConfig):
+            given = TargetConfig(form="target", cost=given.cost, **target)
+        config = config.model_copy(update={"objective": given.model_copy(update=target)})
+    refuse_unreachable(config.objective, space, size, table)
+    return TrialInputs(config, space, attention is not None)
+
+
+def check_inputs(sweep: SweepConfig) -> None:
+    """Raise UserError where a data set, space or latency table of any trial is missing or wrong."""
+    sets = set()
+    for parameters in tried(sweep):
+        source = f"trial {parameters}"
+        search = trial_inputs(sweep, parameters, source=source).config
+        for config in filter(None, (search, retrain_of(sweep, parameters, source=source))):
+            sets.add((config.data.root, config.data.variant))
+    for root, variant in sets:
+        read_reid(root, variant)
+
+
+def with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
+    """Return ``sweep`` with its relative paths taken from the working folder; names stay."""
+    content = sweep.model_dump(mode="json")
+    for stage in ("search", "retrain"):
+        content[stage] = _absolute("", content[stage])
+    for parameter in content["parameters"].values():
+        if "options" in parameter:
+            options = parameter["options"].items()
+            parameter["options"] = {name: _absolute("", option) for name, option in options}
+        elif "values" in parameter:
+            keys = [parameter["key"]] if isinstance(parameter["key"], str) else parameter["key"]
+            for key in keys:
+                parameter["values"] = [_absolute(key, value) for value in parameter["values"]]
+    return SweepConfig.model_validate(content)
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """Return the value of a configuration's ``key``; of all in it where it is a section."""
+    if isinstance(value, dict):
+        return {name: _absolute(f"{key}.{name}".lstrip("."), v) for name, v in value.items()}
+    if isinstance(value, str) and _is_path(key.removeprefix(RETRAIN), value):
+        return str(Path(value).absolute())
+    return value
+
+
+def _is_path(key: str, value: str) -> bool:
+    return key in ("data.root", "table") or (key == "space" and find_space(value) == Path(value))

@@ -1,0 +1,225 @@
+"""An exponential moving average of a network's weights while it trains."""
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.stages import DataConfig, RetrainConfig, Size
+from dcsnas.data.reid import ReidData, has_matches
+from dcsnas.evaluation.features import retrieve
+from dcsnas.nn.attention import draws_masks
+from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.weights import ChosenEpoch
+from dcsnas.training.batchnorm_statistics import measure_statistics
+from dcsnas.training.reid import ReidModule
+
+
+class WeightAverage(Callback):
+    """Keeps ``average <- decay * average + (1 - decay) * weights`` after every step.
+
+    It begins with the weights after the first step. BatchNorm's statistics belong to the network
+    that trains: those of the average are to be measured. The average is in the checkpoint; across
+    processes each has the same.
+    """
+
+    # Lightning's EMAWeightAveraging averages a copy of the whole module, so the state of the losses
+    # too, with its flags and counts; and it makes the copy before the module is moved to its
+    # device, so that a GPU's weights would go to the CPU at every step
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    @property
+    def network(self) -> ReidNetwork:
+        """Return the network with the averaged weights."""
+        network: Any = self.average.module
+        return network
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Copy the network before a checkpoint is read, which fills the copy."""
+        assert isinstance(pl_module, ReidModule)
+        self.average = AveragedModel(
+            pl_module.network,
+            device=trainer.strategy.root_device,
+            multi_avg_fn=get_ema_multi_avg_fn(self.decay),
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Take in the weights after a step."""
+        assert isinstance(pl_module, ReidModule)
+        self.average.update_parameters(pl_module.network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the average for the checkpoint."""
+        return {"average": self.average.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the average from a checkpoint."""
+        self.average.load_state_dict(state_dict["average"])
+
+
+class EpochScore(Callback):
+    """Logs a score every few epochs and after the last.
+
+    The first process scores, and the others wait.
+    """
+
+    METRIC = "validation/map"
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the mAP in percent; the training stays as it is."""
+        raise NotImplementedError
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last score, which Lightning would repeat in every epoch after."""
+        trainer.callback_metrics.pop(self.METRIC, None)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Score if it is time to."""
+        done = trainer.current_epoch + 1
+        if done % self.every and done != trainer.max_epochs:
+            return
+        score = self.score(pl_module) if trainer.is_global_zero else 0.0
+        score = trainer.strategy.broadcast(score)
+        pl_module.log(self.METRIC, score, sync_dist=True)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score so far, in percent, its epoch from 0, and the weights that have it."""
+
+    epoch: int
+    map: float
+    weights: dict[str, Tensor]
+
+
+class BestEpoch(EpochScore):
+    """Keeps the weights of the epoch with the best score, the first of equals.
+
+    They are part of the checkpoint: the one file is either from before a score or from after it.
+
+    Args:
+        every: Epochs between scores.
+        network: Returns what would be the result if the training ended now, as a copy.
+        score_of: Scores a network on a device.
+
+    """
+
+    def __init__(
+        self,
+        every: int,
+        *,
+        network: Callable[[], ReidNetwork],
+        score_of: Callable[[ReidNetwork, torch.device], float],
+    ) -> None:
+        super().__init__(every)
+        self.network = network
+        self.score_of = score_of
+        self.best: Best | None = None
+
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the mAP of the network as it is now, and keep its weights if it is the best."""
+        network = self.network()
+        # in the precision of the log, so that what is equal there is equal here
+        score = float(np.float32(self.score_of(network, pl_module.device)))
+        if self.best is None or score > self.best.map:
+            weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+            self.best = Best(pl_module.current_epoch, score, weights)
+        return score
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best epoch for the checkpoint."""
+        return {"best": vars(self.best) if self.best else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the best epoch from a checkpoint."""
+        self.best = Best(**state_dict["best"]) if state_dict["best"] else None
+
+
+@dataclass(frozen=True)
+class RetrievalScore:
+    """mAP in percent on query and gallery of ``data``, as ``dcsnas evaluate`` takes it."""
+
+    data: ReidData
+    size: Size
+    config: DataConfig
+
+    def refuse_without_matches(self) -> None:
+        """Raise UserError where no query has its identity in another camera of the gallery."""
+        if not has_matches(self.data.query, self.data.gallery):
+            raise UserError(
+                f"{self.data.root}: no query has a match from another camera, so epochs cannot be"
+                " scored; set validation.every to 0"
+            )
+
+    def __call__(self, network: ReidNetwork, device: torch.device) -> float:
+        """Return the score of ``network``, which goes to ``device``."""
+        data = self.data
+        result = retrieve(
+            network, data.query, data.gallery, size=self.size, data=self.config, device=device
+        )
+        return 100 * result.map
+
+
+class Outcome:
+    """Which weights a retraining ends with: the last, their average, or the best epoch's of either.
+
+    ``callbacks`` follow the training, the average before its score is taken.
+    """
+
+    def __init__(self, config: RetrainConfig, network: ReidNetwork, score: RetrievalScore) -> None:
+        self.config = config
+        self.last = network
+        self.score = score
+        self.average = None if config.ema is None else WeightAverage(config.ema)
+        every = config.validation.every
+        self.scores = BestEpoch(every, network=self.network, score_of=score) if every else None
+        self.callbacks = [callback for callback in (self.average, self.scores) if callback]
+
+    def network(self) -> ReidNetwork:
+        """Return a copy of the network as it is now, averaged if it is to be, ready to evaluate."""
+        network = deepcopy(self.average.network if self.average else self.last)
+        if self.average or draws_masks(network):
+            measure_statistics(
+                network,
+                self.score.data.train,
+                self.score.size,
+                data=self.config.data,
+                augment=self.config.augment,
+                seed=self.config.run.seed,
+            )
+        return network
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Return the resulting weights once the training is over."""
+        best = self.scores and self.scores.best
+        return best.weights if best else self.network().state_dict()
+
+    @property
+    def chosen_epoch(self) -> ChosenEpoch | None:
+        """Return which epoch's weights they are, where there was a choice."""
+        best = self.scores and self.scores.best
+        if not best:
+            return None
+        on = "held-out identities" if self.config.validation.hold_out else "test"
+        return ChosenEpoch(epoch=best.epoch, map=best.map, selected_on=on)
