@@ -5,6 +5,8 @@ process leaves its module's last state in ``FOLDER/NAME.rank<N>.pt``. At the end
 its checkpoint, all processes are interrupted, or the one of RANK fails; -1 and null are never.
 """
 
+import dcsnas  # noqa: F401, I001  # first: it lets Lightning import beside any torchvision
+
 import json
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ from dcsnas.latency.running import Workload
 from dcsnas.latency.samples import Settings, Timing
 from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample
-from dcsnas.spaces.layers import Operator
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace, space_operators
 from dcsnas.spaces.space_file import SpaceFile
 

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import DataConfig, RunConfig
 from dcsnas.search.supernet import MaskedOperation
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.space import Choice, Decision, SearchSpace, Slot, walk_slots
 
 Front = tuple[np.ndarray, np.ndarray]

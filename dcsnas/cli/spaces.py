@@ -33,7 +33,7 @@ def spaces(
         table.add_column(column, justify="left" if column == "space" else "right", no_wrap=True)
     for path in paths:
         space = SearchSpace.load(path)
-        plain, kinds = space.with_attention("none"), space.file.attention.kinds
+        plain, kinds = space.with_attention("none"), space.file.kinds
         blocks, count = str(space.num_blocks), _count(plain)
         table.add_row(space.name, blocks, count, *_ranges(plain), _keys(plain))
         if kinds != ("none",):

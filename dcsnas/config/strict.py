@@ -8,7 +8,7 @@ from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
@@ -20,6 +20,22 @@ class Strict(BaseModel):
     """Base of every file's model: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+NEWEST_SCHEMA = 2
+
+
+def _known_schema(version: Any) -> Any:
+    if isinstance(version, int) and version > NEWEST_SCHEMA:
+        raise ValueError(
+            f"schema {version} is of a newer dcsnas; this one reads up to {NEWEST_SCHEMA}: upgrade "
+            "dcsnas, or write the file again with this one"
+        )
+    return version
+
+
+SchemaVersion = Annotated[int, Field(ge=1), BeforeValidator(_known_schema)]
+"""The version of a file's layout: those up to ours can be read."""
 
 
 def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.onnx import INPUT
 
 _ERRORS = 3  # and nothing less severe is logged
@@ -47,9 +47,9 @@ def compare(model: bytes, module: nn.Module, images: Tensor) -> Difference:
     ONNX Runtime runs on the CPU with its own optimisations, as in use.
     """
     found, masks = _run(model, images)
-    attention = [m for m in module.modules() if isinstance(m, DCSAttention) and m.theta is not None]
+    maskings = [m for block in attention_blocks(module).values() for m in block.maskings]
     plain = module(images)
-    with _selecting(attention, masks) as differences:
+    with _selecting(maskings, masks) as differences:
         features = module(images)
     return Difference(
         batch=len(images),
@@ -83,9 +83,9 @@ def _run(model: bytes, images: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 @contextmanager
 def _selecting(
-    attention: Sequence[DCSAttention], masks: Sequence[Tensor]
+    maskings: Sequence[nn.Module], masks: Sequence[Tensor]
 ) -> Iterator[list[tuple[int, float]]]:
-    """Have ``attention`` select by ``masks`` inside the block.
+    """Have ``maskings`` give ``masks`` inside the block.
 
     Yields a list that each module adds to: how many of its own selections differ, and how far
     their thetas are from 0 at most, as a share of the root mean square.
@@ -93,18 +93,18 @@ def _selecting(
     differences: list[tuple[int, float]] = []
 
     def select_by(mask: Tensor):
-        def hook(linear: nn.Module, inputs: tuple[Tensor], theta: Tensor) -> Tensor:
-            far = theta[(theta > 0) != mask].abs()
+        def hook(masking: nn.Module, inputs: tuple[Tensor], own: Tensor) -> Tensor:
+            (theta,) = inputs
+            far = theta[(own > 0.5) != mask].abs()
             size = theta.square().mean().sqrt()
             differences.append((far.numel(), float(far.max() / size) if len(far) else 0.0))
-            return mask.to(theta.dtype) * 2 - 1
+            return mask.to(own.dtype)
 
         return hook
 
     handles = [
-        module.theta.register_forward_hook(select_by(mask))
-        for module, mask in zip(attention, masks, strict=True)
-        if module.theta is not None
+        masking.register_forward_hook(select_by(mask))
+        for masking, mask in zip(maskings, masks, strict=True)
     ]
     try:
         yield differences

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import DCSAttention, soft_mask
+from dcsnas.nn.attention.block import attention_blocks
 
 
 @dataclass(frozen=True)
@@ -27,24 +27,24 @@ class SelectedChannels:
 
 
 class SelectionCounter:
-    """Sums up, while a network runs, the masks of its modules of kind ``dcs``."""
+    """Sums up, while a network runs, the masks of its attention modules that select by a mask."""
 
     def __init__(self, network: nn.Module) -> None:
         self._modules = {
-            name: module
-            for name, module in network.named_modules()
-            if isinstance(module, DCSAttention) and module.theta is not None
+            (name, index): masking
+            for name, block in attention_blocks(network).items()
+            for index, masking in enumerate(block.maskings)
         }
-        self._selected: dict[str, Tensor] = {}
+        self._selected: dict[tuple[str, int], Tensor] = {}
         self._counted = dict.fromkeys(self._modules, 0)
+        self._channels: dict[tuple[str, int], int] = {}
 
     @contextmanager
     def counting(self) -> Iterator[None]:
         """Count what the network selects inside the block; it should be in evaluation mode."""
         handles = [
-            module.theta.register_forward_hook(self._hook(name, module.tau))
-            for name, module in self._modules.items()
-            if module.theta is not None
+            masking.register_forward_hook(self._hook(place))
+            for place, masking in self._modules.items()
         ]
         try:
             yield
@@ -55,20 +55,17 @@ class SelectionCounter:
     def shares(self) -> tuple[SelectedChannels, ...]:
         """Return the shares of all modules that ran, in the order of the network."""
         return tuple(
-            SelectedChannels(
-                name,
-                module.theta.out_features,
-                float(self._selected[name]) / self._counted[name],
-            )
-            for name, module in self._modules.items()
-            if module.theta is not None and self._counted[name]
+            SelectedChannels(place[0], self._channels[place], float(self._selected[place]) / count)
+            for place, count in self._counted.items()
+            if count
         )
 
-    def _hook(self, name: str, tau: float):
-        def count(module: nn.Module, inputs: tuple[Tensor], theta: Tensor) -> None:
+    def _hook(self, place: tuple[str, int]):
+        def count(module: nn.Module, inputs: tuple[Tensor], mask: Tensor) -> None:
             with torch.no_grad():
-                selected = (soft_mask(theta, 0.0, tau) > 0.5).sum()  # Equation 2 without noise
-            self._selected[name] = self._selected.get(name, 0) + selected
-            self._counted[name] += theta.numel()
+                selected = (mask > 0.5).sum()
+            self._selected[place] = self._selected.get(place, 0) + selected
+            self._counted[place] += mask.numel()
+            self._channels[place] = mask.shape[-1]
 
         return count

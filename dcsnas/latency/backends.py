@@ -10,7 +10,7 @@ from dcsnas.latency.onnx_runtime import onnx_workload
 from dcsnas.latency.running import Workload, eager_workload
 from dcsnas.nn.build import build_layer, layer_input
 from dcsnas.nn.layers import init_weights
-from dcsnas.spaces.layers import Operator
+from dcsnas.spaces.network import Operator
 
 
 def prepare_module(module: nn.Module, images: Tensor, conditions: Conditions) -> Workload:

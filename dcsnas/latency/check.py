@@ -19,8 +19,7 @@ from dcsnas.latency.running import is_out_of_memory
 from dcsnas.latency.samples import Samples, Settings, summarise
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, predict_ms
 from dcsnas.latency.whole_networks import sample_architectures
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
 from dcsnas.spaces.space import Option
 
@@ -28,7 +27,7 @@ Kind = Literal["uniform", "spread"]
 Drawn = tuple[Kind, dict[str, Option]]
 """How a network was drawn, and its choice."""
 Report = Callable[[int, int], None]
-Measure = Callable[[Sequence[Architecture], Conditions, Settings, Report], list[Samples]]
+Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], list[Samples]]
 
 
 class CheckedNetwork(Recorded):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.latency.table import LatencyTable
-from dcsnas.spaces.layers import Operator, Size
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import Decision, SearchSpace, walk_slots
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dcsnas.latency.conditions import Statistic
 from dcsnas.latency.table import Entry, InterpolatedEntry
-from dcsnas.spaces.layers import Operator
+from dcsnas.spaces.network import Operator
 
 Widths = tuple[int, ...]
 

@@ -19,13 +19,12 @@ from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
 from dcsnas.latency.timing import Stopwatch, stopwatch_for
 from dcsnas.latency.whole_networks import measure_architectures
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace, space_operators
 
 Report = Callable[[int, int], None]
-Measure = Callable[[Sequence[Architecture], Conditions, Settings], list[Timing]]
+Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings], list[Timing]]
 
 
 def profile_space(

@@ -14,7 +14,8 @@ from dcsnas.latency.running import Workload, is_out_of_memory
 from dcsnas.latency.samples import Samples, Settings, round_order, samples_done, summarise
 from dcsnas.latency.table import Entry, Reference, validate_briefly
 from dcsnas.latency.timing import Stopwatch, calibrate_repeats
-from dcsnas.spaces.layers import Conv, Operator
+from dcsnas.spaces.layers import Conv
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace
 
 REFERENCE = Operator(

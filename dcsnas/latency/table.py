@@ -14,9 +14,10 @@ from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.samples import Settings, Timing
-from dcsnas.spaces.layers import Layer, Operator, Size, walk
+from dcsnas.spaces.layers import Layer, Size
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.spaces.space_file import SpaceFile
+from dcsnas.spaces.space_file import AnySpaceFile
 
 _MAX_ERRORS = 5
 
@@ -61,7 +62,7 @@ class TableFile(Recorded):
     """Unit of all times: milliseconds for one batch."""
     date: str
     """When the table was finished, UTC, ISO 8601."""
-    space: SpaceFile
+    space: AnySpaceFile
     """The search space whose operators these are, in full."""
     conditions: Conditions
     """Where and how the times were measured."""

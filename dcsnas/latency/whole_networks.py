@@ -26,7 +26,7 @@ from dcsnas.latency.samples import (
 )
 from dcsnas.latency.timing import Stopwatch, calibrate_repeats, stopwatch_for
 from dcsnas.nn.build import build
-from dcsnas.spaces.architecture import Architecture
+from dcsnas.spaces.network import AnyNetwork
 
 Report = Callable[[int, int], None]
 
@@ -90,7 +90,7 @@ def in_fresh_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 
 
 def measure_architectures(
-    architectures: Sequence[Architecture],
+    architectures: Sequence[AnyNetwork],
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
 ) -> list[Timing]:
@@ -100,7 +100,7 @@ def measure_architectures(
 
 
 def sample_architectures(
-    architectures: Sequence[Architecture],
+    architectures: Sequence[AnyNetwork],
     conditions: Conditions,
     settings: Settings,
     progress: Report = lambda done, total: None,
@@ -133,7 +133,7 @@ def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:
 
 
 def _sample(
-    architectures: list[Architecture], conditions: Conditions, settings: Settings
+    architectures: list[AnyNetwork], conditions: Conditions, settings: Settings
 ) -> list[Samples]:
     images = random_images(conditions, settings.seed)
     make = [partial(prepare_module, build(one), images, conditions) for one in architectures]

@@ -1,26 +1,43 @@
-"""Building modules from their plain descriptions: a network, a layer."""
+"""Building modules from their plain descriptions: a network, a layer.
+
+Shapes: B images, C channels, H x W positions, D features.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
-from dcsnas.spaces.architecture import Architecture
+from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Layer, Size
+from dcsnas.spaces.network import AnyNetwork, Chain
 
-MODULES: dict[str, type[nn.Module]] = {
+QUARTER = 4
+"""Maps are of interest from a quarter of the input's height on."""
+
+
+def build_trunk(backbone: str, output_stride: int, features: int) -> nn.Module:
+    """Return a backbone without attention: images [B, 3, H, W] to features [B, D]."""
+    return find_backbone(backbone).create(output_stride)
+
+
+MODULES: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvNormAct,
     "block": InvertedResidual,
-    "attention": DCSAttention,
+    "attention": AttentionBlock,
+    "trunk": build_trunk,
     "conv_head": ConvHead,
     "pool_head": PoolHead,
 }
 
 
-class Backbone(nn.Module):
+class ChainModule(nn.Module):
     """A chain of layers that maps images [B, 3, H, W] to features [B, D]."""
 
-    def __init__(self, layers: list[nn.Module], feature_dim: int) -> None:
+    def __init__(self, layers: Sequence[nn.Module], feature_dim: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.feature_dim = feature_dim
@@ -31,18 +48,113 @@ class Backbone(nn.Module):
             x = layer(x)
         return x
 
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """Return the last map [B, C, H, W] at each resolution from a quarter of the input on.
+
+        They are the outputs of the stages, with their attention, without the head.
+        """
+        maps: dict[int, Tensor] = {}
+        rows = x.shape[2]
+        for layer in self.layers:
+            x = layer(x)
+            if x.dim() == 4:
+                maps[x.shape[2]] = x
+        return [found for height, found in maps.items() if QUARTER * height <= rows + QUARTER - 1]
+
+
+class BackboneModule(nn.Module):
+    """A fixed network with an attention module after each of its stages, by forward hooks.
+
+    ``trunk`` keeps the names of its own tensors, so weights from elsewhere fit it; ``layout`` is
+    that of the maps at its stage ends.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        attentions: Sequence[nn.Module],
+        *,
+        stage_ends: Sequence[str],
+        layout: str,
+        feature_dim: int,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.attentions = nn.ModuleList(attentions)
+        self.stage_ends = tuple(stage_ends)
+        self.layout = layout
+        self.feature_dim = feature_dim
+        for index, name in enumerate(stage_ends):
+            # a bound method of a registered module: copies and pickles of this one call their own
+            trunk.get_submodule(name).register_forward_hook(partial(self._attend, index))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the feature vectors [B, D] of normalised images [B, 3, H, W]."""
+        return self.trunk(x)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """Return the map [B, C, H, W] at the end of each stage, after its attention."""
+        maps: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+            maps.append(self._turned(output, back=False))
+
+        # hooks run in the order of their registration, so these see what attention returned
+        ends = [self.trunk.get_submodule(name) for name in self.stage_ends]
+        handles = [end.register_forward_hook(keep) for end in ends]
+        try:
+            self.trunk(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return maps
+
+    def _attend(self, index: int, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return self._turned(self.attentions[index](self._turned(output, back=False)), back=True)
+
+    def _turned(self, x: Tensor, *, back: bool) -> Tensor:
+        """Return a map of the trunk as [B, C, H, W], or one of those as the trunk's."""
+        if self.layout == "NCHW":
+            return x
+        return x.permute(0, 2, 3, 1) if back else x.permute(0, 3, 1, 2)
+
+
+Backbone = ChainModule | BackboneModule
+"""A network without what a task puts on it: images [B, 3, H, W] to features [B, D]."""
+
 
 def build_layer(layer: Layer) -> nn.Module:
     """Return the module of ``layer``, whose fields are the module's arguments."""
     return MODULES[layer.op](**layer.model_dump(exclude={"op"}))
 
 
-def build(architecture: Architecture, generator: torch.Generator | None = None) -> Backbone:
-    """Return the network of ``architecture`` with fresh weights drawn from ``generator``."""
-    layers = [build_layer(layer) for layer in architecture.layers]
-    backbone = Backbone(layers, architecture.feature_dim)
-    init_weights(backbone, generator)
-    return backbone
+def joined(
+    network: AnyNetwork, modules: Sequence[nn.Module], generator: torch.Generator | None = None
+) -> Backbone:
+    """Return ``network`` out of ``modules``, one for each of its positions, with fresh weights.
+
+    A trunk keeps the weights that it was made with.
+    """
+    if isinstance(network, Chain):
+        chain = ChainModule(modules, network.feature_dim)
+        init_weights(chain, generator)
+        return chain
+    backbone = find_backbone(network.backbone)
+    trunk, *attentions = modules
+    for attention in attentions:
+        init_weights(attention, generator)
+    return BackboneModule(
+        trunk,
+        attentions,
+        stage_ends=[end.module for end in backbone.stage_ends],
+        layout=backbone.layout,
+        feature_dim=network.feature_dim,
+    )
+
+
+def build(network: AnyNetwork, generator: torch.Generator | None = None) -> Backbone:
+    """Return ``network`` as a module with fresh weights, its own drawn from ``generator``."""
+    return joined(network, [build_layer(layer) for layer in network.layers], generator)
 
 
 def layer_input(layer: Layer, size: Size, batch: int, generator: torch.Generator) -> Tensor:

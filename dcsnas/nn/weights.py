@@ -1,6 +1,7 @@
 """Weights on disk: safetensors with the architecture in the header, so that a file is complete."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
 Stage = Literal["search", "derive", "pretrain", "retrain"]
+OLD_THETA = re.compile(r"^((?:.*\.)?(?:layers\.\d+\.))theta\.(weight|bias)$")
 WITH_NECK: tuple[Stage, ...] = ("derive", "retrain")
 """Stages whose weights are a re-identification network's, neck included."""
 
@@ -104,9 +106,13 @@ def weights_input(path: Path) -> Input:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a weights file."""
+    """Return the tensors of a weights file by their names of today.
+
+    Files of version 0.1 have the logits of DCS-Attention as ``theta`` of the module itself.
+    """
     read_header(path)
-    return load_file(path)
+    state = load_file(path)
+    return {OLD_THETA.sub(r"\1selectors.dcs.theta.\2", name): t for name, t in state.items()}
 
 
 def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFile) -> None:
@@ -115,7 +121,7 @@ def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFil
     Raises UserError where the file belongs to another network.
     """
     check_same_network(path, read_header(path), architecture)
-    module.load_state_dict(load_file(path))
+    module.load_state_dict(read_state(path))
 
 
 def check_same_network(path: Path, header: WeightsHeader, wanted: ArchitectureFile) -> None:

@@ -77,7 +77,7 @@ def columns_of_layers(
                 x=x,
                 kind=kind,
                 name=name,
-                width=layer.channels if isinstance(layer, Attention) else layer.c_out,
+                width=layer.widths[-1],
                 size=size if kind == "head" else out,
                 stride=layer.stride if isinstance(layer, Conv | Block) else 1,
                 expansion=layer.expansion if isinstance(layer, Block) else None,

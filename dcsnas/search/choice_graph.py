@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dcsnas.config.errors import UserError
-from dcsnas.spaces.layers import Operator, Size
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import Decision, SearchSpace, Variant, walk_slots
 
 Logarithms = Mapping[str, Sequence[float]]

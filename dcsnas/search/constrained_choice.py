@@ -20,7 +20,8 @@ import numpy as np
 
 from dcsnas.config.errors import UserError
 from dcsnas.search.choice_graph import Step, best_path, chain, to_go
-from dcsnas.spaces.layers import Operator, Size
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import Option, SearchSpace
 
 PRICE_FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)

@@ -18,7 +18,8 @@ from dcsnas.config.search import AddConfig, CostName, FBNetConfig, MulConfig, Ta
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.table import LatencyTable
 from dcsnas.search.constrained_choice import cost_range
-from dcsnas.spaces.layers import Operator, Size
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace
 
 AnyObjective = AddConfig | MulConfig | FBNetConfig | TargetConfig

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcsnas.config.search import ArchitectureConfig
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
 from dcsnas.search.task import SearchTask
@@ -93,10 +93,10 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
 
     @cached_property
     def trained_in_architecture_phase(self) -> list[nn.Parameter]:
-        """Choices, then attention masks, in network order."""
-        attentions = [m for m in self.modules() if isinstance(m, DCSAttention)]
-        thetas = [p for m in attentions if m.theta is not None for p in m.theta.parameters()]
-        return [*self.choice_parameters.values(), *thetas]
+        """Choices, then what attention selects by, in network order."""
+        blocks = attention_blocks(self).values()
+        selecting = [parameter for block in blocks for parameter in block.search_parameters()]
+        return [*self.choice_parameters.values(), *selecting]
 
     @cached_property
     def trained_in_weight_phase(self) -> list[nn.Parameter]:
@@ -118,7 +118,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         super().on_fit_start()
 
     def on_train_epoch_start(self) -> None:
-        """Seed the draws and pass the hook on; NNI's freezing by epoch is replaced by ``frozen``."""
+        """Seed the draws and pass the hook on; NNI's freezing by epoch gives way to ``frozen``."""
         seed = epoch_seed(self.training_module.config.run.seed, self.current_epoch, SHARED_STREAM)
         noise = torch.Generator().manual_seed(seed)
         for module in self.supernet_modules():

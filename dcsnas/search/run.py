@@ -35,7 +35,7 @@ from dcsnas.search.registry import (
     refuse_unused_cost,
     resumes,
 )
-from dcsnas.search.supernet import Supernet, layer_weights
+from dcsnas.search.supernet import Supernet, network_weights
 from dcsnas.search.task import SearchTask
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
@@ -154,7 +154,7 @@ def _make_task(context: SearchContext) -> SearchTask:
     return SearchTask(
         context.config,
         size=context.size,
-        feature_dim=context.space.file.head.width,
+        feature_dim=context.space.feature_dim,
         num_classes=context.num_classes,
         names={"weights": weights, "architecture": architecture},
         alternating=context.config.strategy not in RANDOM_PATHS,
@@ -176,7 +176,9 @@ def _make_trainer(context: SearchContext, callbacks: Sequence[Callback], progres
     )
 
 
-def _callbacks(context: SearchContext, validator: Validator, latency: ExpectedCost) -> list[Callback]:
+def _callbacks(
+    context: SearchContext, validator: Validator, latency: ExpectedCost
+) -> list[Callback]:
     callbacks: list[Callback] = [context.probabilities, ChoiceLog(latency)]
     if context.config.validate_every:
         callbacks.append(ValidationLog(validator, context.config.validate_every))
@@ -236,7 +238,7 @@ def _finish(
     weights = folder.path / "supernet.safetensors"
     header = header_of("search", space, config.data, context.size, context.num_classes)
     state = {f"neck.{name}": tensor for name, tensor in neck.state_dict().items()}
-    save_weights(weights, {**layer_weights(supernet), **state}, header)
+    save_weights(weights, {**network_weights(supernet), **state}, header)
     records = read_probabilities(folder.path)
     for name, record in (("initial", records[0]), ("final", records[-1])):
         tensors = {d.label: torch.tensor(record[d.label]) for d in space.decisions}

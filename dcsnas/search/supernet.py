@@ -18,17 +18,11 @@ from nni.nas.nn.pytorch import ModelSpace, ParametrizedModule
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import DCSAttention
-from dcsnas.nn.build import build_layer
+from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.build import build_layer, joined
 from dcsnas.nn.inherit import leading_slice
-from dcsnas.nn.layers import (
-    BlockMasks,
-    ConvHead,
-    InvertedResidual,
-    PoolHead,
-    Shortcut,
-    init_weights,
-)
+from dcsnas.nn.layers import BlockMasks, ConvHead, InvertedResidual, PoolHead, Shortcut
+from dcsnas.spaces.attention import attends
 from dcsnas.spaces.layers import Attention, Block, round_channels
 from dcsnas.spaces.layers import ConvHead as ConvHeadLayer
 from dcsnas.spaces.layers import PoolHead as PoolHeadLayer
@@ -39,7 +33,7 @@ class SearchableBlock(ParametrizedModule, InvertedResidual, wraps=InvertedResidu
     """An inverted residual whose widths and expansion may be NNI choices."""
 
 
-class SearchableAttention(ParametrizedModule, DCSAttention, wraps=DCSAttention):
+class SearchableAttention(ParametrizedModule, AttentionBlock, wraps=AttentionBlock):
     """An attention module whose channel count and kind may be NNI choices."""
 
 
@@ -144,32 +138,36 @@ class MixedBlock(MaskedOperation, InvertedResidual):
         return InvertedResidual.forward(self, x, BlockMasks(mid, out, shortcut))
 
 
-class MixedAttention(MaskedOperation, DCSAttention):
+class MixedAttention(MaskedOperation, AttentionBlock):
     """The attention modules of one position, of every kind: one runs, whatever the options.
 
-    Kinds share their weights. The probability of ``dcs`` among those that attend blends the channel
-    selection between all and the selected ones; that of attending at all scales the branch.
+    Kinds share all but their selectors. The probabilities of those that attend blend their queries
+    and keys; that of attending at all scales the branch.
     """
 
     bound_type = SearchableAttention
-    plain_type = DCSAttention
+    plain_type = AttentionBlock
     argument_list = ["channels", "kind"]  # noqa: RUF012 (NNI's protocol)
 
     def __post_init__(self) -> None:
-        """Prepare the masks of the channel count."""
+        """Prepare the masks of the channel count, and the selectors of all kinds."""
         self.add_masks("channel_masks", torch.tensor(self.options("channels")))
+        self.attending = [kind for kind in self.options("kind") if attends(kind)]
+        shared = (self.options("channels")[-1], self.init_arguments["tau"])
+        for kind in self.attending:
+            self.add_selector(kind, *shared, self.init_arguments["arguments"])
 
     def forward_with_args(self, channels: Any, kind: Any, x: Tensor) -> Tensor:
         """Run the module under the given probabilities or choice."""
         with without_autocast(x):
             mask = self.probabilities("channels", channels) @ self.channel_masks
         if "kind" not in self.mutable_arguments:
-            return DCSAttention.forward(self, x, mask)
+            return AttentionBlock.forward(self, x, mask)
         p = dict(zip(self.options("kind"), self.probabilities("kind", kind), strict=True))
-        attends = torch.stack([p[name] for name in p if name != "none"]).sum()
-        smallest = torch.finfo(attends.dtype).tiny
-        selecting = p["dcs"] / attends.clamp_min(smallest) if "dcs" in p else None
-        return DCSAttention.forward(self, x, mask, branch_mask=mask * attends, selecting=selecting)
+        some = torch.stack([p[name] for name in self.attending]).sum()
+        certain = some.clamp_min(torch.finfo(some.dtype).tiny)
+        shares = {name: p[name] / certain for name in self.attending}
+        return AttentionBlock.forward(self, x, mask, branch_mask=mask * some, shares=shares)
 
 
 class MixedConvHead(MaskedOperation, ConvHead):
@@ -216,16 +214,16 @@ SUPER_MODULES = (MixedBlock, MixedAttention, MixedConvHead, MixedPoolHead)
 class Supernet(ModelSpace):
     """A search space for NNI; maps images [B, 3, H, W] to features [B, D].
 
-    Its layers carry the names of the derived network's (``dcsnas.nn.build.Backbone``), so that
-    weights pass from one to the other by name.
+    ``network`` has the names of the derived network (``dcsnas.nn.build``), so that weights pass
+    from one to the other by name.
     """
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
         choices = {d.label: nni.choice(d.label, list(d.options)) for d in space.decisions}
-        self.layers = nn.ModuleList([_declare(slot, choices) for slot in space.slots])
-        self.feature_dim = space.file.head.width
-        init_weights(self)
+        modules = [_declare(slot, choices) for slot in space.slots]
+        self.network = joined(space.any_architecture, modules)
+        self.feature_dim = space.feature_dim
 
     def extra_oneshot_hooks(self, strategy: object) -> list[Any]:
         """Return the hooks that turn declarations into super-modules, for any NNI strategy."""
@@ -233,9 +231,7 @@ class Supernet(ModelSpace):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature vectors [B, D]."""
-        for layer in self.layers:
-            x = layer(x)
-        return x
+        return self.network(x)
 
 
 def _declare(slot: Slot, choices: Mapping[str, Any]) -> nn.Module:
@@ -246,7 +242,7 @@ def _declare(slot: Slot, choices: Mapping[str, Any]) -> nn.Module:
     return SEARCHABLE[slot.layer](**arguments, **constant)
 
 
-def layer_weights(supernet: nn.Module) -> dict[str, Tensor]:
-    """Return the supernet's state without its architecture parameters."""
-    state = supernet.state_dict()
+def network_weights(supernet: Any) -> dict[str, Tensor]:
+    """Return the supernet's weights under the names of its networks, without what chooses."""
+    state = supernet.network.state_dict()
     return {name: tensor for name, tensor in state.items() if "_arch_alpha" not in name}

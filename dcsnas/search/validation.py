@@ -19,7 +19,7 @@ from dcsnas.nn.build import build
 from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.inherit import inherit_weights, recalibrate
 from dcsnas.nn.reid import ReidNetwork
-from dcsnas.search.supernet import layer_weights
+from dcsnas.search.supernet import network_weights
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Choice, SearchSpace
 from dcsnas.training.batchnorm_statistics import images_for_statistics, plain_batches
@@ -77,7 +77,7 @@ class Validator:
 
     def score(self, supernet: nn.Module, neck: nn.Module, choice: Choice) -> float:
         """Return the mAP in percent of the network of ``choice`` under the supernet's weights."""
-        return 100 * self.retrieval(layer_weights(supernet), neck.state_dict(), choice).map
+        return 100 * self.retrieval(network_weights(supernet), neck.state_dict(), choice).map
 
     def retrieval(
         self, layers: Mapping[str, Tensor], neck: Mapping[str, Tensor], choice: Choice

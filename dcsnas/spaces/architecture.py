@@ -1,14 +1,12 @@
-"""Architecture: one network of a space as plain values, and its YAML file.
+"""``architecture.yaml``: one network in full, its costs, and where it came from.
 
-``architecture.yaml`` alone rebuilds the network: it holds every layer in full, and beside them
-where they came from.
+The file alone rebuilds the network.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
 from pydantic import (
-    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -16,48 +14,15 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.files import digest, write_yaml
+from dcsnas.config.files import write_yaml
 from dcsnas.config.runs import Input
-from dcsnas.config.strict import Strict, load
-from dcsnas.spaces.layers import ConvHead, Layer, PoolHead, Size, walk
+from dcsnas.config.strict import SchemaVersion, Strict, load
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import AnyNetwork, Network
 from dcsnas.spaces.units import Cost
 
-
-class Architecture(Strict):
-    """The layers of one network, from a 3-channel image to one feature vector."""
-
-    layers: Annotated[tuple[Layer, ...], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _channels_chain(self) -> "Architecture":
-        channels = 3
-        for index, layer in enumerate(self.layers):
-            c_in = layer.channels if layer.op == "attention" else layer.c_in
-            if c_in != channels:
-                raise ValueError(
-                    f"layers[{index}] takes {c_in} channels, the layer before gives {channels}"
-                )
-            channels = c_in if layer.op == "attention" else layer.c_out
-            is_head = isinstance(layer, ConvHead | PoolHead)
-            if is_head != (index == len(self.layers) - 1):
-                raise ValueError(f"layers[{index}]: a head stands at the end, and only there")
-        return self
-
-    @property
-    def feature_dim(self) -> int:
-        """Return the length of the feature vector."""
-        head = self.layers[-1]
-        assert isinstance(head, ConvHead | PoolHead)
-        return head.c_out
-
-    @property
-    def digest(self) -> str:
-        """Return 16 hexadecimal digits that identify the network."""
-        return digest(self.model_dump(mode="json"))
-
-    def cost(self, size: Size) -> Cost:
-        """Return the cost, without classifier, for an input of (height, width) ``size``."""
-        return sum((operator.cost for operator in walk(self.layers, size)), Cost())
+SCHEMA = 2
+"""Of files that are written. The chains of schema 1 are those of schema 2."""
 
 
 class Provenance(Strict):
@@ -85,13 +50,28 @@ class Provenance(Strict):
 class ArchitectureFile(Strict):
     """``architecture.yaml``."""
 
-    schema_version: Literal[1] = 1
+    schema_version: SchemaVersion = SCHEMA
     input: tuple[PositiveInt, PositiveInt]
     params: NonNegativeInt
     macs: NonNegativeInt
     activations: NonNegativeInt
     provenance: Provenance
-    network: Architecture
+    network: Network
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_schema_1(cls, data: Any) -> Any:
+        is_old = isinstance(data, dict) and data.get("schema_version") == 1
+        return {**data, "schema_version": SCHEMA} if is_old else data
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        return self.network.feature_dim
+
+    def cost(self, size: Size | None = None) -> Cost:
+        """Return the network's cost at ``size``, the file's own input unless given."""
+        return self.network.cost(size or self.input)
 
     @model_validator(mode="after")
     def _cost_agrees(self) -> "ArchitectureFile":
@@ -105,7 +85,7 @@ class ArchitectureFile(Strict):
         return self
 
 
-def describe(network: Architecture, size: Size, provenance: Provenance) -> ArchitectureFile:
+def describe(network: AnyNetwork, size: Size, provenance: Provenance) -> ArchitectureFile:
     """Return ``network`` with its costs at input (height, width) ``size`` as a file's content."""
     cost = network.cost(size)
     return ArchitectureFile(input=size, **vars(cost), provenance=provenance, network=network)

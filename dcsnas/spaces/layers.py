@@ -6,32 +6,28 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from dcsnas.config.strict import Strict
+from dcsnas.spaces.attention import check_arguments, find_kind
+from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,
     Affinity,
     AffinityScale,
-    AttentionKind,
     AttentionUnit,
     ConvUnit,
-    Cost,
     LinearUnit,
     PoolUnit,
+    TrunkUnit,
     Unit,
-    total_cost,
 )
 
 Kernel = Literal[1, 3, 5, 7]  # odd, so that padding keeps the size
 Shortcut = Literal["prefix", "equal"]
-Size = tuple[int, int]
 
 
 def round_channels(channels: float, divisor: int) -> int:
@@ -43,7 +39,19 @@ def round_channels(channels: float, divisor: int) -> int:
     return max(divisor, round(channels / divisor) * divisor)
 
 
-class Conv(Strict):
+class LayerSpec(Strict):
+    """What layers have in common."""
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width) for an input of ``size``."""
+        raise NotImplementedError
+
+    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
+        """Return the (height, width) at which the layers that follow run inside of this one."""
+        return ()
+
+
+class Conv(LayerSpec):
     """Convolution, BatchNorm, activation: the stem."""
 
     op: Literal["conv"] = "conv"
@@ -73,7 +81,7 @@ class Conv(Strict):
         return _strided(size, self.stride)
 
 
-class Block(Strict):
+class Block(LayerSpec):
     """Inverted residual: 1x1 expansion, depthwise kxk, 1x1 projection, shortcut.
 
     Without expansion (``expansion`` 1) there is no first convolution. The shortcut exists at
@@ -137,23 +145,33 @@ class Block(Strict):
         return _strided(size, self.stride)
 
 
-class Attention(Strict):
-    """DCS-Attention (``dcs``), the same module without its channel mask (``sa``), or nothing.
-
-    ``none`` stands where a space chose to have no attention; nothing runs there.
-    """
+class Attention(LayerSpec):
+    """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
 
     op: Literal["attention"] = "attention"
-    kind: AttentionKind
+    kind: str
     channels: PositiveInt
     affinity: Affinity
     scale: AffinityScale
     tau: PositiveFloat
+    arguments: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda value: not value)
+    """The kind's own arguments under its name; those of other kinds are dropped."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arguments_of_the_kind(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "kind" not in data:
+            return data
+        kind = find_kind(data["kind"]).name
+        own = {k: v for k, v in (data.get("arguments") or {}).items() if k == kind}
+        return {**data, "arguments": check_arguments([kind], own)}
 
     @property
     def form(self) -> str:
         """Return what kind of layer this is, channels apart, as latency tables name it."""
-        return f"{self.kind} {self.affinity} {self.scale}"
+        own = self.arguments.get(self.kind, {})
+        stated = "".join(f" {name}={value}" for name, value in sorted(own.items()))
+        return f"{self.kind} {self.affinity} {self.scale}{stated}"
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -162,16 +180,52 @@ class Attention(Strict):
 
     def units(self, size: Size) -> tuple[Unit, ...]:
         """Return what runs at input (height, width) ``size``."""
-        if self.kind == "none":
+        kind = find_kind(self.kind)
+        if not kind.attends:
             return ()
-        return (AttentionUnit(self.kind, self.affinity, self.scale, self.channels, *size),)
+        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
+        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
 
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width), which is the input's."""
         return size
 
 
-class ConvHead(Strict):
+class Trunk(LayerSpec):
+    """A fixed network up to its feature vector; attention may follow its stages, inside of it."""
+
+    op: Literal["trunk"] = "trunk"
+    backbone: str
+    output_stride: PositiveInt
+    features: PositiveInt
+    """Length of the feature vector."""
+
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"trunk {self.backbone} s{self.output_stride}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return 3, self.features
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return what runs at input (height, width) ``size``: all of it, without attention."""
+        cost = find_backbone(self.backbone).cost(self.output_stride, size)
+        return (TrunkUnit(cost.params, cost.macs, cost.activations),)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width): one value a channel."""
+        return 1, 1
+
+    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
+        """Return (height, width) of the maps at the ends of the stages."""
+        return find_backbone(self.backbone).map_sizes(self.output_stride, size)
+
+
+class ConvHead(LayerSpec):
     """1x1 convolution with BatchNorm and activation, then global average pooling."""
 
     op: Literal["conv_head"] = "conv_head"
@@ -199,7 +253,7 @@ class ConvHead(Strict):
         return 1, 1
 
 
-class PoolHead(Strict):
+class PoolHead(LayerSpec):
     """Inverted-residual pooling head: 1x1 expansion, global average pooling, linear."""
 
     op: Literal["pool_head"] = "pool_head"
@@ -238,44 +292,10 @@ class PoolHead(Strict):
 
 
 Layer = Annotated[
-    Conv | Block | Attention | ConvHead | PoolHead,
+    Conv | Block | Attention | Trunk | ConvHead | PoolHead,
     Field(discriminator="op"),
 ]
 
 
 def _strided(size: Size, stride: int) -> Size:
     return -(-size[0] // stride), -(-size[1] // stride)
-
-
-@dataclass(frozen=True)
-class Operator:
-    """A layer at the (height, width) of its input."""
-
-    layer: Layer
-    size: Size
-
-    @property
-    def runs(self) -> bool:
-        """Return whether there is anything to run: a chosen absence costs nothing."""
-        return bool(self.layer.units(self.size))
-
-    @property
-    def key(self) -> str:
-        """Return the name of this operator in a latency table."""
-        height, width = self.size
-        return f"{self.layer.form} {'-'.join(map(str, self.layer.widths))} @{height}x{width}"
-
-    @cached_property
-    def cost(self) -> Cost:
-        """Return parameters, and MACs and activations for one image."""
-        return total_cost(self.layer.units(self.size))
-
-
-def walk(layers: Iterable[Layer], size: Size) -> Iterator[Operator]:
-    """Yield each layer as it runs in a network for an input of (height, width) ``size``.
-
-    The only walk over a network: latency keys, parameters, MACs and activations come from here.
-    """
-    for layer in layers:
-        yield Operator(layer, size)
-        size = layer.out_size(size)

@@ -8,11 +8,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
-from dcsnas.config.strict import load
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, Operator, PoolHead, Size
-from dcsnas.spaces.space_file import AttentionSettings, BlockRow, ConvHeadRow, SpaceFile
+from dcsnas.spaces.attention import attends
+from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
+from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
+from dcsnas.spaces.space_file import (
+    AttentionSettings,
+    BackboneFile,
+    BlockRow,
+    ConvHeadRow,
+    SpaceFile,
+    load_space_file,
+)
 
 Option = float | str
 Choice = Mapping[str, Option]
@@ -30,7 +39,7 @@ class Decision:
 class Slot:
     """One position of the network: a layer type, its decided arguments and its constant ones."""
 
-    layer: type[Conv | Block | Attention | ConvHead | PoolHead]
+    layer: type[Conv | Block | Attention | Trunk | ConvHead | PoolHead]
     decided: Mapping[str, Decision]
     constant: Mapping[str, Any]
 
@@ -50,11 +59,12 @@ class Slot:
 class SearchSpace:
     """The networks that a space file describes.
 
-    ``slots`` lists the positions in order; each one's input width is the decision that gives the
-    output width of the one before, so that a chain of choices is always a valid network.
+    ``slots`` lists the positions in order. In a space of rows each one's input width is the
+    decision that gives the output width of the one before, so that a chain of choices is always a
+    valid network; in a space of a backbone the trunk comes first and attention runs inside of it.
     """
 
-    def __init__(self, file: SpaceFile) -> None:
+    def __init__(self, file: SpaceFile | BackboneFile) -> None:
         self.file = file
         self.name = file.name
         self.size: Size = (file.input.height, file.input.width)
@@ -63,24 +73,36 @@ class SearchSpace:
     @classmethod
     def load(cls, path: Path) -> "SearchSpace":
         """Read a space file; raises UserError with every mistake in it."""
-        return cls(load(SpaceFile, path))
+        return cls(load_space_file(path))
 
     def with_attention(self, kind: str | Sequence[str]) -> "SearchSpace":
-        """Return the same space with ``dcs``, ``sa``, ``none``, or a choice, at every position."""
-        settings = {**self.file.attention.model_dump(), "kind": kind}
-        checked = AttentionSettings.model_validate(settings)
-        return SearchSpace(self.file.model_copy(update={"attention": checked}))
+        """Return the same space with one kind of attention, or a choice, at every position."""
+        given = self.file.attention
+        alike = isinstance(given, AttentionSettings)
+        changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
+        return SearchSpace(self.file.model_copy(update={"attention": changed}))
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
-        """Return every position of the network, in order."""
-        return tuple(_slots(self.file))
+        """Return every position of the network, in order; raises UserError as a backbone does."""
+        file = self.file
+        return tuple(_backbone_slots(file) if isinstance(file, BackboneFile) else _row_slots(file))
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
         """Return what there is to choose, in network order, each label once."""
         found = {d.label: d for slot in self.slots for d in slot.decided.values()}
         return tuple(found.values())
+
+    @cached_property
+    def any_architecture(self) -> AnyNetwork:
+        """Return one of the networks: that of the first option of every decision."""
+        return self.architecture({d.label: d.options[0] for d in self.decisions})
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector, which is no decision."""
+        return self.any_architecture.feature_dim
 
     @property
     def num_blocks(self) -> int:
@@ -92,7 +114,11 @@ class SearchSpace:
         """Return the decimal logarithm of the number of architectures."""
         return sum(math.log10(len(decision.options)) for decision in self.decisions)
 
-    def architecture(self, choice: Choice) -> Architecture:
+    def uniform(self) -> dict[str, list[float]]:
+        """Return the probabilities under which the options of a decision are equally probable."""
+        return {d.label: [1 / len(d.options)] * len(d.options) for d in self.decisions}
+
+    def architecture(self, choice: Choice) -> AnyNetwork:
         """Return the network of ``choice``; raises ValueError where a label or option is wrong."""
         expected = {decision.label: decision.options for decision in self.decisions}
         if set(choice) != set(expected):
@@ -101,10 +127,37 @@ class SearchSpace:
         for label, value in choice.items():
             if value not in expected[label]:
                 raise ValueError(f"{label}={value} is not one of {expected[label]}")
-        return Architecture(layers=tuple(slot.build(choice) for slot in self.slots))
+        first, *rest = (slot.build(choice) for slot in self.slots)
+        if isinstance(first, Trunk):
+            attention = tuple(layer for layer in rest if isinstance(layer, Attention))
+            return BackboneNetwork(**first.model_dump(exclude={"op"}), attention=attention)
+        return Chain(layers=(first, *rest))
 
 
-def _slots(file: SpaceFile) -> Iterator[Slot]:
+def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
+    backbone, stride = find_backbone(file.backbone), file.output_stride
+    if stride not in backbone.output_strides:
+        allowed = " or ".join(map(str, backbone.output_strides))
+        raise UserError(
+            f"space {file.name}: output_stride: {stride} given, {file.backbone} runs at {allowed}"
+        )
+    constant = {"backbone": file.backbone, "output_stride": stride}
+    yield Slot(Trunk, {}, {**constant, "features": backbone.feature_dim})
+    try:
+        settings = file.attention_at(len(backbone.stage_ends))
+    except ValueError as error:
+        raise UserError(f"space {file.name}: {error}") from None
+    for index, (end, one) in enumerate(zip(backbone.stage_ends, settings, strict=True)):
+        yield _attention_slot(index, end.channels, one)
+
+
+def _attention_slot(index: int, channels: Any, settings: AttentionSettings) -> Slot:
+    kind = _decide(f"a{index}_kind", settings.kinds)
+    constant = settings.model_dump(exclude={"kind"})
+    return _slot(Attention, {"channels": channels, "kind": kind, **constant})
+
+
+def _row_slots(file: SpaceFile) -> Iterator[Slot]:
     shared = {"activation": file.activation}
     stem = {"c_in": 3, "c_out": file.stem.width, "kernel": file.stem.kernel}
     yield Slot(Conv, {}, {**stem, "stride": file.stem.stride, **shared})
@@ -113,10 +166,9 @@ def _slots(file: SpaceFile) -> Iterator[Slot]:
     index = attentions = 0
     for row_index, row in enumerate(file.rows):
         if not isinstance(row, BlockRow):
-            if file.attention.kinds != ("none",):
-                kind = _decide(f"a{attentions}_kind", file.attention.kinds)
-                settings = file.attention.model_dump(exclude={"kind"})
-                yield _slot(Attention, {"channels": width, "kind": kind, **settings})
+            settings = file.attention_at(file.positions)[attentions]
+            if any(map(attends, settings.kinds)):
+                yield _attention_slot(attentions, width, settings)
             attentions += 1
             continue
         halved = file.output_stride != file.natural_stride and row_index == file.last_strided_row
@@ -153,11 +205,9 @@ Variant = tuple[tuple[int, ...], Operator]
 
 def walk_slots(space: SearchSpace, size: Size) -> Iterator[tuple[Slot, list[Variant]]]:
     """Yield each slot with all its variants, for an input of (height, width) ``size``."""
-    for slot in space.slots:
-        variants = [(indices, Operator(layer, size)) for indices, layer in slot.variants()]
-        yield slot, variants
-        _, any_operator = variants[0]
-        size = any_operator.layer.out_size(size)
+    sizes = layer_sizes(space.any_architecture.layers, size)  # the same for every choice
+    for slot, here in zip(space.slots, sizes, strict=True):
+        yield slot, [(indices, Operator(layer, here)) for indices, layer in slot.variants()]
 
 
 def space_operators(space: SearchSpace, size: Size) -> dict[str, Operator]:

@@ -1,20 +1,27 @@
-"""The YAML grammar of a search space: the rows of the papers' tables, validated strictly."""
+"""The YAML grammar of a search space: rows as in the papers' tables, or a backbone by name."""
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    Tag,
     field_validator,
     model_validator,
 )
 
-from dcsnas.config.strict import Strict
+from dcsnas.config.files import read_yaml
+from dcsnas.config.strict import SchemaVersion, Strict, validate
+from dcsnas.spaces.attention import KINDS, check_arguments, check_kinds
 from dcsnas.spaces.layers import Shortcut
-from dcsnas.spaces.units import Activation, Affinity, AffinityScale, AttentionKind
+from dcsnas.spaces.network import has_backbone
+from dcsnas.spaces.units import Activation, Affinity, AffinityScale
 
 
 def expand_options(value: Any) -> tuple[float, ...]:
@@ -53,21 +60,6 @@ def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
-
-
-def check_kinds(value: Any) -> Any:
-    """Return one kind of attention, or several to choose from, as the tuple that YAML lists.
-
-    A list of one is that one. Raises ValueError for others, and where a list does not ascend from
-    none over sa to dcs.
-    """
-    kinds = list(value) if isinstance(value, list | tuple) else [value]
-    if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
-        raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
-    return tuple(kinds) if len(kinds) > 1 else kinds[0]
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]
@@ -131,37 +123,106 @@ class PoolHeadRow(Strict):
 
 
 class AttentionSettings(Strict):
-    """What stands at every attention position; see ``dcsnas.nn.attention`` for the terms."""
+    """What stands at an attention position; see ``dcsnas.nn.attention`` for the terms."""
 
-    kind: Annotated[AttentionKind | tuple[AttentionKind, ...], BeforeValidator(check_kinds)] = "dcs"
-    """One kind everywhere, or a list from which the search chooses at every position."""
+    kind: Annotated[str | tuple[str, ...], BeforeValidator(check_kinds)] = "dcs"
+    """One kind, or a list from which the search chooses at every position."""
     affinity: Affinity = "dot"
     scale: AffinityScale = "cosine"
     tau: PositiveFloat = 1.0
+    arguments: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda value: not value)
+    """A kind's own arguments, under its name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _arguments_fit(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        kind = check_kinds(data.get("kind", "dcs"))
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        return {**data, "arguments": check_arguments(kinds, data.get("arguments") or {})}
 
     @property
-    def kinds(self) -> tuple[AttentionKind, ...]:
-        """Return what there is to choose from at every position, the cheapest first."""
+    def kinds(self) -> tuple[str, ...]:
+        """Return what there is to choose from, the cheapest first."""
         return self.kind if isinstance(self.kind, tuple) else (self.kind,)
 
+    def of_kind(self, kind: str | Sequence[str]) -> "AttentionSettings":
+        """Return the same settings with another kind, or others to choose from."""
+        kinds = [kind] if isinstance(kind, str) else list(kind)
+        kept = {name: value for name, value in self.arguments.items() if name in kinds}
+        changed = {**self.model_dump(), "kind": kind, "arguments": kept}
+        return AttentionSettings.model_validate(changed)
 
-class SpaceFile(Strict):
-    """A search space file."""
 
-    schema_version: Literal[1]
+def _several(value: Any) -> str:
+    return "several" if isinstance(value, list | tuple) else "one"
+
+
+PositionSettings = Annotated[
+    Annotated[AttentionSettings, Tag("one")]
+    | Annotated[tuple[AttentionSettings, ...], Tag("several")],
+    Discriminator(_several),
+]
+"""The settings of all attention positions alike, or a list with those of each."""
+
+
+class SpaceSpec(Strict):
+    """What every search space file has."""
+
+    schema_version: SchemaVersion
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     source: str
     input: InputSize
     output_stride: PositiveInt
+    attention: PositionSettings
+
+    def attention_at(self, count: int) -> tuple[AttentionSettings, ...]:
+        """Return the settings of each of ``count`` positions; raises ValueError for others."""
+        if isinstance(self.attention, AttentionSettings):
+            return (self.attention,) * count
+        if len(self.attention) != count:
+            raise ValueError(
+                f"attention: a list of {len(self.attention)}, but {self.name} has {count} "
+                "positions; give one for each, or a single mapping for all"
+            )
+        return self.attention
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of attention at any position, in the order of the registry."""
+        given = self.attention
+        settings = (given,) if isinstance(given, AttentionSettings) else given
+        return tuple(kind for kind in KINDS if any(kind in one.kinds for one in settings))
+
+
+class BackboneFile(SpaceSpec):
+    """A space of one fixed network, whose attention is all that there is to decide."""
+
+    backbone: str
+
+
+class SpaceFile(SpaceSpec):
+    """A space of rows of layers."""
+
     activation: Activation
     divisor: PositiveInt = 4
     shortcut: Shortcut = "prefix"
-    attention: AttentionSettings
     stem: StemRow
     rows: Annotated[
         list[Annotated[BlockRow | AttentionRow, Field(discriminator="op")]], Field(min_length=1)
     ]
     head: Annotated[ConvHeadRow | PoolHeadRow, Field(discriminator="op")]
+
+    @property
+    def positions(self) -> int:
+        """Return the number of places for attention."""
+        return sum(isinstance(row, AttentionRow) for row in self.rows)
+
+    @model_validator(mode="after")
+    def _positions_agree(self) -> "SpaceFile":
+        self.attention_at(self.positions)
+        return self
 
     @field_validator("rows")
     @classmethod
@@ -197,3 +258,15 @@ class SpaceFile(Strict):
         """Return the index of the last row with stride 2."""
         strided = [i for i, r in enumerate(self.rows) if isinstance(r, BlockRow) and r.stride == 2]
         return strided[-1] if strided else None
+
+
+AnySpaceFile = Annotated[
+    Annotated[SpaceFile, Tag("rows")] | Annotated[BackboneFile, Tag("backbone")],
+    Discriminator(lambda value: "backbone" if has_backbone(value) else "rows"),
+]
+
+
+def load_space_file(path: Path) -> SpaceFile | BackboneFile:
+    """Read a space file of either form; raises UserError with every mistake in it."""
+    data = read_yaml(path)
+    return validate(BackboneFile if has_backbone(data) else SpaceFile, data, path)

@@ -12,7 +12,6 @@ from math import ceil
 from typing import ClassVar, Literal
 
 Activation = Literal["hard_swish", "relu", "identity"]
-AttentionKind = Literal["none", "sa", "dcs"]
 Affinity = Literal["dot", "softmax"]
 AffinityScale = Literal["none", "sqrt", "cosine"]
 
@@ -69,35 +68,32 @@ class AddUnit:
 
 @dataclass(frozen=True)
 class AttentionUnit:
-    """A whole attention module: mask, affinity, depthwise 3x3 with BatchNorm, residual."""
+    """A whole attention module: selection, affinity, depthwise 3x3 with BatchNorm, residual."""
 
-    kind: AttentionKind
     affinity: Affinity
-    scale: AffinityScale
     channels: int
     height: int
     width: int
+    selection: "Cost"
+    """What selecting the channels of the affinity costs."""
 
     @property
     def params(self) -> int:
-        """Return the number of weights: the mask's linear layer, depthwise 3x3, BatchNorm."""
-        mask = self.channels * (self.channels + 1) if self.kind == "dcs" else 0
-        return mask + 11 * self.channels
+        """Return the number of weights: the selection's, depthwise 3x3, BatchNorm."""
+        return self.selection.params + 11 * self.channels
 
     @property
     def macs(self) -> int:
         """Return the multiply-accumulates for one image, the two matrix products included."""
-        tokens, channels = self.height * self.width, self.channels
-        mask = tokens * channels**2 if self.kind == "dcs" else 0
-        return mask + 2 * tokens * channels * self._affinity_side + 9 * tokens * channels
+        values = self.height * self.width * self.channels
+        return self.selection.macs + 2 * values * self._affinity_side + 9 * values
 
     @property
     def activations(self) -> int:
-        """Return the output elements for one image: mask, two matrix products, depthwise 3x3."""
+        """Return the output elements: of the selection, two matrix products, depthwise 3x3."""
         tokens, channels = self.height * self.width, self.channels
-        mask = tokens * channels if self.kind == "dcs" else 0
         first_product = self._affinity_side * (tokens if self._pairs_tokens else channels)
-        return mask + first_product + 2 * tokens * channels
+        return self.selection.activations + first_product + 2 * tokens * channels
 
     @property
     def _pairs_tokens(self) -> bool:
@@ -146,7 +142,16 @@ class LinearUnit:
         return self.c_out
 
 
-Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit
+@dataclass(frozen=True)
+class TrunkUnit:
+    """A fixed network as one unit: its counts, taken of the built network."""
+
+    params: int
+    macs: int
+    activations: int
+
+
+Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit | TrunkUnit
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.stages import DataConfig, RetrainConfig, Size
 from dcsnas.data.reid import ReidData, has_matches
 from dcsnas.evaluation.features import retrieve
-from dcsnas.nn.attention import draws_masks
+from dcsnas.nn.attention.block import draws_masks
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import ChosenEpoch
 from dcsnas.training.batchnorm_statistics import measure_statistics

@@ -10,7 +10,7 @@ from dcsnas.config.stages import PretrainConfig, Size
 from dcsnas.data.image_folder import ImageFolderData, read_image_folder
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import samples_input
-from dcsnas.nn.attention import draws_masks
+from dcsnas.nn.attention.block import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input

@@ -15,8 +15,8 @@ from dcsnas.latency.samples import Timing
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import Size, walk
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import largest_choice
 from latency_fakes import fake_ms, fake_table, micro_space
 
@@ -37,11 +37,11 @@ def save(
 
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Architecture, Conditions]]:
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AnyNetwork, Conditions]]:
     """Return a list of what is measured, in place of the measurement."""
     seen = []
 
-    def watched(architectures: list[Architecture], conditions: Conditions) -> list[Timing]:
+    def watched(architectures: list[AnyNetwork], conditions: Conditions) -> list[Timing]:
         (architecture,) = architectures
         seen.append((architecture, conditions))
         return [Timing(p10=1, p25=1.5, p50=2, p90=3, count=4, kept_fraction=1)]
@@ -63,7 +63,7 @@ def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> N
 
 
 def test_backbone_alone_is_measured_as_the_prediction_supposes(
-    tmp_path: Path, measured: list[tuple[Architecture, Conditions]]
+    tmp_path: Path, measured: list[tuple[AnyNetwork, Conditions]]
 ) -> None:
     weights = save(
         tmp_path / "model.safetensors", latency_backend="channels_last", latency_threads=2

@@ -13,7 +13,7 @@ from dcsnas.latency.conditions import Backend, Conditions, device_of
 from dcsnas.latency.running import Workload, is_out_of_memory, measuring
 from dcsnas.nn.build import build, build_layer, layer_input
 from dcsnas.nn.onnx import to_onnx
-from dcsnas.spaces.layers import Operator
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import space_operators
 from latency_fakes import CONDITIONS, micro_space

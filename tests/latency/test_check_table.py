@@ -11,8 +11,7 @@ from dcsnas.latency.check import CheckFile, check_table
 from dcsnas.latency.profiler import REFERENCE
 from dcsnas.latency.samples import Samples, Settings
 from dcsnas.latency.table import LatencyTable, Reference, predict_ms
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import calibration_choices
 from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
 
@@ -20,7 +19,7 @@ SPACE = micro_space()
 SETTINGS = Settings(rounds=4)
 
 
-def true_ms(architecture: Architecture) -> float:
+def true_ms(architecture: AnyNetwork) -> float:
     return 1.3 * sum(map(fake_ms, walk(architecture.layers, SPACE.size))) + 0.2
 
 
@@ -28,7 +27,7 @@ def steady(ms: float, rounds: int = 4) -> Samples:
     return Samples(repeats=1, kept=(ms,) * rounds)
 
 
-def measure(architectures: Sequence[Architecture], *_: object) -> list[Samples]:
+def measure(architectures: Sequence[AnyNetwork], *_: object) -> list[Samples]:
     """Answer for the fake device, whose reference operator is at 1.1 ms: 10 % above the table's."""
     return [*(steady(true_ms(one)) for one in architectures), steady(1.1)]
 
@@ -127,7 +126,7 @@ def test_a_table_without_calibration_is_checked_as_it_is():
 
 
 def test_noise_is_measured_between_the_halves_of_the_samples():
-    def noisy(architectures: Sequence[Architecture], *_: object) -> list[Samples]:
+    def noisy(architectures: Sequence[AnyNetwork], *_: object) -> list[Samples]:
         times = [true_ms(one) for one in architectures]
         return [Samples(repeats=1, kept=(ms, 1.1 * ms) * 2) for ms in [*times, 1.0]]
 

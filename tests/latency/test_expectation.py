@@ -11,7 +11,7 @@ from torch import Tensor
 from dcsnas.config.errors import UserError
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.table import predict_ms
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.space import SearchSpace, space_operators
 from latency_fakes import calibrated_table, fake_ms, fake_table, micro_space

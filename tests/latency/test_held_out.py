@@ -8,7 +8,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import CalibrationNetwork, calibrate
 from dcsnas.latency.check import held_out
 from dcsnas.latency.table import LatencyTable
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Option
 from latency_fakes import fake_table, micro_space

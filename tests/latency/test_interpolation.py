@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from dcsnas.latency.interpolation import chosen, interpolate
 from dcsnas.latency.table import Entry
-from dcsnas.spaces.layers import Attention, Block, Operator
+from dcsnas.spaces.layers import Attention, Block
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace, space_operators
 from latency_fakes import fake_timing, micro_space

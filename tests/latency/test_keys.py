@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace, space_operators

@@ -4,7 +4,7 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.table import per_layer_ms, predict_ms
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import calibrated_table, fake_ms, fake_table, micro_space
 

@@ -12,8 +12,7 @@ from dcsnas.latency.profile import profile_space
 from dcsnas.latency.running import Workload
 from dcsnas.latency.samples import Settings, Timing
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import calibration_choices, largest_choice, sample_choice
 from latency_fakes import (
     CONDITIONS,
@@ -29,13 +28,13 @@ SPACE = micro_space()
 CALIBRATING = SETTINGS.model_copy(update={"calibration_networks": 4})
 
 
-def network_ms(architecture: Architecture) -> float:
+def network_ms(architecture: AnyNetwork) -> float:
     """Return a network's time on a device where networks take longer than their operators."""
     return 0.2 + 1.3 * sum(map(fake_ms, walk(architecture.layers, CONDITIONS.input)))
 
 
 def measure(
-    architectures: Sequence[Architecture], conditions: Conditions, settings: Settings
+    architectures: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
 ) -> list[Timing]:
     return [Timing(**fake_timing(network_ms(architecture))) for architecture in architectures]
 

@@ -16,7 +16,8 @@ from dcsnas.latency.table import (
     load_table,
     save_table,
 )
-from dcsnas.spaces.layers import Conv, Operator
+from dcsnas.spaces.layers import Conv
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import space_operators
 from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space

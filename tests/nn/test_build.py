@@ -12,18 +12,8 @@ from torch import nn
 
 from dcsnas.nn.attention import DCSAttention
 from dcsnas.nn.build import build, build_layer, layer_input
-from dcsnas.spaces.architecture import Architecture
-from dcsnas.spaces.layers import (
-    Attention,
-    Block,
-    Conv,
-    ConvHead,
-    Layer,
-    Operator,
-    PoolHead,
-    Shortcut,
-    Size,
-)
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Shortcut, Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import largest_choice, sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
@@ -137,7 +127,7 @@ def test_layers_do_and_cost_what_they_say(layers: list[Layer], size: Size) -> No
         assert cost_of(module, images) == Operator(layer, size).cost, layer
 
 
-def tiny_network(seed: int, **attention: object) -> Architecture:
+def tiny_network(seed: int, **attention: object) -> AnyNetwork:
     space = SearchSpace.load(find_space("tiny"))
     settings = space.file.attention.model_copy(update=attention)
     space = SearchSpace(space.file.model_copy(update={"attention": settings}))

@@ -9,7 +9,7 @@ from dcsnas.latency.table import Entry, LatencyTable
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.columns import columns_of, kind_shares, span_of
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace

@@ -21,9 +21,9 @@ from dcsnas.nn.build import build
 from dcsnas.nn.inherit import inherit_weights
 from dcsnas.search.constrained_choice import most_probable_within
 from dcsnas.search.derive import architecture_of
-from dcsnas.search.supernet import layer_weights
+from dcsnas.search.supernet import network_weights
 from dcsnas.spaces.architecture import load_architecture, save_architecture
-from dcsnas.spaces.layers import walk
+from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, SearchSpace, space_operators
 from dcsnas.spaces.space_file import KINDS, SpaceFile
@@ -94,7 +94,7 @@ def test_certain_supernet_is_the_plain_network(
         choice = {**sample_choice(space, rng), "a0_kind": kind}
         set_draw(supernet, one_hot(space, choice))
         fresh = build(space.architecture(choice)).double().eval()
-        report = inherit_weights(fresh, layer_weights(supernet))
+        report = inherit_weights(fresh, network_weights(supernet))
         assert not report.left
         with torch.no_grad():
             outputs.append(supernet(x))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dcsnas.config.errors import UserError
 from dcsnas.search.constrained_choice import Found, most_probable_within
 from dcsnas.search.derive import most_probable
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Choice, SearchSpace
 from latency_fakes import fake_ms, micro_space

@@ -11,7 +11,7 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.search.constrained_choice import Found, most_probable_within
-from dcsnas.spaces.layers import Operator, walk
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Choice, Option, SearchSpace

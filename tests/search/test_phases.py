@@ -160,7 +160,7 @@ def test_stock_strategies_search_our_space_with_our_task(
     task = SearchTask(
         chosen,
         size=SPACE.size,
-        feature_dim=SPACE.file.head.width,
+        feature_dim=SPACE.feature_dim,
         num_classes=data.num_identities,
         names={"weights": names[0], "architecture": names[1]},
     )

@@ -292,5 +292,5 @@ def test_strategies_choose_the_kind_of_attention(folder: Path, tmp_path: Path, n
 
 def test_the_neck_lies_beside_the_supernet(finished: dict[str, RunFolder]) -> None:
     state = read_state(finished["fbnetv2"].path / "supernet.safetensors")
-    assert state["neck.classifier.weight"].shape == (8, SPACE.file.head.width)
+    assert state["neck.classifier.weight"].shape == (8, SPACE.feature_dim)
     assert isinstance(state["neck.norm.running_mean"], torch.Tensor)

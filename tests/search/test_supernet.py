@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dcsnas.nn.build import build
 from dcsnas.nn.inherit import inherit_weights
 from dcsnas.nn.layers import MaskedBatchNorm2d, Shortcut
-from dcsnas.search.supernet import MaskedOperation, Supernet, layer_weights
+from dcsnas.search.supernet import MaskedOperation, Supernet, network_weights
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
@@ -52,7 +52,7 @@ def test_shipped_supernets_contain_their_networks(name: str, choose: Any) -> Non
     choice = choose(space)
     set_draw(supernet, one_hot(space, choice))
     network = build(space.architecture(choice)).double().eval()
-    report = inherit_weights(network, layer_weights(supernet))
+    report = inherit_weights(network, network_weights(supernet))
     x = torch.randn(2, 3, 64, 32, dtype=torch.float64)
     with torch.no_grad():
         # more channels only add zeros, which may change the order of a sum: nothing but rounding

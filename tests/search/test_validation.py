@@ -21,7 +21,7 @@ from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.recording import ProbabilityLog
 from dcsnas.search.run import search
-from dcsnas.search.supernet import Supernet, layer_weights
+from dcsnas.search.supernet import Supernet, network_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.training import batchnorm_statistics
@@ -50,7 +50,7 @@ def trained_looking() -> tuple[Supernet, BNNeck]:
     """Return a supernet and a neck whose batchnorm_statistics are not those of new ones."""
     supernet: Any = Supernet(SPACE)
     SharedGumbel().mutate_model(supernet)
-    neck = BNNeck(SPACE.file.head.width, 8)
+    neck = BNNeck(SPACE.feature_dim, 8)
     for module in (*supernet.modules(), *neck.modules()):
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             torch.nn.init.normal_(module.weight, 1.0, 0.2)
@@ -65,7 +65,7 @@ def test_a_score_is_the_map_of_the_sliced_recalibrated_network(validator: Valida
     score = validator.score(supernet, neck, choice)
 
     backbone = build(SPACE.architecture(choice))
-    inherit_weights(backbone, layer_weights(supernet))
+    inherit_weights(backbone, network_weights(supernet))
     network = ReidNetwork(backbone, backbone.feature_dim, 8)
     network.neck.load_state_dict(neck.state_dict())
 

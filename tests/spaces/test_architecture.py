@@ -60,7 +60,7 @@ def test_every_sample_is_valid_and_costs_lie_between_the_ends(
     assert low.params <= cost.params <= high.params
     assert low.macs <= cost.macs <= high.macs
     assert low.activations <= cost.activations <= high.activations
-    assert network.feature_dim == space.file.head.width
+    assert network.feature_dim == space.feature_dim
 
 
 def test_sampling_is_uniform_and_seeded() -> None:

@@ -84,7 +84,7 @@ def test_space_with_fixed_expansion(name: str, blocks: int, log10: float) -> Non
     assert {d.label.split("_")[1] for d in space.decisions} == {"width"}
     blocks_of = [layer for layer in space.architecture(largest_choice(space)).layers if is_6(layer)]
     assert len(blocks_of) == space.num_blocks - 1, "all but the first expand by 6"
-    assert space.file.head.width == 1984
+    assert space.feature_dim == 1984
 
 
 def is_6(layer: object) -> bool:

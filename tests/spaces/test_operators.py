@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, Operator, PoolHead, Size
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.units import Cost
 
 SIZE = (9, 5)

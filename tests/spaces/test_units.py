@@ -5,15 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from dcsnas.spaces.layers import (
-    Attention,
-    Block,
-    Conv,
-    ConvHead,
-    PoolHead,
-    round_channels,
-    walk,
-)
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, round_channels
+from dcsnas.spaces.network import walk
 from dcsnas.spaces.units import (
     AddUnit,
     AttentionUnit,

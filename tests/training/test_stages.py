@@ -15,7 +15,7 @@ from dcsnas.config.strict import validate
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.evaluate import evaluate, load_reid_network
-from dcsnas.nn.attention import draws_masks
+from dcsnas.nn.attention.block import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import Stage, WeightsHeader, read_state, save_weights
 from dcsnas.search.derive import architecture_of

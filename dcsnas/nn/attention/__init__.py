@@ -1,0 +1,1 @@
+"""Attention: one residual block, and the selectors by which its kinds differ."""

@@ -1,0 +1,106 @@
+"""Kinds of attention as plain values: what each is called, its own arguments, and what it costs.
+
+Every kind is the same residual block; kinds differ in how they select the channels that the
+affinity is made from. The module that selects is registered with the kind (``nn.attention``).
+
+Legend: N tokens (positions of the map), C channels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from dcsnas.config.plugins import load_installed
+from dcsnas.config.strict import Strict
+from dcsnas.spaces.units import Cost
+
+
+class NoArguments(Strict):
+    """The arguments of a kind that has none."""
+
+
+def _nothing(channels: int, tokens: int, arguments: Any) -> Cost:
+    return Cost()
+
+
+def _linear(channels: int, tokens: int, arguments: Any) -> Cost:
+    """Return the cost of a linear layer from C to C channels on every token."""
+    return Cost(channels * (channels + 1), tokens * channels**2, tokens * channels)
+
+
+@dataclass(frozen=True)
+class AttentionKind:
+    """A kind of attention.
+
+    ``arguments`` are its own, beside those of the block; ``selection_cost(C, N, arguments)`` is
+    what selecting adds to the block for one image; ``attends`` is False where nothing runs.
+    """
+
+    name: str
+    arguments: type[Strict] = NoArguments
+    selection_cost: Callable[[int, int, Any], Cost] = _nothing
+    attends: bool = True
+
+
+KINDS: dict[str, AttentionKind] = {
+    "none": AttentionKind("none", attends=False),
+    "sa": AttentionKind("sa"),
+    "dcs": AttentionKind("dcs", selection_cost=_linear),
+}
+"""By name, in the order that a list of options has: the cheapest first."""
+
+
+def find_kind(name: object) -> AttentionKind:
+    """Return the kind called ``name``; raises ValueError with the known names for another."""
+    if name not in KINDS:
+        load_installed()
+    if name not in KINDS:
+        raise ValueError(f"attention kind {name!r} is none of {', '.join(KINDS)}")
+    return KINDS[str(name)]
+
+
+def attends(name: str) -> bool:
+    """Return whether anything runs under the kind called ``name``."""
+    return find_kind(name).attends
+
+
+def check_kinds(value: Any) -> Any:
+    """Return one kind of attention, or several to choose from, as the tuple that YAML lists.
+
+    A list of one is that one. Raises ValueError for others, and where a list is not in the order
+    of the registry, which ascends from none over sa to dcs.
+    """
+    kinds = list(value) if isinstance(value, list | tuple) else [value]
+    for kind in kinds:
+        find_kind(kind)
+    if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
+        raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
+    return tuple(kinds) if len(kinds) > 1 else kinds[0]
+
+
+def check_arguments(kinds: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arguments of ``kinds`` by kind, with the defaults of those that are not given.
+
+    Kinds without arguments are left out. Raises ValueError for arguments that a kind does not
+    have, for those that it lacks, and for a kind that is not among ``kinds``.
+    """
+    for other in given.keys() - set(kinds):
+        raise ValueError(f"arguments.{other}: the kind here is {' or '.join(kinds)}; remove it")
+    checked = {}
+    for name in kinds:
+        model = find_kind(name).arguments
+        try:
+            values = model.model_validate(given.get(name) or {}).model_dump(mode="json")
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, (name, *first["loc"])))
+            allowed = ", ".join(model.model_fields) or "none"
+            raise ValueError(
+                f"arguments.{key}: {first['msg'].removeprefix('Value error, ')}; arguments of "
+                f"{name}: {allowed}"
+            ) from None
+        if values:
+            checked[name] = values
+    return checked

@@ -1,0 +1,161 @@
+"""Networks as plain values, and the operators that they run.
+
+A network is either a chain of layers, or a backbone: a fixed network with attention inside. Both
+have ``layers``, the trunk of a backbone being its first, and answer the same questions; nothing
+but the builder of modules asks which of the two it is.
+
+An operator is what a latency table is keyed by. Blocks are timed whole, and so are trunks: what a
+compiler or a runtime fuses, and the layout that it keeps between convolutions, lies within them.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+
+from dcsnas.config.files import digest
+from dcsnas.config.strict import Strict
+from dcsnas.spaces.layers import Attention, ConvHead, Layer, LayerSpec, PoolHead, Size, Trunk
+from dcsnas.spaces.units import Cost, total_cost
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A layer at the (height, width) of its input."""
+
+    layer: Layer
+    size: Size
+
+    @property
+    def runs(self) -> bool:
+        """Return whether there is anything to run: a chosen absence costs nothing."""
+        return bool(self.layer.units(self.size))
+
+    @property
+    def key(self) -> str:
+        """Return the name of this operator in a latency table."""
+        height, width = self.size
+        return f"{self.layer.form} {'-'.join(map(str, self.layer.widths))} @{height}x{width}"
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Return parameters, and MACs and activations for one image."""
+        return total_cost(self.layer.units(self.size))
+
+
+def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:
+    """Yield the (height, width) at which each layer runs, for a network's input of ``size``."""
+    inside: Iterator[Size] = iter(())
+    for layer in layers:
+        if (here := next(inside, None)) is not None:
+            yield here
+            continue
+        yield size
+        inside, size = iter(layer.inner_sizes(size)), layer.out_size(size)
+
+
+def walk(layers: Sequence[Layer], size: Size) -> Iterator[Operator]:
+    """Yield each layer as it runs in a network for an input of (height, width) ``size``.
+
+    The only walk over a network: latency keys, parameters, MACs and activations come from here.
+    """
+    return map(Operator, layers, layer_sizes(layers, size))
+
+
+class NetworkSpec(Strict):
+    """What chains and backbones have in common."""
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        raise NotImplementedError
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that identify the network."""
+        return digest(self.model_dump(mode="json"))
+
+    def operators(self, size: Size) -> list[Operator]:
+        """Return what runs for an input of (height, width) ``size``."""
+        raise NotImplementedError
+
+    def cost(self, size: Size) -> Cost:
+        """Return the cost, without classifier, for an input of (height, width) ``size``."""
+        return sum((operator.cost for operator in self.operators(size)), Cost())
+
+
+class Chain(NetworkSpec):
+    """A chain of layers, from a 3-channel image to one feature vector."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _channels_chain(self) -> "Chain":
+        channels = 3
+        for index, layer in enumerate(self.layers):
+            c_in, *_, c_out = (*layer.widths, layer.widths[-1])
+            if c_in != channels:
+                raise ValueError(
+                    f"layers[{index}] takes {c_in} channels, the layer before gives {channels}"
+                )
+            channels = c_out
+            is_head = isinstance(layer, ConvHead | PoolHead | Trunk)
+            if is_head != (index == len(self.layers) - 1):
+                raise ValueError(f"layers[{index}]: a head stands at the end, and only there")
+        return self
+
+    def operators(self, size: Size) -> list[Operator]:
+        """Return what runs for an input of (height, width) ``size``."""
+        return list(walk(self.layers, size))
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        return self.layers[-1].widths[-1]
+
+
+class BackboneNetwork(NetworkSpec):
+    """A backbone with an attention module at the end of each of its stages."""
+
+    backbone: str
+    output_stride: PositiveInt
+    features: PositiveInt
+    """Length of the feature vector."""
+    attention: tuple[Attention, ...]
+    """In the order of the stages, ``none`` where there is none."""
+
+    @property
+    def trunk(self) -> Trunk:
+        """Return the backbone as a layer."""
+        return Trunk(
+            backbone=self.backbone, output_stride=self.output_stride, features=self.features
+        )
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the trunk and the attention modules inside of it."""
+        return self.trunk, *self.attention
+
+    def operators(self, size: Size) -> list[Operator]:
+        """Return what runs for an input of (height, width) ``size``."""
+        return list(walk(self.layers, size))
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        return self.features
+
+
+def has_backbone(value: Any) -> bool:
+    """Return whether a network or space, or the content of its file, is of a backbone."""
+    return "backbone" in value if isinstance(value, dict) else hasattr(value, "backbone")
+
+
+Network = Annotated[
+    Annotated[Chain, Tag("chain")] | Annotated[BackboneNetwork, Tag("backbone")],
+    Discriminator(lambda value: "backbone" if has_backbone(value) else "chain"),
+]
+"""In a file: ``{layers: [...]}``, or ``{backbone: NAME, ...}``."""
+AnyNetwork = Chain | BackboneNetwork
