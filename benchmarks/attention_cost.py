@@ -35,6 +35,7 @@ from dcsnas.spaces.layers import Size
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import AttentionSettings
 from dcsnas.training.objective import ReidObjective
 
 IDENTITIES, IMAGES_EACH, CLASSES = 16, 4, 751
@@ -59,8 +60,10 @@ class Bench:
 
     def network(self, kind: str, affinity: str) -> ReidNetwork:
         """Return the largest network with attention of ``kind``; raises ValueError for no such."""
-        settings = self.space.file.attention.model_copy(update={"kind": kind, "affinity": affinity})
-        space = SearchSpace(self.space.file.model_copy(update={"attention": settings}))
+        settings = self.space.file.attention
+        assert isinstance(settings, AttentionSettings), "the shipped spaces of rows have one"
+        changed = settings.model_copy(update={"kind": kind, "affinity": affinity})
+        space = SearchSpace(self.space.file.model_copy(update={"attention": changed}))
         backbone = build(space.architecture(largest_choice(space)))
         return ReidNetwork(backbone, backbone.feature_dim, CLASSES).to(self.device)
 

@@ -42,6 +42,7 @@ from dcsnas.spaces.layers import Block
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import SpaceFile
 
 SPACES = ("fbnetv2", "fbnetv2_large", "fbnetv2_xlarge")
 
@@ -51,7 +52,7 @@ class StockNetwork(ModelSpace):
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__()
-        width = space.file.stem.width
+        width = _stem_width(space)
         self.stem = nn.Conv2d(3, width, 3, stride=2, padding=1, bias=False)
         choices = {d.label: nni.choice(d.label, list(d.options)) for d in space.decisions}
         blocks = []
@@ -70,6 +71,11 @@ class StockNetwork(ModelSpace):
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features."""
         return self.blocks(self.stem(images)).mean((2, 3))
+
+
+def _stem_width(space: SearchSpace) -> int:
+    assert isinstance(space.file, SpaceFile), "the spaces here are of rows"
+    return space.file.stem.width
 
 
 def _stock_block(arguments: dict[str, Any], expansion: float) -> nn.Module:
@@ -138,7 +144,7 @@ def stock_step(space: SearchSpace, images: Tensor) -> Step:
 
 def stock_largest(space: SearchSpace) -> nn.Module:
     """Return the largest network of the stock space, out of plain modules."""
-    layers: list[nn.Module] = [nn.Conv2d(3, space.file.stem.width, 3, 2, 1, bias=False)]
+    layers: list[nn.Module] = [nn.Conv2d(3, _stem_width(space), 3, 2, 1, bias=False)]
     for layer in space.architecture(largest_choice(space)).layers:
         if isinstance(layer, Block):
             mid = layer.mid if layer.expands else layer.c_in

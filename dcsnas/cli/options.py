@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 import yaml
@@ -26,6 +26,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder, next_run
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.spaces.shipped import find_experiment
+
+if TYPE_CHECKING:
+    from dcsnas.spaces.space import SearchSpace
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -108,6 +111,15 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
     return int(match[1]), int(match[2])
+
+
+def with_attention(space: "SearchSpace", kind: str | None) -> "SearchSpace":
+    """Return ``space`` with the kind of ``--attention`` at every position, if there is one."""
+    try:
+        return space.with_attention(kind) if kind else space
+    except ValueError as error:
+        reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
+        raise UserError(f"--attention {kind}: {reason}") from None
 
 
 def with_allocator() -> None:

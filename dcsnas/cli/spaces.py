@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import console, with_attention
+from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
     from dcsnas.spaces.space import SearchSpace
@@ -17,46 +18,82 @@ from dcsnas.cli.options import parse_size
 
 def spaces(
     name: Annotated[
-        str | None, typer.Argument(help="One space, by name or path; all shipped ones without.")
+        str | None,
+        typer.Argument(help="One space: a shipped name, a path or a backbone's name; all without."),
+    ] = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="List the backbones with this text in their names."),
     ] = None,
 ) -> None:
-    """List search spaces: blocks, architectures, parameters, MACs, table keys.
+    """List search spaces: what there is to choose, parameters, MACs, positions of attention.
 
     Example: dcsnas spaces fbnetv2
     """
-    from dcsnas.spaces.shipped import find_space, shipped_spaces
+    from dcsnas.spaces.shipped import shipped_names
     from dcsnas.spaces.space import SearchSpace
 
-    paths = [find_space(name)] if name else shipped_spaces()
+    if backbones is not None:
+        return _list_backbones(backbones)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("space", "blocks", "architectures", "params M", "GMACs", "table keys"):
+    columns = ("space", "blocks", "attention", "architectures", "params M", "GMACs", "table keys")
+    for column in columns:
         table.add_column(column, justify="left" if column == "space" else "right", no_wrap=True)
-    for path in paths:
-        space = SearchSpace.load(path)
-        plain, kinds = space.with_attention("none"), space.file.kinds
-        blocks, count = str(space.num_blocks), _count(plain)
-        table.add_row(space.name, blocks, count, *_ranges(plain), _keys(plain))
-        if kinds != ("none",):
-            chosen = _count(space) if len(kinds) > 1 else ""
-            table.add_row(f"  + {' | '.join(kinds)}", "", chosen, *_ranges(space), _keys(space))
+    missing: list[UserError] = []
+    for each in [name] if name else shipped_names():
+        try:
+            _add_rows(table, SearchSpace.named(each))
+        except UserError as error:
+            if name:
+                raise
+            missing.append(error)
+            table.add_row(each, "", "", "", "", "", "")
     console.print(table)
     console.print(
         "Smallest to largest network at the space's own input size, without classifier. "
-        "Table keys: operators that dcsnas profile measures."
+        "Attention: positions. Table keys: operators that dcsnas profile measures."
     )
+    for line in dict.fromkeys(map(str, missing)):
+        console.print(line)
     if name:
-        _show_slots(SearchSpace.load(paths[0]))
+        _show_slots(SearchSpace.named(name))
+
+
+def _add_rows(table: Table, space: "SearchSpace") -> None:
+    """Add a row of ``space`` without attention, and one with it."""
+    from dcsnas.spaces.layers import Attention
+
+    plain, kinds = space.with_attention("none"), space.file.kinds
+    positions = sum(slot.layer is Attention for slot in space.slots)
+    blocks = str(space.num_blocks or "")
+    table.add_row(space.name, blocks, "", _count(plain), *_ranges(plain), _keys(plain))
+    if positions:
+        chosen = _count(space) if any(d.label.endswith("kind") for d in space.decisions) else ""
+        with_kinds = f"  + {' | '.join(kinds)}"
+        table.add_row(with_kinds, "", str(positions), chosen, *_ranges(space), _keys(space))
+
+
+def _list_backbones(text: str) -> None:
+    """Print the names of backbones that contain ``text``."""
+    from dcsnas.spaces.backbones import backbone_names
+
+    found = [name for name in backbone_names() if text in name]
+    if not found:
+        raise UserError(f"--backbones {text}: no backbone has this in its name; give another text")
+    for name in found:
+        console.print(name)
 
 
 def _count(space: "SearchSpace") -> str:
-    return f"10^{space.log10_size:.1f}"
+    return f"10^{space.log10_size:.1f}" if space.decisions else "1"
 
 
 def _ranges(space: "SearchSpace") -> tuple[str, str]:
     from dcsnas.spaces.sampling import largest_choice, smallest_choice
 
-    ends = [space.architecture(choose(space)) for choose in (smallest_choice, largest_choice)]
-    costs = [network.cost(space.size) for network in ends]
+    choices = {tuple(choose(space).items()) for choose in (smallest_choice, largest_choice)}
+    costs = [space.architecture(dict(choice)).cost(space.size) for choice in choices]
+    costs.sort(key=lambda cost: cost.macs)
     params = "-".join(f"{cost.params / 1e6:.3f}" for cost in costs)
     macs = "-".join(f"{cost.macs / 1e9:.3f}" for cost in costs)
     return params, macs
@@ -69,31 +106,36 @@ def _keys(space: "SearchSpace") -> str:
 
 
 def _show_slots(space: "SearchSpace") -> None:
+    from dcsnas.spaces.network import layer_sizes
+
     height, width = space.size
     console.print(
         f"\n{space.file.source}; input {height}x{width}, output stride {space.file.output_stride}"
     )
-    for slot in space.slots:
+    sizes = layer_sizes(space.any_architecture.layers, space.size)
+    for slot, (rows, columns) in zip(space.slots, sizes, strict=True):
         decided = {name: list(d.options) for name, d in slot.decided.items() if name != "c_in"}
-        shown = ("stride", "c_out", "expansion", "kind")
+        shown = ("backbone", "stride", "c_out", "expansion", "channels", "kind")
         fixed = {name: value for name, value in slot.constant.items() if name in shown}
         stated = ", ".join(f"{name} {value}" for name, value in {**decided, **fixed}.items())
-        console.print(f"  {slot.layer.__name__:<10} {stated}")
+        console.print(f"  {slot.layer.__name__:<10} @{rows}x{columns}: {stated}")
 
 
 Which = Literal["largest", "smallest", "random"]
 
 
 def sample(
-    space: Annotated[str, typer.Argument(help="Search space: a shipped name or a path.")],
+    space: Annotated[
+        str, typer.Argument(help="Search space: a shipped name, a path, or a backbone's name.")
+    ],
     out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
     which: Annotated[
         Which, typer.Option(help="The largest option everywhere, the smallest, or random ones.")
     ] = "random",
     seed: Annotated[int, typer.Option(min=0, help="Of the random options.")] = 0,
     attention: Annotated[
-        Literal["none", "sa", "dcs"] | None,
-        typer.Option(help="Kind at every position. Default: the space's."),
+        str | None,
+        typer.Option(help="Kind at every position: none, sa, dcs. Default: the space's."),
     ] = None,
     input_: Annotated[
         str | None,
@@ -109,14 +151,11 @@ def sample(
     from dcsnas.config.files import require_file_path
     from dcsnas.spaces import sampling
     from dcsnas.spaces.architecture import save_architecture
-    from dcsnas.spaces.shipped import find_space
     from dcsnas.spaces.space import SearchSpace
 
     size = parse_size(input_) if input_ else None
     require_file_path(out)
-    found = SearchSpace.load(find_space(space))
-    if attention:
-        found = found.with_attention(attention)
+    found = with_attention(SearchSpace.named(space), attention)
     match which:
         case "largest":
             choice = sampling.largest_choice(found)

@@ -28,8 +28,8 @@ from dcsnas.plots.style import (
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
-COLORS = {"stem": GREY, "block": BLUE, "attention": RED, "head": GREY}
-NAMES = {"stem": "stem", "block": "blocks", "attention": "attention", "head": "head"}
+COLORS = {"stem": GREY, "block": BLUE, "attention": RED, "trunk": BLUE, "head": GREY}
+NAMES = {kind: "blocks" if kind == "block" else kind for kind in COLORS}
 _DENSE = 40  # columns above which numbers stand upright
 
 
@@ -47,8 +47,9 @@ def plot_architecture(
     columns = columns_of(architecture, table=table, space=space)
     panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [
         (1.5, _draw_widths),
-        (0.9, _draw_expansions),
     ]
+    if any(column.kind == "block" for column in columns):
+        panels.append((0.9, _draw_expansions))
     if table is not None:
         panels.append((1.3, _draw_latencies))
     width = min(16.0, max(7.5, 1.2 + 0.36 * len(columns)))
@@ -88,18 +89,20 @@ def _facts(
 
 def _draw_widths(axes: Axes, columns: Sequence[Column]) -> None:
     clean(axes, y="output width\n(channels)")
-    shown = [c for c in columns if c.kind in ("stem", "block")]
+    attention = [c for c in columns if c.kind == "attention"]
+    shown = [c for c in columns if c.kind in ("stem", "block")] or attention
     _draw_choices(axes, shown, [c.width for c in shown], [c.width_options for c in shown])
     top = max(max(c.width_options, default=c.width) for c in shown)
     axes.set_ylim(0, top * (1.22 if _dense(columns) else 1.12))
     for column in columns:
-        if column.kind == "attention":
-            nothing = column.name == "none"
+        if column.kind == "attention" and shown is not attention:
+            nothing = not column.runs
             axes.axvline(column.x, color=GREY if nothing else RED, linewidth=1.2, ymax=0.86)
             text = "no attention" if nothing else f"{column.name} {column.width}"
             _upright(axes, column.x, top / 2, text, color=MUTED if nothing else RED)
-        elif column.kind == "head":
-            _upright(axes, column.x, top / 2, f"head, {column.width:,} features", color=MUTED)
+        elif column.kind in ("head", "trunk"):
+            text = f"{column.name}, {column.width:,} features"
+            _upright(axes, column.x, top / 2, text, color=MUTED)
 
 
 def _draw_expansions(axes: Axes, columns: Sequence[Column]) -> None:
@@ -138,7 +141,7 @@ def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
     axes.set_ylim(0, max(times) * (1.3 if dense else 1.15))
     size = TINY if dense or len(columns) > 14 else SMALL
     for column in columns:
-        text = "" if column.name == "none" else f"{column.percent:.1f}%"
+        text = f"{column.percent:.1f}%" if column.runs else ""
         _on_top(axes, column.x, column.ms or 0.0, text, size=size, dense=dense)
     parts = [
         TextArea(
@@ -185,9 +188,11 @@ def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
     axes.set_xticks([c.x for c in columns], [c.name for c in columns])
     axes.tick_params(axis="x", labelsize=TINY if _dense(columns) else SMALL, length=0)
     for tick, column in zip(axes.get_xticklabels(), columns, strict=True):
-        tick.set_color(MUTED if column.name == "none" else _ink(column.kind))
+        tick.set_color(_ink(column.kind) if column.runs else MUTED)
         tick.set_rotation(rotation if column.kind != "block" else 0)
-    explained = f"blocks by number; above: output height {TIMES} width in pixels; dashed: stride 2"
+    explained = f"above: output height {TIMES} width in pixels"
+    if any(c.kind == "block" for c in columns):
+        explained = f"blocks by number; {explained}; dashed: stride 2"
     if any(c.width_options for c in columns):
         explained += "; light: range of the options"
     attention = {c.kind_options for c in columns if c.kind_options}

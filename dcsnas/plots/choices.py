@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcsnas.plots.records import History
+from dcsnas.spaces.attention import attends
 from dcsnas.spaces.space import Decision, Option
 
 
@@ -63,7 +64,7 @@ def group_entropies(history: History, group: Sequence[Place], kind: str) -> np.n
 def option_text(option: Option) -> str:
     """Return an option as pictures write it: ``1.5``, ``24``, ``none``, ``DCS``."""
     if isinstance(option, str):
-        return option if option == "none" else option.upper()
+        return option.upper() if attends(option) else option
     return f"{option:g}"
 
 

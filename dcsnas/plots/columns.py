@@ -8,10 +8,20 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.table import LatencyTable, per_layer_ms
 from dcsnas.plots.choices import option_text
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size
+from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size, Trunk
+from dcsnas.spaces.network import layer_sizes
 from dcsnas.spaces.space import Decision, SearchSpace
 
-Kind = Literal["stem", "block", "attention", "head"]
+Kind = Literal["stem", "block", "attention", "trunk", "head"]
+KINDS: dict[str, Kind] = {
+    "conv": "stem",
+    "block": "block",
+    "attention": "attention",
+    "trunk": "trunk",
+    "conv_head": "head",
+    "pool_head": "head",
+}
+"""How pictures group layers, by their ``op``."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +29,8 @@ class Column:
     """One layer: position, output width and size, and what of it the space left open.
 
     ``size`` is (height, width) of the output; of a head, which pools, its input. The name of an
-    attention module says its kind: DCS, SA or none. ``ms`` and ``percent`` (of the whole network)
-    are None without a table.
+    attention module says its kind: DCS, SA or none. ``runs`` is False for a chosen absence. ``ms``
+    and ``percent`` (of the whole network) are None without a table.
     """
 
     x: int
@@ -35,6 +45,7 @@ class Column:
     kind_options: tuple[str, ...] = ()
     ms: float | None = None
     percent: float | None = None
+    runs: bool = True
 
 
 def columns_of(
@@ -69,8 +80,9 @@ def columns_of_layers(
         times = per_layer_ms(table, layers, size)
     total = sum(ms for ms in times if ms is not None)
     block, columns = 0, []
-    for x, (layer, ms) in enumerate(zip(layers, times, strict=True)):
-        out = layer.out_size(size)
+    sizes = layer_sizes(layers, size)
+    for x, (layer, here, ms) in enumerate(zip(layers, sizes, times, strict=True)):
+        out = layer.out_size(here)
         kind, name = _named(layer, block)
         columns.append(
             Column(
@@ -78,7 +90,7 @@ def columns_of_layers(
                 kind=kind,
                 name=name,
                 width=layer.widths[-1],
-                size=size if kind == "head" else out,
+                size=here if kind in ("head", "trunk") else out,
                 stride=layer.stride if isinstance(layer, Conv | Block) else 1,
                 expansion=layer.expansion if isinstance(layer, Block) else None,
                 width_options=_options(decided[x], "c_out"),
@@ -86,9 +98,10 @@ def columns_of_layers(
                 kind_options=_names(decided[x], "kind"),
                 ms=ms,
                 percent=None if ms is None else 100 * ms / total,
+                runs=bool(layer.units(here)),
             )
         )
-        size, block = out, block + (kind == "block")
+        block += kind == "block"
     return columns
 
 
@@ -106,13 +119,12 @@ def span_of(options: Sequence[float]) -> tuple[float, float]:
 
 
 def _named(layer: Layer, block: int) -> tuple[Kind, str]:
-    if isinstance(layer, Conv):
-        return "stem", "stem"
-    if isinstance(layer, Block):
-        return "block", str(block)
+    kind = KINDS[layer.op]
     if isinstance(layer, Attention):
-        return "attention", option_text(layer.kind)
-    return "head", "head"
+        return kind, option_text(layer.kind)
+    if isinstance(layer, Trunk):
+        return kind, layer.backbone
+    return kind, str(block) if kind == "block" else kind
 
 
 def _require_origin(architecture: ArchitectureFile, space: SearchSpace) -> None:

@@ -162,7 +162,8 @@ def spaced(history: History, count: int) -> list[int]:
 
 def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
     clean(axes)
-    shown = [c for c in stage.columns if c.kind in ("stem", "block")]
+    attention = [c for c in stage.columns if c.kind == "attention"]
+    shown = [c for c in stage.columns if c.kind in ("stem", "block")] or attention
     x, spans = [c.x for c in shown], [span_of(c.width_options) for c in shown]
     heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
     axes.bar(x, heights, 0.9, bottom=bottoms, color=LIGHT, label="options")
@@ -172,13 +173,13 @@ def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
     top = max(max(c.width_options, default=c.width) for c in shown)
     for column in stage.columns:
         if column.kind == "attention":
-            color = GREY if column.name == "none" else RED
+            color = RED if column.runs else GREY
             axes.plot([column.x] * 2, [0, top], color=color, linewidth=1.2)
             named = {"size": TINY, "color": MUTED if color == GREY else RED, "ha": "center"}
             axes.annotate(column.name, (column.x, top), (0, 2), textcoords="offset points", **named)
     axes.set(ylim=(0, 1.15 * top), xlim=(-0.7, shown[-1].x + 1.7))
     blocks = [c for c in shown if c.kind == "block"]
-    blocks = blocks[:: ceil(len(blocks) / 30)]
+    blocks = blocks[:: max(1, ceil(len(blocks) / 30))]
     axes.set_xticks([c.x for c in blocks], [c.name for c in blocks])
     axes.tick_params(axis="x", labelsize=TINY)
 

@@ -77,6 +77,22 @@ BACKBONES: dict[str, Callable[[], Backbone]] = {}
 LIBRARIES: dict[str, Library] = {}
 
 
+def register_backbone(name: str, make: Callable[[], Backbone]) -> None:
+    """Add a single backbone; ``make`` is called when it is first asked for."""
+    BACKBONES[name] = make
+
+
+def register_library(name: str, library: Library) -> None:
+    """Add a library of backbones."""
+    LIBRARIES[name] = library
+
+
+def backbone_names() -> list[str]:
+    """Return the names of all backbones, sorted; raises UserError where a library is missing."""
+    load_installed()
+    return sorted({*BACKBONES, *(n for library in LIBRARIES.values() for n in library.names())})
+
+
 @cache
 def find_backbone(name: str) -> Backbone:
     """Return the backbone called ``name``; raises UserError with the nearest names for another."""
@@ -87,7 +103,9 @@ def find_backbone(name: str) -> Backbone:
     for library in LIBRARIES.values():
         if found := library.get(name):
             return found
-    known = sorted({*BACKBONES, *(n for library in LIBRARIES.values() for n in library.names())})
+    known = backbone_names()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {len(known):,} names"
-    raise UserError(f"no backbone called '{name}'; {hint} (dcsnas spaces --backbones lists them)")
+    raise UserError(
+        f"no backbone called '{name}'; {hint} (dcsnas spaces --backbones TEXT lists them)"
+    )

@@ -18,6 +18,11 @@ def shipped_spaces() -> list[Path]:
     return sorted(shipped_folder("search_spaces").glob("*.yaml"))
 
 
+def shipped_names() -> list[str]:
+    """Return the names of the shipped spaces."""
+    return [path.stem for path in shipped_spaces()]
+
+
 def find_space(name: str) -> Path:
     """Return the file of a space given by path or shipped name; raises UserError."""
     return _find(name, shipped_folder("search_spaces"), "search space")

@@ -1,6 +1,7 @@
 """SearchSpace: slots of layers whose arguments are decisions, as plain values."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +11,12 @@ from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
+from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.attention import attends
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
+from dcsnas.spaces.shipped import find_space, shipped_names
 from dcsnas.spaces.space_file import (
     AttentionSettings,
     BackboneFile,
@@ -24,6 +27,8 @@ from dcsnas.spaces.space_file import (
 )
 
 Option = float | str
+REID_SIZE = (256, 128)
+"""Height and width that a backbone gets which no file names: re-identification's."""
 Choice = Mapping[str, Option]
 
 
@@ -81,6 +86,33 @@ class SearchSpace:
         alike = isinstance(given, AttentionSettings)
         changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
         return SearchSpace(self.file.model_copy(update={"attention": changed}))
+
+    @classmethod
+    def named(cls, name: str) -> "SearchSpace":
+        """Return the space called ``name``: a file's path, a shipped one's name, or a backbone's.
+
+        A backbone by its own name runs at its natural stride with the default attention.
+        Raises UserError.
+        """
+        if name in shipped_names() or Path(name).suffix in (".yaml", ".yml"):
+            return cls.load(find_space(name))
+        try:
+            backbone = find_backbone(name)
+        except UserError as error:
+            shipped = ", ".join(shipped_names())
+            raise UserError(
+                f"no search space called '{name}'; shipped: {shipped}; {error}"
+            ) from None
+        content = {
+            "schema_version": NEWEST_SCHEMA,
+            "name": re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"),
+            "source": f"the backbone {name} by its name",
+            "input": {"height": REID_SIZE[0], "width": REID_SIZE[1]},
+            "output_stride": backbone.output_strides[0],
+            "attention": {},
+            "backbone": name,
+        }
+        return cls(validate(BackboneFile, content, name))
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:

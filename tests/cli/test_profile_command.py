@@ -77,7 +77,7 @@ def test_a_sparse_table_says_what_was_measured(tmp_path: Path, monkeypatch, caps
     sources = [entry.source for entry in file.entries.values()]
     assert f"{sources.count('measured'):,} of them measured" in shown
     assert set(sources) == {"measured", "interpolated"}
-    assert file.space.attention.kind == "none"
+    assert file.space.kinds == ("none",)
     assert file.calibration is not None
     assert "calibrated on 4 networks" in shown
     assert sorted(tmp_path.iterdir()) == [tmp_path / "t.json"]

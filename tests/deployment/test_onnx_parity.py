@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.deployment.parity import Difference, compare
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.selectors import TokenLinear
 from dcsnas.nn.onnx import to_onnx
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+
+
+def theta_of(block: AttentionBlock) -> TokenLinear:
+    """Return what computes the logits of a ``dcs`` module."""
+    theta = block.get_submodule("selectors.dcs.theta")
+    assert isinstance(theta, TokenLinear)
+    return theta
 
 
 class Pixels(nn.Module):
@@ -22,13 +30,12 @@ class Pixels(nn.Module):
         super().__init__()
         self.widen = nn.Conv2d(3, 8, 1)
         self.first, self.second = (
-            DCSAttention(8, kind="dcs", affinity="dot", scale="cosine", tau=1.0) for _ in range(2)
+            AttentionBlock(8, kind="dcs", affinity="dot", scale="cosine", tau=1.0) for _ in range(2)
         )
         for module in (self.first, self.second):
             nn.init.ones_(module.norm.weight)
-            assert module.theta is not None
-            nn.init.zeros_(module.theta.weight)
-            module.theta.bias.data = torch.tensor([1.0, -1, 1, -1, 1, 1, -1, 1])
+            nn.init.zeros_(theta_of(module).weight)
+            theta_of(module).bias.data = torch.tensor([1.0, -1, 1, -1, 1, 1, -1, 1])
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,9 +55,8 @@ def differences(change: Callable[[Pixels], object], images: Tensor = IMAGES) -> 
     return compare(to_onnx(exported, images[:2], dynamic_batch=True), module, images)
 
 
-def set_theta(module: DCSAttention, channel: int, value: float) -> None:
-    assert module.theta is not None
-    module.theta.bias.data[channel] = value
+def set_theta(module: AttentionBlock, channel: int, value: float) -> None:
+    theta_of(module).bias.data[channel] = value
 
 
 def test_faithful_model() -> None:
@@ -89,8 +95,7 @@ def test_selections_far_from_zero_are_found() -> None:
 def test_a_theta_of_zero_selects_nothing() -> None:
     module = Pixels()
     for attention in (module.first, module.second):
-        assert attention.theta is not None
-        nn.init.zeros_(attention.theta.bias)
+        nn.init.zeros_(theta_of(attention).bias)
     found = compare(to_onnx(module, IMAGES, dynamic_batch=True), module, IMAGES)
     assert (found.differing, found.features) == (0, found.plain)
     assert found.plain < 1e-6

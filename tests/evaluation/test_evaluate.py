@@ -19,7 +19,8 @@ from dcsnas.evaluation.information import fisher_score
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.record import Evaluation
 from dcsnas.evaluation.reranking import KReciprocal
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.selectors import GumbelSelector
 from dcsnas.nn.build import build
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import header_of, save_weights
@@ -162,8 +163,9 @@ def test_selected_channels_of_every_module(folder: Path) -> None:
     with torch.no_grad():
         x = images
         for index, layer in enumerate(backbone.layers):
-            if isinstance(layer, DCSAttention) and layer.theta is not None:
-                chosen = layer.select(x)
+            for selector in layer.selectors.values() if isinstance(layer, AttentionBlock) else ():
+                assert isinstance(selector, GumbelSelector)
+                chosen = selector.masking(selector.theta(x))
                 expected[f"backbone.layers.{index}"] = (x.shape[1], float(chosen.mean()))
             x = layer(x)
     found = run_evaluate(folder).selected_channels

@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from dcsnas.evaluation.selection import SelectionCounter
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.selectors import GumbelSelector
 
 
 def network(*kinds: str) -> nn.Sequential:
     torch.manual_seed(0)
-    layers = [DCSAttention(6, kind=kind, affinity="dot", scale="cosine", tau=1.0) for kind in kinds]
-    return nn.Sequential(*layers).eval()
+    return nn.Sequential(
+        *(AttentionBlock(6, kind=k, affinity="dot", scale="cosine", tau=1.0) for k in kinds)
+    ).eval()
 
 
 def test_equals_the_masks_over_all_images() -> None:
@@ -25,9 +27,10 @@ def test_equals_the_masks_over_all_images() -> None:
     for batch in images:
         x = batch
         for layer in layers:
-            assert isinstance(layer, DCSAttention)
-            if layer.theta is not None:
-                masks[layer is layers[3]].append(layer.select(x))
+            assert isinstance(layer, AttentionBlock)
+            for selector in layer.selectors.values():
+                if isinstance(selector, GumbelSelector):
+                    masks[layer is layers[3]].append(selector.masking(selector.theta(x)))
             x = layer(x)
     found = counter.shares()
     assert [(module.module, module.channels) for module in found] == [("0", 6), ("3", 6)]
@@ -40,10 +43,9 @@ def test_equals_the_masks_over_all_images() -> None:
 @pytest.mark.parametrize(("bias", "share"), [(100.0, 1.0), (-100.0, 0.0)])
 def test_all_and_none(bias: float, share: float) -> None:
     layers = network("dcs")
-    attention = layers[0]
-    assert isinstance(attention, DCSAttention)
-    assert attention.theta is not None
-    nn.init.constant_(attention.theta.bias, bias)
+    theta = layers.get_submodule("0.selectors.dcs.theta")
+    assert isinstance(theta, nn.Linear)
+    nn.init.constant_(theta.bias, bias)
     counter = SelectionCounter(layers)
     with counter.counting():
         layers(torch.randn(2, 6, 3, 3))

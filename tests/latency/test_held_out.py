@@ -87,7 +87,6 @@ def test_a_space_with_too_few_networks_says_how_many_were_found():
 
 
 def test_networks_without_attention_are_among_them_where_it_is_a_choice() -> None:
-    attention = {**SPACE.file.attention.model_dump(), "kind": ["none", "sa", "dcs"]}
-    space = micro_space(attention=attention)
+    space = SPACE.with_attention(["none", "sa", "dcs"])
     drawn = held_out(fake_table(space), 24, 0)
     assert {choice["a0_kind"] for _, choice in drawn} == {"none", "sa", "dcs"}

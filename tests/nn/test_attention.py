@@ -1,4 +1,4 @@
-"""DCS-Attention against a loop, its gradient, its noise.
+"""The attention block against a loop, its gradient, its noise.
 
 Shapes: B images, N tokens, C channels, H x W positions.
 """
@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import (
-    AFFINITIES,
-    DCSAttention,
-    attend_dot,
+from dcsnas.nn.attention.block import AFFINITIES, AttentionBlock, attend_dot
+from dcsnas.nn.attention.selectors import (
+    GumbelSelector,
     logistic_noise,
     soft_mask,
     straight_through,
@@ -72,15 +71,27 @@ def test_cosine_affinity_is_bounded_where_the_plain_one_is_not() -> None:
 def test_token_without_a_selected_channel_has_a_small_gradient() -> None:
     module = transparent(4, kind="sa", affinity="dot", scale="cosine")
     selected = torch.zeros(1, 3, 4, dtype=torch.float64, requires_grad=True)
-    query, _ = module.scaled(selected, None)
+    query, _ = module.scaled(selected, selected, None)
     query.sum().backward()
     assert selected.grad is not None
     assert selected.grad.abs().max() < 100
 
 
-def transparent(channels: int, *, kind: str, affinity: str, scale: str) -> DCSAttention:
+def gumbel(module: AttentionBlock) -> GumbelSelector:
+    """Return the selector of a ``dcs`` module."""
+    selector = module.selectors["dcs"]
+    assert isinstance(selector, GumbelSelector)
+    return selector
+
+
+def mask_of(module: AttentionBlock, x: Tensor) -> Tensor:
+    """Return the mask [B, N, C] of a ``dcs`` module for images ``x`` [B, C, H, W]."""
+    return gumbel(module).masking(gumbel(module).theta(x))
+
+
+def transparent(channels: int, *, kind: str, affinity: str, scale: str) -> AttentionBlock:
     """Return a module in float64 whose output path changes nothing: out = x + attended."""
-    module = DCSAttention(channels, kind=kind, affinity=affinity, scale=scale, tau=0.8).double()
+    module = AttentionBlock(channels, kind=kind, affinity=affinity, scale=scale, tau=0.8).double()
     nn.init.zeros_(module.depthwise.weight)
     module.depthwise.weight.data[:, :, 1, 1] = 1
     nn.init.constant_(module.norm.weight, math.sqrt(1 + module.norm.eps))
@@ -99,8 +110,9 @@ def test_module_equals_a_loop(
     x = torch.randn(shape, dtype=torch.float64)
     tokens = x.flatten(2).transpose(1, 2)
     mask = torch.ones_like(tokens)
-    if module.theta is not None:
-        theta = tokens @ module.theta.weight.T + module.theta.bias
+    if kind == "dcs":
+        linear = gumbel(module).theta
+        theta = tokens @ linear.weight.T + linear.bias
         torch.manual_seed(7)
         logits = theta + logistic_noise(theta) if training else theta
         mask = (logits > 0).double()
@@ -116,7 +128,7 @@ def test_module_equals_a_loop(
 @pytest.mark.parametrize(("kind", "affinity", "scale"), SETTINGS)
 @pytest.mark.parametrize("training", [True, False])
 def test_new_module_is_the_identity(kind: str, affinity: str, scale: str, training: bool) -> None:
-    module = DCSAttention(6, kind=kind, affinity=affinity, scale=scale, tau=1.0).train(training)
+    module = AttentionBlock(6, kind=kind, affinity=affinity, scale=scale, tau=1.0).train(training)
     x = torch.randn(2, 6, 4, 3)
     assert torch.equal(module(x), x)
 
@@ -150,33 +162,31 @@ def test_straight_through_is_hard_forward_and_soft_backward() -> None:
 def test_module_uses_its_temperature() -> None:
     x = torch.randn(2, 4, 5, 1)
     for tau in (0.25, 4.0):
-        module = DCSAttention(4, kind="dcs", affinity="dot", scale="none", tau=tau).eval()
-        assert module.theta is not None
-        module.select(x).sum().backward()
-        soft = torch.sigmoid(module.theta(x) / tau)
+        module = AttentionBlock(4, kind="dcs", affinity="dot", scale="none", tau=tau).eval()
+        mask_of(module, x).sum().backward()
+        linear = gumbel(module).theta
+        soft = torch.sigmoid(linear(x) / tau)
         expected = (soft * (1 - soft) / tau).sum((0, 1))
-        torch.testing.assert_close(module.theta.bias.grad, expected)
+        torch.testing.assert_close(linear.bias.grad, expected)
 
 
 @pytest.mark.parametrize("tau", [0.01, 1.0, 5.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_masks_are_zero_or_one(tau: float, dtype: torch.dtype) -> None:
-    module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=tau).to(dtype)
+    module = AttentionBlock(8, kind="dcs", affinity="dot", scale="none", tau=tau).to(dtype)
     x = torch.randn(3, 8, 10, 5).to(dtype)
-    assert module.select(x).unique().tolist() == [0, 1]
+    assert mask_of(module, x).unique().tolist() == [0, 1]
     module.eval()
-    assert module.select(x).unique().tolist() == [0, 1]
+    assert mask_of(module, x).unique().tolist() == [0, 1]
 
 
 def test_evaluation_selects_where_theta_is_positive() -> None:
-    module = DCSAttention(8, kind="dcs", affinity="dot", scale="none", tau=3.0).double().eval()
+    module = AttentionBlock(8, kind="dcs", affinity="dot", scale="none", tau=3.0).double().eval()
     x = torch.randn(3, 8, 10, 5, dtype=torch.float64)
-    assert module.theta is not None
-    assert torch.equal(module.select(x), (module.theta(x) > 0).double())
-    theta = nn.functional.linear(
-        x.flatten(2).transpose(1, 2), module.theta.weight, module.theta.bias
-    )
-    torch.testing.assert_close(module.theta(x), theta, rtol=1e-12, atol=1e-12)
+    linear = gumbel(module).theta
+    assert torch.equal(mask_of(module, x), (linear(x) > 0).double())
+    theta = nn.functional.linear(x.flatten(2).transpose(1, 2), linear.weight, linear.bias)
+    torch.testing.assert_close(linear(x), theta, rtol=1e-12, atol=1e-12)
 
 
 def test_training_draws_and_evaluation_does_not() -> None:
@@ -246,11 +256,11 @@ def test_noise_is_the_difference_of_two_gumbel_draws() -> None:
 
 def test_mixed_precision_keeps_the_noise_centred() -> None:
     """Under bfloat16 autocast, the mask must not lean to one side."""
-    module = DCSAttention(16, kind="dcs", affinity="dot", scale="none", tau=1.0)
-    assert module.theta is not None
-    nn.init.zeros_(module.theta.weight)
-    nn.init.zeros_(module.theta.bias)
+    module = AttentionBlock(16, kind="dcs", affinity="dot", scale="none", tau=1.0)
+    linear = gumbel(module).theta
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        share = module.select(torch.randn(32, 16, 80, 50)).float().mean().item()
+        share = mask_of(module, torch.randn(32, 16, 80, 50)).float().mean().item()
     # bfloat16's sigmoid rounds the smallest draws above zero to a half, 0.2 % of all
     assert share == pytest.approx(0.5, abs=0.003)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build, build_layer, layer_input
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Shortcut, Size
-from dcsnas.spaces.network import Operator
+from dcsnas.spaces.network import AnyNetwork, Operator
 from dcsnas.spaces.sampling import largest_choice, sample_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import AttentionSettings
 from dcsnas.spaces.units import Cost
 
 with warnings.catch_warnings():
@@ -129,8 +130,10 @@ def test_layers_do_and_cost_what_they_say(layers: list[Layer], size: Size) -> No
 
 def tiny_network(seed: int, **attention: object) -> AnyNetwork:
     space = SearchSpace.load(find_space("tiny"))
-    settings = space.file.attention.model_copy(update=attention)
-    space = SearchSpace(space.file.model_copy(update={"attention": settings}))
+    settings = space.file.attention
+    assert isinstance(settings, AttentionSettings)
+    changed = settings.model_copy(update=attention)
+    space = SearchSpace(space.file.model_copy(update={"attention": changed}))
     return space.architecture(sample_choice(space, random.Random(seed)))
 
 
@@ -156,9 +159,8 @@ def test_costs_of_large_networks(name: str) -> None:
 @pytest.mark.parametrize("affinity", ["dot", "softmax"])
 def test_every_parameter_gets_a_gradient(kind: str, affinity: str) -> None:
     backbone = build(tiny_network(0, kind=kind, affinity=affinity))
-    for module in backbone.modules():
-        if isinstance(module, DCSAttention):
-            nn.init.ones_(module.norm.weight)  # zero at the start, which stops every gradient
+    for module in attention_blocks(backbone).values():
+        nn.init.ones_(module.norm.weight)  # zero at the start, which stops every gradient
     features = backbone(torch.randn(4, 3, 64, 32))
     (features * torch.randn_like(features)).sum().backward()
     for name, parameter in backbone.named_parameters():
@@ -171,9 +173,9 @@ def test_new_attention_passes_gradients_only_to_its_gate() -> None:
     backbone = build(tiny_network(0))
     features = backbone(torch.randn(4, 3, 64, 32))
     (features * torch.randn_like(features)).sum().backward()
-    modules = [m for m in backbone.modules() if isinstance(m, DCSAttention)]
+    modules = attention_blocks(backbone)
     assert len(modules) == 3
-    for module in modules:
+    for module in modules.values():
         assert module.norm.weight.grad is not None
         assert module.norm.weight.grad.abs().sum() > 0
         assert module.depthwise.weight.grad is not None
@@ -193,9 +195,11 @@ def test_weights_depend_on_the_generator_alone() -> None:
 
 def test_initial_weights() -> None:
     backbone = build(tiny_network(0), torch.Generator().manual_seed(0))
-    stem: Any = backbone.layers[0]
+    stem: Any = backbone.get_submodule("layers.0")
     assert stem.conv.weight.std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.1)
-    theta: Any = next(m.theta for m in backbone.modules() if isinstance(m, DCSAttention))
+    theta: Any = next(iter(attention_blocks(backbone).values())).get_submodule(
+        "selectors.dcs.theta"
+    )
     assert theta.weight.std().item() == pytest.approx(0.01, rel=0.1)
     assert theta.bias.abs().sum() == 0
 
@@ -212,6 +216,7 @@ def test_the_input_of_a_layer_comes_from_the_generator() -> None:
         one, other = (
             layer_input(layer, (3, 2), 5, torch.Generator().manual_seed(seed)) for seed in (1, 1)
         )
+        assert layer.op != "trunk"
         c_in = layer.channels if isinstance(layer, Attention) else layer.c_in
         assert one.shape == (5, c_in, 3, 2)
         assert torch.equal(one, other)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.layers import (
     BlockMasks,
     ConvNormAct,
@@ -183,8 +183,8 @@ def test_unmasked_shortcut_would_leak() -> None:
 def test_masked_attention_is_the_narrow_module(
     kind: str, affinity: str, scale: str, size: tuple[int, int]
 ) -> None:
-    def attention(channels: int) -> DCSAttention:
-        return DCSAttention(channels, kind=kind, affinity=affinity, scale=scale, tau=0.7)
+    def attention(channels: int) -> AttentionBlock:
+        return AttentionBlock(channels, kind=kind, affinity=affinity, scale=scale, tau=0.7)
 
     wide = randomise(attention(14)).eval()
     narrow = attention(9).eval()
@@ -236,7 +236,7 @@ def test_masks_keep_nothing_more_for_backward(c_in: int, c_out: int, stride: int
 
 
 def test_attention_mask_keeps_nothing_more_for_backward() -> None:
-    module = DCSAttention(24, kind="dcs", affinity="dot", scale="sqrt", tau=1.0)
+    module = AttentionBlock(24, kind="dcs", affinity="dot", scale="sqrt", tau=1.0)
     x = torch.randn(4, 24, 64, 32, requires_grad=True)
     mask = torch.rand(24, requires_grad=True)
     assert saved_bytes(module, x, mask) <= 1.01 * saved_bytes(module, x)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcsnas.nn.attention import DCSAttention
+from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.build import build
 from dcsnas.nn.inherit import recalibrate
 from dcsnas.nn.layers import MaskedBatchNorm2d
@@ -22,7 +22,7 @@ class Small(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 5, 3)
         self.norm = MaskedBatchNorm2d(5, momentum=0.3)
-        self.attention = DCSAttention(5, kind="dcs", affinity="dot", scale="cosine", tau=1.0)
+        self.attention = AttentionBlock(5, kind="dcs", affinity="dot", scale="cosine", tau=1.0)
         nn.init.ones_(self.attention.norm.weight)
         self.last = nn.BatchNorm1d(5)
 
@@ -60,9 +60,10 @@ def test_statistics_are_the_means_over_the_batches() -> None:
             found["norm"].append((stats[0], stats[1]))
             x = unpixels(x, y)
             tokens = x.flatten(2).transpose(1, 2)
-            theta = F.linear(tokens, network.attention.theta.weight, network.attention.theta.bias)  # type: ignore[union-attr]
+            linear = network.attention.get_submodule("selectors.dcs.theta")
+            theta = F.linear(tokens, linear.weight, linear.bias)  # type: ignore[arg-type]
             chosen = tokens * (theta > 0)  # no noise
-            query, key = network.attention.scaled(chosen, None)
+            query, key = network.attention.scaled(chosen, chosen, None)
             attended = network.attention.attend(query, key, tokens).transpose(1, 2)
             y = network.attention.depthwise(attended.reshape(x.shape))
             branch, *stats = normalised(pixels(y), network.attention.norm)

@@ -26,10 +26,11 @@ from dcsnas.spaces.architecture import load_architecture, save_architecture
 from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, SearchSpace, space_operators
-from dcsnas.spaces.space_file import KINDS, SpaceFile
+from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import fake_table, micro_space
 from supernet_fakes import images, one_hot, operations, set_draw, supernet_of
 
+KINDS = ("none", "sa", "dcs")
 SETTINGS = [("dot", "none"), ("dot", "sqrt"), ("dot", "cosine"), ("softmax", "sqrt")]
 SUBSETS = [kinds for n in (2, 3) for kinds in combinations(KINDS, n)]
 

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from dcsnas.config.errors import UserError
 from dcsnas.spaces.architecture import (
-    Architecture,
     ArchitectureFile,
     Provenance,
     describe,
@@ -22,9 +21,11 @@ from dcsnas.spaces.architecture import (
     save_architecture,
 )
 from dcsnas.spaces.layers import Block, round_channels
+from dcsnas.spaces.network import Chain
 from dcsnas.spaces.sampling import largest_choice, sample_choice, smallest_choice
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space_file import SpaceFile
 from dcsnas.spaces.units import Cost
 
 SPACES = {
@@ -50,6 +51,7 @@ def test_every_sample_is_valid_and_costs_lie_between_the_ends(
     choice = sample_choice(space, random.Random(seed))
     network = space.architecture(choice)
     assert all(choice[d.label] in d.options for d in space.decisions)
+    assert isinstance(space.file, SpaceFile)
     for block in (layer for layer in network.layers if isinstance(layer, Block)):
         assert block.mid == round_channels(block.expansion * block.c_in, space.file.divisor)
     size = (height, 32)
@@ -130,7 +132,7 @@ def test_layers_that_are_no_network(layers: Any, expected: str) -> None:
     right = TINY.architecture(smallest_choice(TINY)).layers
     assert len(right) == 12
     with pytest.raises(ValidationError, match=expected):
-        Architecture(layers=tuple(layers(right)))
+        Chain(layers=tuple(layers(right)))
 
 
 @pytest.fixture
@@ -197,8 +199,11 @@ def test_broken_layer_is_named(
 
 
 def test_unknown_version_is_refused(saved: Path) -> None:
-    message = refused(saved, lambda data: data.update(schema_version=2))
-    assert message == "schema_version: Input should be 1 (given: 2)"
+    message = refused(saved, lambda data: data.update(schema_version=3))
+    assert message == (
+        "schema_version: schema 3 is of a newer dcsnas; this one reads up to 2: upgrade dcsnas, "
+        "or write the file again with this one (given: 3)"
+    )
 
 
 def test_truncated_file_is_refused_wherever_it_ends(saved: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.strict import validate
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, Trunk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space, shipped_spaces
 from dcsnas.spaces.space import Decision, SearchSpace
@@ -211,7 +211,8 @@ def test_settings_reach_the_layers() -> None:
         head={"op": "pool_head", "width": 96, "expansion": 2},
     )  # fmt: skip
     layers = space.architecture(largest_choice(space)).layers
-    assert {layer.activation for layer in layers if not isinstance(layer, Attention)} == {"relu"}
+    activations = {layer.activation for layer in layers if not isinstance(layer, Attention | Trunk)}
+    assert activations == {"relu"}
     blocks = [layer for layer in layers if isinstance(layer, Block)]
     assert {(b.divisor, b.shortcut) for b in blocks} == {(8, "equal")}
     assert [b.kernel for b in blocks] == [3, 5, 5, 3, 3, 3, 3]

@@ -14,6 +14,7 @@ from dcsnas.spaces.units import (
     Cost,
     LinearUnit,
     PoolUnit,
+    TrunkUnit,
     Unit,
     total_cost,
 )
@@ -100,7 +101,9 @@ def test_walk_carries_the_size() -> None:
     assert [operator.layer for operator in operators] == layers
     assert [operator.size for operator in operators] == [(33, 17), (17, 9), (9, 5), (9, 5)]
     units = [unit for operator in operators for unit in operator.layer.units(operator.size)]
-    sizes = [(unit.height, unit.width) for unit in units if not isinstance(unit, LinearUnit)]
+    sizes = [
+        (unit.height, unit.width) for unit in units if not isinstance(unit, LinearUnit | TrunkUnit)
+    ]
     assert sizes == [(33, 17), (17, 9), (17, 9), (9, 5), (9, 5), (9, 5), (9, 5)]
 
 
@@ -114,12 +117,12 @@ def test_walk_carries_the_size() -> None:
         (PoolUnit(8, 7, 5), 0, 0, 0),
         (LinearUnit(6, 5, "relu"), 35, 30, 5),
         # N = 6 tokens, C = 4: channels are fewer, so Q (K^T V) with 2 N C^2, then depthwise 3x3
-        (AttentionUnit("sa", "dot", "none", 4, 3, 2), 44, 2 * 6 * 16 + 9 * 24, 16 + 24 + 24),
-        (AttentionUnit("sa", "softmax", "none", 4, 3, 2), 44, 2 * 36 * 4 + 9 * 24, 36 + 24 + 24),
-        # C = 8: tokens are fewer, so (Q K^T) V with 2 N^2 C; dcs adds the linear layer of theta
-        (AttentionUnit("sa", "dot", "none", 8, 3, 2), 88, 2 * 36 * 8 + 9 * 48, 36 + 48 + 48),
+        (AttentionUnit("dot", 4, 3, 2, Cost()), 44, 2 * 6 * 16 + 9 * 24, 16 + 24 + 24),
+        (AttentionUnit("softmax", 4, 3, 2, Cost()), 44, 2 * 36 * 4 + 9 * 24, 36 + 24 + 24),
+        # C = 8: tokens are fewer, so (Q K^T) V with 2 N^2 C
+        (AttentionUnit("dot", 8, 3, 2, Cost()), 88, 2 * 36 * 8 + 9 * 48, 36 + 48 + 48),
         (
-            AttentionUnit("dcs", "dot", "none", 8, 3, 2),
+            AttentionUnit("dot", 8, 3, 2, Cost(72, 6 * 64, 48)),
             88 + 72,
             2 * 36 * 8 + 9 * 48 + 6 * 64,
             36 + 48 + 48 + 48,
@@ -130,6 +133,21 @@ def test_costs_by_hand(unit: Unit, params: int, macs: int, activations: int) -> 
     assert (unit.params, unit.macs, unit.activations) == (params, macs, activations)
     assert total_cost([unit, unit]) == Cost(2 * params, 2 * macs, 2 * activations)
     assert total_cost([]) == Cost(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "selection"),
+    # the linear layer of theta: C x C weights and C biases, on N = 6 tokens
+    [("sa", Cost()), ("dcs", Cost(8 * 8 + 8, 6 * 64, 6 * 8))],
+)
+def test_selection_of_a_kind_costs_what_it_runs(kind: str, selection: Cost) -> None:
+    layer = Attention(kind=kind, channels=8, affinity="dot", scale="none", tau=1.0)
+    assert layer.units((3, 2)) == (AttentionUnit("dot", 8, 3, 2, selection),)
+
+
+def test_no_attention_runs_nothing() -> None:
+    layer = Attention(kind="none", channels=8, affinity="dot", scale="none", tau=1.0)
+    assert layer.units((3, 2)) == ()
 
 
 def test_pool_head_expands_before_it_pools() -> None:

@@ -7,6 +7,7 @@ Shapes: B images, C channels, H x W positions, N = H * W tokens.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,11 +78,11 @@ class Selector(nn.Module):
     """
 
     draws = False
-    masking: nn.Module | None = None
 
     def __init__(self, channels: int, *, tau: float = 1.0) -> None:
         super().__init__()
         self.channels = channels
+        self.masking: Any = None
 
     def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys [B, N, C] of images [B, C, H, W] and their tokens [B, N, C]."""
@@ -92,7 +93,6 @@ class GumbelSelector(Selector):
     """Draws for every token which channels count (``dcs``), by logits that depend on the input."""
 
     draws = True
-    masking: BinaryMask
 
     def __init__(self, channels: int, *, tau: float = 1.0) -> None:
         super().__init__(channels)
