@@ -54,6 +54,8 @@ format: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) -e '.[dev]'
+	@# without its torchvision: built for CUDA, it does not load next to a CPU torch
+	$(INSTALL) --no-deps timm
 	touch $@
 
 clean:

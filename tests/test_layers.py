@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    *("config", "spaces", "nn", "losses", "latency", "data", "evaluation", "deployment"),
+    *("config", "spaces", "nn", "zoo", "losses", "latency", "data", "evaluation", "deployment"),
     *("training", "search", "plots", "experiments", "demo", "cli"),
 ]
 ONLY_IN = {
@@ -19,6 +19,9 @@ ONLY_IN = {
     "nni.experiment": {"experiments"},
     "matplotlib": {"plots"},
     "pandas": {"plots", "experiments"},
+    "timm": {"zoo"},
+    "torchvision": {"zoo"},
+    "fvcore": {"zoo"},
 }
 WITHOUT_TORCH = {"config", "spaces"}
 MAX_FILE_LINES = 300
@@ -101,6 +104,8 @@ def test_every_package_is_in_the_order() -> None:
         ("search/__init__.py", "import nni.experiment", "belongs in experiments"),
         ("search/__init__.py", "import matplotlib.pyplot as plt", "belongs in plots"),
         ("cli/__init__.py", "import pandas as pd", "belongs in experiments or plots"),
+        ("nn/build.py", "import timm", "belongs in zoo"),
+        ("nn/build.py", "from dcsnas.zoo import counting", "points upwards"),
         ("spaces/units.py", "from torch import nn", "torch in a package of plain values"),
         ("__init__.py", "import json", "must not be imported"),
         ("nn/layers.py", "from dcsnas.tools import x", "no known package"),

@@ -1,0 +1,24 @@
+"""Backbones of other libraries: found by name, counted, and given weights from elsewhere.
+
+Imported as a plugin, which registers timm's networks; neither timm nor torch is imported before a
+name is asked for.
+"""
+
+from collections.abc import Sequence
+
+from dcsnas.spaces.backbones import LIBRARIES, Backbone, Library
+
+
+def _names() -> Sequence[str]:
+    from dcsnas.zoo.timm_backbone import timm_names
+
+    return timm_names()
+
+
+def _get(name: str) -> Backbone | None:
+    from dcsnas.zoo.timm_backbone import find_in_timm
+
+    return find_in_timm(name)
+
+
+LIBRARIES["timm"] = Library(names=_names, get=_get)
