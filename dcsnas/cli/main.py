@@ -20,13 +20,14 @@ from dcsnas.cli import (
     search,
     spaces,
     tune_eta,
+    weights,
 )
 from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
-        "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed", "export",
-        "experiment", "plot")  # fmt: skip
+        "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed",
+        "export", "experiment", "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -51,6 +52,7 @@ app.command("sample")(spaces.sample)
 app.add_typer(data.app, name="data")
 app.command("profile")(profile.profile)
 app.command("profile-check")(profile_check.profile_check)
+app.add_typer(weights.app, name="weights")
 app.command("search")(search.search)
 app.command("derive")(derive.derive)
 app.command("pretrain")(pretrain.pretrain)

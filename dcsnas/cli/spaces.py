@@ -36,7 +36,7 @@ def spaces(
     if backbones is not None:
         return _list_backbones(backbones)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = ("space", "blocks", "attention", "architectures", "params M", "GMACs", "table keys")
+    columns = ("space", "blocks", "architectures", "params M", "GMACs", "table keys")
     for column in columns:
         table.add_column(column, justify="left" if column == "space" else "right", no_wrap=True)
     missing: list[UserError] = []
@@ -47,11 +47,11 @@ def spaces(
             if name:
                 raise
             missing.append(error)
-            table.add_row(each, "", "", "", "", "", "")
+            table.add_row(each, "", "", "", "", "")
     console.print(table)
     console.print(
         "Smallest to largest network at the space's own input size, without classifier. "
-        "Attention: positions. Table keys: operators that dcsnas profile measures."
+        "+ KINDS x POSITIONS: with attention. Table keys: operators that dcsnas profile measures."
     )
     for line in dict.fromkeys(map(str, missing)):
         console.print(line)
@@ -66,11 +66,11 @@ def _add_rows(table: Table, space: "SearchSpace") -> None:
     plain, kinds = space.with_attention("none"), space.file.kinds
     positions = sum(slot.layer is Attention for slot in space.slots)
     blocks = str(space.num_blocks or "")
-    table.add_row(space.name, blocks, "", _count(plain), *_ranges(plain), _keys(plain))
+    table.add_row(space.name, blocks, _count(plain), *_ranges(plain), _keys(plain))
     if positions:
         chosen = _count(space) if any(d.label.endswith("kind") for d in space.decisions) else ""
-        with_kinds = f"  + {' | '.join(kinds)}"
-        table.add_row(with_kinds, "", str(positions), chosen, *_ranges(space), _keys(space))
+        with_kinds = f"  + {' | '.join(kinds)} x {positions}"
+        table.add_row(with_kinds, "", chosen, *_ranges(space), _keys(space))
 
 
 def _list_backbones(text: str) -> None:

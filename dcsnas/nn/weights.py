@@ -18,7 +18,7 @@ from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
-Stage = Literal["search", "derive", "pretrain", "retrain"]
+Stage = Literal["search", "derive", "import", "pretrain", "retrain"]
 OLD_THETA = re.compile(r"^((?:.*\.)?(?:layers\.\d+\.))theta\.(weight|bias)$")
 WITH_NECK: tuple[Stage, ...] = ("derive", "retrain")
 """Stages whose weights are a re-identification network's, neck included."""

@@ -126,7 +126,9 @@ def _draw_choices(
     spans = [span_of(o) for o in options]
     heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
     axes.bar(x, heights, 0.86, bottom=bottoms, color=LIGHT, label="options")
-    axes.bar(x, values, 0.5, color=[COLORS[c.kind] for c in columns], label="chosen")
+    axes.bar(
+        x, values, 0.5, color=[COLORS[c.kind] if c.runs else GREY for c in columns], label="chosen"
+    )
     size = TINY if dense or len(columns) > 12 else SMALL
     for column, value in zip(columns, values, strict=True):
         _on_top(axes, column.x, value, f"{value:g}", size=size, dense=dense)

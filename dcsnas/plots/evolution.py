@@ -216,7 +216,8 @@ def _expansions(stages: Sequence[Stage]) -> ScalarMappable:
         if c.expansion is not None
         for ratio in (c.expansion, *c.expansion_options)
     ]
-    return ScalarMappable(Normalize(min(ratios), max(ratios)), _COLORS)
+    low, high = (min(ratios), max(ratios)) if ratios else (0.0, 1.0)  # a backbone has none
+    return ScalarMappable(Normalize(low, high), _COLORS)
 
 
 def _color_bar(figure: Figure, colors: ScalarMappable, axes: Sequence[Axes]) -> None:

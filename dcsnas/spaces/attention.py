@@ -52,13 +52,18 @@ KINDS: dict[str, AttentionKind] = {
 """By name, in the order that a list of options has: the cheapest first."""
 
 
-def find_kind(name: object) -> AttentionKind:
+def find_kind(name: str) -> AttentionKind:
     """Return the kind called ``name``; raises ValueError with the known names for another."""
     if name not in KINDS:
         load_installed()
     if name not in KINDS:
         raise ValueError(f"attention kind {name!r} is none of {', '.join(KINDS)}")
-    return KINDS[str(name)]
+    return KINDS[name]
+
+
+def known_kind(name: str) -> str:
+    """Return ``name``, which is a kind's; raises ValueError for another."""
+    return find_kind(name).name
 
 
 def attends(name: str) -> bool:
@@ -73,8 +78,8 @@ def check_kinds(value: Any) -> Any:
     of the registry, which ascends from none over sa to dcs.
     """
     kinds = list(value) if isinstance(value, list | tuple) else [value]
-    for kind in kinds:
-        find_kind(kind)
+    if any(kind not in list(KINDS) for kind in kinds):  # what is no name may have no hash
+        load_installed()
     if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
         raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
     return tuple(kinds) if len(kinds) > 1 else kinds[0]
@@ -87,7 +92,7 @@ def check_arguments(kinds: Sequence[str], given: Mapping[str, Any]) -> dict[str,
     have, for those that it lacks, and for a kind that is not among ``kinds``.
     """
     for other in given.keys() - set(kinds):
-        raise ValueError(f"arguments.{other}: the kind here is {' or '.join(kinds)}; remove it")
+        raise ValueError(f"{other}: the kind here is {' or '.join(kinds)}; remove it")
     checked = {}
     for name in kinds:
         model = find_kind(name).arguments
@@ -98,7 +103,7 @@ def check_arguments(kinds: Sequence[str], given: Mapping[str, Any]) -> dict[str,
             key = ".".join(map(str, (name, *first["loc"])))
             allowed = ", ".join(model.model_fields) or "none"
             raise ValueError(
-                f"arguments.{key}: {first['msg'].removeprefix('Value error, ')}; arguments of "
+                f"{key}: {first['msg'].removeprefix('Value error, ')}; arguments of "
                 f"{name}: {allowed}"
             ) from None
         if values:

@@ -100,9 +100,15 @@ def find_backbone(name: str) -> Backbone:
         load_installed()
     if name in BACKBONES:
         return BACKBONES[name]()
+    refused: UserError | None = None
     for library in LIBRARIES.values():
-        if found := library.get(name):
-            return found
+        try:
+            if found := library.get(name):
+                return found
+        except UserError as error:  # the name may be another library's
+            refused = refused or error
+    if refused:
+        raise refused
     known = backbone_names()
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {len(known):,} names"

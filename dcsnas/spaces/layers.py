@@ -8,10 +8,17 @@ arguments of the module that implements it in ``dcsnas.nn``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import check_arguments, find_kind
+from dcsnas.spaces.attention import check_arguments, find_kind, known_kind
 from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
@@ -149,22 +156,22 @@ class Attention(LayerSpec):
     """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
 
     op: Literal["attention"] = "attention"
-    kind: str
+    kind: Annotated[str, AfterValidator(known_kind)]
     channels: PositiveInt
     affinity: Affinity
     scale: AffinityScale
     tau: PositiveFloat
-    arguments: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda value: not value)
+    arguments: dict[str, dict[str, Any]] = Field(
+        default={}, validate_default=True, exclude_if=lambda value: not value
+    )
     """The kind's own arguments under its name; those of other kinds are dropped."""
 
-    @model_validator(mode="before")
+    @field_validator("arguments")
     @classmethod
-    def _arguments_of_the_kind(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "kind" not in data:
-            return data
-        kind = find_kind(data["kind"]).name
-        own = {k: v for k, v in (data.get("arguments") or {}).items() if k == kind}
-        return {**data, "arguments": check_arguments([kind], own)}
+    def _arguments_of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        kind = info.data.get("kind")  # missing where it is wrong, which is said already
+        own = {name: values for name, values in given.items() if name == kind}
+        return check_arguments([kind], own) if kind else given
 
     @property
     def form(self) -> str:

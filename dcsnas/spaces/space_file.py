@@ -12,6 +12,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -130,17 +131,16 @@ class AttentionSettings(Strict):
     affinity: Affinity = "dot"
     scale: AffinityScale = "cosine"
     tau: PositiveFloat = 1.0
-    arguments: dict[str, dict[str, Any]] = Field(default={}, exclude_if=lambda value: not value)
+    arguments: dict[str, dict[str, Any]] = Field(
+        default={}, validate_default=True, exclude_if=lambda value: not value
+    )
     """A kind's own arguments, under its name."""
 
-    @model_validator(mode="before")
+    @field_validator("arguments")
     @classmethod
-    def _arguments_fit(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        kind = check_kinds(data.get("kind", "dcs"))
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        return {**data, "arguments": check_arguments(kinds, data.get("arguments") or {})}
+    def _arguments_fit(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        kind = info.data.get("kind", ())  # missing where it is wrong, which is said already
+        return check_arguments((kind,) if isinstance(kind, str) else kind, given) if kind else given
 
     @property
     def kinds(self) -> tuple[str, ...]:

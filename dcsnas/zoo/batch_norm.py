@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcsnas.config.errors import UserError
-from dcsnas.nn.convolution import MaskedBatchNorm2d
 from dcsnas.nn.distributed import BatchWide, batch_norm
+from dcsnas.nn.layers import MaskedBatchNorm2d
 
 
 class BatchWideNorm1d(BatchWide, nn.BatchNorm1d):

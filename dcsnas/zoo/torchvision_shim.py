@@ -1,12 +1,10 @@
 """Importing timm where torchvision is missing or was built for another torch.
 
 timm looks names of torchvision up while it is imported, to define image transforms and data sets;
-its networks use none of them. Next to a CPU torch there is often no torchvision to be had, or only
-one whose compiled part does not load, and whose import then fails for lack of two operators. (So
-does the import of all that imports torchvision where it finds it, Lightning among others.)
+its networks use none of them. Next to a CPU torch there is often no torchvision to be had.
 
-- A torchvision that works is used as it is.
-- For one that does not load, the missing operators are declared, and nothing implements them.
+- A torchvision that works is used as it is, and so is one whose compiled part does not load
+  (``dcsnas.torchvision_compat``).
 - Where there is none, stand-ins answer timm's look-ups, and are gone once timm is imported, so that
   nobody else takes them for torchvision.
 """
@@ -21,18 +19,10 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from dcsnas.config.errors import UserError
 
 INSTALL = "pip install --no-deps timm==1.0.31 && pip install huggingface_hub"
 """Without dependencies: torchvision, one of timm's, may put a CUDA torch in place of another."""
-
-OPERATORS = {
-    "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "qnms": "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-}
-"""What torchvision's Python part looks up while it is imported."""
 
 STAND_INS = (
     "torchvision",
@@ -43,9 +33,6 @@ STAND_INS = (
     "torchvision.transforms.functional",
 )
 
-_declared: list[torch.library.Library] = []
-"""Kept, since a declaration lives as long as its library object."""
-
 
 @cache
 def import_timm() -> ModuleType:
@@ -53,7 +40,7 @@ def import_timm() -> ModuleType:
     if find_spec("timm") is None:
         raise UserError(f"timm is not installed, which most backbones come from; run: {INSTALL}")
     try:
-        if mend_torchvision():
+        if torchvision_imports():
             return importlib.import_module("timm")
         with _standing_in():
             return importlib.import_module("timm")
@@ -61,31 +48,15 @@ def import_timm() -> ModuleType:
         raise UserError(f"timm cannot be imported ({error}); run: {INSTALL}") from error
 
 
-def mend_torchvision() -> bool:
-    """Return whether torchvision can be imported, declaring what it lacks if need be."""
+def torchvision_imports() -> bool:
+    """Return whether there is a torchvision that can be imported."""
     if find_spec("torchvision") is None:
         return False
-    if _imports_torchvision():
-        return True
-    _declare_operators()
-    return _imports_torchvision()
-
-
-def _imports_torchvision() -> bool:
     try:
         importlib.import_module("torchvision")
     except (ImportError, OSError, RuntimeError):
         return False
     return True
-
-
-def _declare_operators() -> None:
-    missing = [name for name in OPERATORS if not hasattr(torch.ops.torchvision, name)]
-    # DEF may stand once a process, and may have been taken; FRAGMENT adds to what is there
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for name in missing:
-        library.define(OPERATORS[name])
-    _declared.append(library)
 
 
 class _StandIn(ModuleType):

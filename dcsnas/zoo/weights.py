@@ -13,6 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.stages import DataConfig
+from dcsnas.nn.build import BackboneModule, build
+from dcsnas.nn.weights import header_of, save_weights
+from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.network import BackboneNetwork
 
 State = Mapping[str, Tensor]
 
@@ -48,6 +54,32 @@ class Match:
             f"{len(self.tensors)} tensors matched {how}, {len(self.left)} left as initialised, "
             f"{len(self.unused)} of the file not used{unused}"
         )
+
+
+def import_weights(architecture: ArchitectureFile, out: Path, given: Path | None = None) -> Match:
+    """Write the backbone of ``architecture`` to ``out`` with the weights in the file ``given``.
+
+    Without a file they are those that the backbone's library publishes. Attention is new: the
+    identity. Raises UserError where they do not belong to the backbone, or there are none.
+    """
+    network = architecture.network
+    module = build(network)
+    if isinstance(module, BackboneModule):
+        name, target = network.layers[0].form, module.trunk
+    else:
+        name, target = architecture.provenance.space, module
+    if given:
+        found = match(target, load_plain_state(given), given)
+    elif isinstance(network, BackboneNetwork):
+        published = find_backbone(network.backbone).pretrained()
+        found = match(target, published, f"the published weights of {name}")
+    else:
+        raise UserError(f"{name}: nobody publishes weights of this network; give a file of some")
+    target.load_state_dict(dict(found.tensors), strict=False)
+    images = DataConfig(root=Path())
+    header = header_of("import", architecture, images, architecture.input, num_classes=0)
+    save_weights(out, module.state_dict(), header)
+    return found
 
 
 def load_foreign_weights(path: Path, network: nn.Module) -> Match:

@@ -187,8 +187,8 @@ def test_changed_input_size_is_refused(saved: Path) -> None:
         (2, "kernel", 4, r"^network.layers\[2\].kernel: Input should be 1, 3, 5 or 7 .*4\)$"),
         (2, "op", "blok", r"^network.layers\[2\].op: Input should be one of 'conv', .*'blok'\)$"),
         (2, "strid", 1, r"^network.layers\[2\].strid: unknown key; did you mean 'stride'\?$"),
-        (4, "stride", 1, r"^network.layers\[4\].stride: unknown key; allowed: affinity, channels, "
-         "kind, op, scale, tau$"),
+        (4, "stride", 1, r"^network.layers\[4\].stride: unknown key; allowed: affinity, "
+         "arguments, channels, kind, op, scale, tau$"),
     ],
 )  # fmt: skip
 def test_broken_layer_is_named(

@@ -73,8 +73,9 @@ CHANGES: dict[str, Any] = {
     "c_in": 20, "c_out": 28, "channels": 20, "kernel": 5, "stride": 2, "activation": "identity",
     "kind": "sa", "affinity": "softmax", "scale": "sqrt",
 }  # fmt: skip
-NOT_FOR_THEMSELVES = {"op", "tau", "expansion", "divisor", "shortcut"}
-"""Fields that are in no key: ``op`` is the class, the others matter only by what they change."""
+NOT_FOR_THEMSELVES = {"op", "tau", "expansion", "divisor", "shortcut", "arguments"}
+"""Fields that are not changed here: ``op`` is the class, the kinds here have no ``arguments``, and
+the others are in no key, they matter only by what they change."""
 
 
 def test_every_property_is_in_the_key() -> None:
@@ -138,12 +139,18 @@ def all_layers() -> list[Layer]:
     ]
 
 
+def work(layer: Layer, size: Size) -> tuple[Any, ...]:
+    """Return the units of ``layer``, and what runs in attention that no unit counts."""
+    uncounted = (layer.kind, layer.scale) if isinstance(layer, Attention) else ()
+    return *layer.units(size), *uncounted
+
+
 def test_equal_keys_mean_equal_work_and_only_those() -> None:
     layers, keys_of, work_of = all_layers(), defaultdict(set), defaultdict(set)
     for layer, size in product(layers, [(1, 1), (8, 4), (8, 5)]):
-        units = layer.units(size)
-        keys_of[units].add(key(layer, size))
-        work_of[key(layer, size)].add(units)
+        runs = work(layer, size)
+        keys_of[runs].add(key(layer, size))
+        work_of[key(layer, size)].add(runs)
     assert len(keys_of) < 3 * len(layers), "some run alike"
     assert {len(keys) for keys in keys_of.values()} == {1}
     assert {len(work) for work in work_of.values()} == {1}

@@ -129,7 +129,8 @@ def test_place_inside_a_list_of_options() -> None:
         ({"head__op": "pool_head"}, "head.expansion: missing; add this key"),
         ({"name": "My Space"},
          "name: String should match pattern '^[a-z][a-z0-9_]*$' (given: 'My Space')"),
-        ({"schema_version": 2}, "schema_version: Input should be 1 (given: 2)"),
+        ({"schema_version": 3}, "schema_version: schema 3 is of a newer dcsnas; this one reads up "
+         "to 2: upgrade dcsnas, or write the file again with this one (given: 3)"),
         ({"attention__kind": "gsa"},
          "attention.kind: expected one of none, sa, dcs, or a list of them in that order "
          "(given: 'gsa')"),
