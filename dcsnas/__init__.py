@@ -8,8 +8,8 @@ Data flows one way, and so do imports (checked by ``tests/test_layers.py``)::
 Nothing heavy is imported here, so that ``dcsnas --help`` answers at once.
 """
 
-from dcsnas.torchvision_compat import declare_before_torchvision
+from dcsnas.torchvision_compat import mend_torchvision
 
 __version__ = "0.1.0"
 
-declare_before_torchvision()
+mend_torchvision()

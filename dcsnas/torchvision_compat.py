@@ -8,7 +8,7 @@ Nothing here uses these operators, so it is enough to declare them.
 
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
+from types import ModuleType
 
 OPERATORS = {
     "nms": "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -20,21 +20,30 @@ _declared: list[object] = []
 """Kept, since a declaration lives as long as its library object."""
 
 
-class _BeforeTorchvision:
-    """Declares the operators when somebody imports torchvision, and not before: it takes torch."""
+class _Declaring:
+    """Finds torchvision and executes it, once more with the operators declared where that fails."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name == "torchvision":
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
-            found = PathFinder.find_spec(name)
-            if found and not _compiled_part_loads(found):
-                declare_operators()
+    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name) if name == "torchvision" else None
+        if spec is not None:
+            self.found, spec.loader = spec.loader, self  # type: ignore[assignment]
+        return spec
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.found.create_module(spec)  # type: ignore[union-attr]
+
+    def exec_module(self, module: ModuleType) -> None:
+        assert self.found is not None
+        try:
+            self.found.exec_module(module)
+        except RuntimeError:  # operator torchvision::nms does not exist
+            declare_operators()
+            self.found.exec_module(module)
 
 
-def declare_before_torchvision() -> None:
-    """Have the operators declared before anything in this process imports torchvision."""
-    if "torchvision" not in sys.modules:
-        sys.meta_path.insert(0, _BeforeTorchvision())  # type: ignore[arg-type]
+def mend_torchvision() -> None:
+    """Have the operators declared, from now on, if importing torchvision fails for lack of them."""
+    sys.meta_path.insert(0, _Declaring())  # type: ignore[arg-type]
 
 
 def declare_operators() -> None:
@@ -47,19 +56,3 @@ def declare_operators() -> None:
         if not hasattr(torch.ops.torchvision, name):
             library.define(schema)
     _declared.append(library)
-
-
-def _compiled_part_loads(torchvision: ModuleSpec) -> bool:
-    import torch
-
-    compiled = [
-        file
-        for folder in torchvision.submodule_search_locations or []
-        for file in (*Path(folder).glob("_C*.so"), *Path(folder).glob("_C*.pyd"))
-    ]
-    try:
-        for file in compiled:
-            torch.ops.load_library(file)
-    except (OSError, RuntimeError):
-        return False
-    return bool(compiled)

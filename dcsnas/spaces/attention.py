@@ -8,9 +8,9 @@ Legend: N tokens (positions of the map), C channels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from dcsnas.config.plugins import load_installed
 from dcsnas.config.strict import Strict
@@ -61,9 +61,13 @@ def find_kind(name: str) -> AttentionKind:
     return KINDS[name]
 
 
-def known_kind(name: str) -> str:
-    """Return ``name``, which is a kind's; raises ValueError for another."""
-    return find_kind(name).name
+KindName = Annotated[str, AfterValidator(lambda name: find_kind(name).name)]
+"""The name of a kind; another is an error."""
+KindArguments = Annotated[
+    dict[str, dict[str, Any]],
+    Field(validate_default=True, exclude_if=lambda value: not value),
+]
+"""Arguments of kinds by their names; in no file, and in no digest, where there are none."""
 
 
 def attends(name: str) -> bool:

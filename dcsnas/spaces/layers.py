@@ -8,17 +8,10 @@ arguments of the module that implements it in ``dcsnas.nn``.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import check_arguments, find_kind, known_kind
+from dcsnas.spaces.attention import KindArguments, KindName, check_arguments, find_kind
 from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
@@ -56,6 +49,14 @@ class LayerSpec(Strict):
     def inner_sizes(self, size: Size) -> tuple[Size, ...]:
         """Return the (height, width) at which the layers that follow run inside of this one."""
         return ()
+
+
+class EndSpec(LayerSpec):
+    """What layers have in common that end in one feature vector."""
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width): one value a channel."""
+        return 1, 1
 
 
 class Conv(LayerSpec):
@@ -156,22 +157,20 @@ class Attention(LayerSpec):
     """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
 
     op: Literal["attention"] = "attention"
-    kind: Annotated[str, AfterValidator(known_kind)]
+    kind: KindName
     channels: PositiveInt
     affinity: Affinity
     scale: AffinityScale
     tau: PositiveFloat
-    arguments: dict[str, dict[str, Any]] = Field(
-        default={}, validate_default=True, exclude_if=lambda value: not value
-    )
+    arguments: KindArguments = Field(default={})
     """The kind's own arguments under its name; those of other kinds are dropped."""
 
     @field_validator("arguments")
     @classmethod
-    def _arguments_of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         kind = info.data.get("kind")  # missing where it is wrong, which is said already
         own = {name: values for name, values in given.items() if name == kind}
-        return check_arguments([kind], own) if kind else given
+        return check_arguments([kind], own) if kind else {}
 
     @property
     def form(self) -> str:
@@ -199,7 +198,7 @@ class Attention(LayerSpec):
         return size
 
 
-class Trunk(LayerSpec):
+class Trunk(EndSpec):
     """A fixed network up to its feature vector; attention may follow its stages, inside of it."""
 
     op: Literal["trunk"] = "trunk"
@@ -223,16 +222,12 @@ class Trunk(LayerSpec):
         cost = find_backbone(self.backbone).cost(self.output_stride, size)
         return (TrunkUnit(cost.params, cost.macs, cost.activations),)
 
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width): one value a channel."""
-        return 1, 1
-
     def inner_sizes(self, size: Size) -> tuple[Size, ...]:
         """Return (height, width) of the maps at the ends of the stages."""
         return find_backbone(self.backbone).map_sizes(self.output_stride, size)
 
 
-class ConvHead(LayerSpec):
+class ConvHead(EndSpec):
     """1x1 convolution with BatchNorm and activation, then global average pooling."""
 
     op: Literal["conv_head"] = "conv_head"
@@ -255,12 +250,8 @@ class ConvHead(LayerSpec):
         conv = ConvUnit(self.c_in, self.c_out, 1, 1, 1, self.activation, *size)
         return conv, PoolUnit(self.c_out, *size)
 
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width): one value a channel."""
-        return 1, 1
 
-
-class PoolHead(LayerSpec):
+class PoolHead(EndSpec):
     """Inverted-residual pooling head: 1x1 expansion, global average pooling, linear."""
 
     op: Literal["pool_head"] = "pool_head"
@@ -292,10 +283,6 @@ class PoolHead(LayerSpec):
             PoolUnit(self.mid, *size),
             LinearUnit(self.mid, self.c_out, self.activation),
         )
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width): one value a channel."""
-        return 1, 1
 
 
 Layer = Annotated[

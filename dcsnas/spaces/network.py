@@ -17,7 +17,7 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.layers import Attention, ConvHead, Layer, LayerSpec, PoolHead, Size, Trunk
+from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
 from dcsnas.spaces.units import Cost, total_cost
 
 
@@ -101,7 +101,7 @@ class Chain(NetworkSpec):
                     f"layers[{index}] takes {c_in} channels, the layer before gives {channels}"
                 )
             channels = c_out
-            is_head = isinstance(layer, ConvHead | PoolHead | Trunk)
+            is_head = isinstance(layer, EndSpec)
             if is_head != (index == len(self.layers) - 1):
                 raise ValueError(f"layers[{index}]: a head stands at the end, and only there")
         return self

@@ -19,7 +19,7 @@ from pydantic import (
 
 from dcsnas.config.files import read_yaml
 from dcsnas.config.strict import SchemaVersion, Strict, validate
-from dcsnas.spaces.attention import KINDS, check_arguments, check_kinds
+from dcsnas.spaces.attention import KINDS, KindArguments, check_arguments, check_kinds
 from dcsnas.spaces.layers import Shortcut
 from dcsnas.spaces.network import has_backbone
 from dcsnas.spaces.units import Activation, Affinity, AffinityScale
@@ -131,16 +131,14 @@ class AttentionSettings(Strict):
     affinity: Affinity = "dot"
     scale: AffinityScale = "cosine"
     tau: PositiveFloat = 1.0
-    arguments: dict[str, dict[str, Any]] = Field(
-        default={}, validate_default=True, exclude_if=lambda value: not value
-    )
+    arguments: KindArguments = Field(default={})
     """A kind's own arguments, under its name."""
 
     @field_validator("arguments")
     @classmethod
     def _arguments_fit(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         kind = info.data.get("kind", ())  # missing where it is wrong, which is said already
-        return check_arguments((kind,) if isinstance(kind, str) else kind, given) if kind else given
+        return check_arguments((kind,) if isinstance(kind, str) else kind, given) if kind else {}
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -284,7 +284,7 @@ def test_spaces_command_shows_the_choice(
     spaces_command(str(path))
     plain, choice, *_ = capsys.readouterr().out.splitlines()[1:]
     assert plain.split()[:3] == ["micro", "4", "10^1.9"]  # log10 72
-    assert choice.split()[:7] == ["+", "none", "|", "sa", "|", "dcs", "10^2.3"]
+    assert choice.split()[:9] == ["+", "none", "|", "sa", "|", "dcs", "x", "1", "10^2.3"]
     count = len(space_operators(SPACE, SPACE.size))
     assert choice.split()[-1] == str(count)
     spaces_command(str(path))

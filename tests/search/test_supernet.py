@@ -66,7 +66,7 @@ def test_frozen_network_holds_plain_modules() -> None:
     frozen = supernet_of(space).freeze(smallest_choice(space))
     assert not [m for m in frozen.modules() if isinstance(m, MaskedOperation)]
     wanted = build(space.architecture(smallest_choice(space))).state_dict()
-    assert {k: v.shape for k, v in frozen.state_dict().items()} == {
+    assert {k: v.shape for k, v in frozen.get_submodule("network").state_dict().items()} == {
         k: v.shape for k, v in wanted.items()
     }
 

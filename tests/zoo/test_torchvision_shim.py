@@ -50,9 +50,10 @@ def test_importing_the_zoo_imports_neither_timm_nor_torch() -> None:
 
 
 MENDING = """
-from dcsnas.zoo import torchvision_shim as shim
-print(shim.mend_torchvision(), shim.mend_torchvision(), len(shim._declared))
-import torch, torchvision
+import dcsnas.torchvision_compat as compat
+import torchvision
+import torch
+print(len(compat._declared))
 print(torch.ops.torchvision.nms.default._schema)
 """
 
@@ -63,7 +64,7 @@ def test_only_what_torchvision_lacks_is_declared(
 ) -> None:
     (tmp_path / "torchvision.py").write_text(source)
     first, schema = fresh(MENDING, tmp_path).splitlines()
-    assert first == f"True True {declared}"
+    assert first == str(declared)
     assert schema == ("torchvision::nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
@@ -124,7 +125,7 @@ def test_a_need_of_timm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -
         raise ModuleNotFoundError("No module named 'huggingface_hub'")
 
     torchvision_shim.import_timm.cache_clear()
-    monkeypatch.setattr(torchvision_shim, "mend_torchvision", lambda: True)
+    monkeypatch.setattr(torchvision_shim, "torchvision_imports", lambda: True)
     monkeypatch.setattr(torchvision_shim.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"\(No module named 'huggingface_hub'\); run: pip"):
         torchvision_shim.import_timm()
