@@ -8,25 +8,43 @@ import pytest
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace, space_operators
+from dcsnas.spaces.space_file import BackboneFile, load_space_file
 
 ROOT = Path(__file__).parents[1]
 SPACE_FILES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
-LARGE_FILES = [path for path in SPACE_FILES if path.stem != "tiny"]
+BACKBONE_FILES = [p for p in SPACE_FILES if isinstance(load_space_file(p), BackboneFile)]
+ROW_FILES = [path for path in SPACE_FILES if path not in BACKBONE_FILES]
+LARGE_FILES = [path for path in ROW_FILES if path.stem != "tiny"]
 PAGE = (ROOT / "docs" / "search_spaces.md").read_text(encoding="utf-8")
 
 
 def test_there_are_spaces_and_the_package_finds_them() -> None:
-    assert len(SPACE_FILES) >= 7
+    assert len(ROW_FILES) >= 7
+    assert len(BACKBONE_FILES) >= 2
     assert shipped_spaces() == SPACE_FILES
 
 
 @pytest.mark.parametrize("path", SPACE_FILES, ids=lambda path: path.stem)
-def test_space_file_loads_and_says_how_to_look_at_it(path: Path) -> None:
+def test_space_file_says_how_to_look_at_it(path: Path) -> None:
+    assert load_space_file(path).name == path.stem
+    assert f"# Look at it: dcsnas spaces {path.stem}\n" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", ROW_FILES, ids=lambda path: path.stem)
+def test_space_of_rows_loads(path: Path) -> None:
     space = SearchSpace.load(path)
-    assert space.name == path.stem
     assert space.num_blocks > 0
     assert space.decisions
-    assert f"# Look at it: dcsnas spaces {path.stem}\n" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", BACKBONE_FILES, ids=lambda path: path.stem)
+def test_space_of_a_backbone_loads(path: Path) -> None:
+    pytest.importorskip("timm")
+    space = SearchSpace.load(path)
+    trunk, *attentions = space.any_architecture.layers
+    assert trunk.form == f"trunk {path.stem} s32"
+    assert [layer.op for layer in attentions] == ["attention"] * (len(space.slots) - 1)
+    assert len(attentions) >= 4
 
 
 def cells(line: str) -> list[str]:
@@ -47,10 +65,15 @@ def table_below(heading: str) -> dict[str, list[str]]:
 
 def test_page_lists_exactly_the_shipped_spaces() -> None:
     listed = [list(table_below(h)) for h in ("## Shipped", "The largest network of each space")]
-    assert listed == [[path.stem for path in files] for files in (SPACE_FILES, LARGE_FILES)]
+    assert listed == [[path.stem for path in files] for files in (ROW_FILES, LARGE_FILES)]
 
 
-@pytest.mark.parametrize("path", SPACE_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", BACKBONE_FILES, ids=lambda path: path.stem)
+def test_page_names_the_spaces_of_backbones(path: Path) -> None:
+    assert f"`{path.stem}`" in PAGE
+
+
+@pytest.mark.parametrize("path", ROW_FILES, ids=lambda path: path.stem)
 def test_page_counts_like_the_code(path: Path) -> None:
     space = SearchSpace.load(path)
     low, high = (

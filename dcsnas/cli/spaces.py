@@ -63,7 +63,7 @@ def _add_rows(table: Table, space: "SearchSpace") -> None:
     """Add a row of ``space`` without attention, and one with it."""
     from dcsnas.spaces.layers import Attention
 
-    plain, kinds = space.with_attention("none"), space.file.kinds
+    plain, kinds = space.without_attention(), space.file.kinds
     positions = sum(slot.layer is Attention for slot in space.slots)
     blocks = str(space.num_blocks or "")
     table.add_row(space.name, blocks, _count(plain), *_ranges(plain), _keys(plain))

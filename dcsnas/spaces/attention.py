@@ -44,12 +44,15 @@ class AttentionKind:
     attends: bool = True
 
 
-KINDS: dict[str, AttentionKind] = {
-    "none": AttentionKind("none", attends=False),
+NOTHING = "none"
+"""The kind of a chosen absence."""
+
+KINDS: dict[str, AttentionKind] = {  # a list of options has this order: the cheapest first
+    NOTHING: AttentionKind(NOTHING, attends=False),
     "sa": AttentionKind("sa"),
     "dcs": AttentionKind("dcs", selection_cost=_linear),
 }
-"""By name, in the order that a list of options has: the cheapest first."""
+DEFAULT = "dcs"
 
 
 def find_kind(name: str) -> AttentionKind:

@@ -12,7 +12,7 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
-from dcsnas.spaces.attention import attends
+from dcsnas.spaces.attention import NOTHING, attends
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
@@ -113,6 +113,10 @@ class SearchSpace:
             "backbone": name,
         }
         return cls(validate(BackboneFile, content, name))
+
+    def without_attention(self) -> "SearchSpace":
+        """Return the same space with nothing at the positions of attention."""
+        return self.with_attention(NOTHING)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:

@@ -126,7 +126,7 @@ class PoolHeadRow(Strict):
 class AttentionSettings(Strict):
     """What stands at an attention position; see ``dcsnas.nn.attention`` for the terms."""
 
-    kind: Annotated[str | tuple[str, ...], BeforeValidator(check_kinds)] = "dcs"
+    kind: Annotated[str | tuple[str, ...], BeforeValidator(check_kinds)] = DEFAULT
     """One kind, or a list from which the search chooses at every position."""
     affinity: Affinity = "dot"
     scale: AffinityScale = "cosine"

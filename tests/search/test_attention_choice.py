@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dcsnas.cli.options import console
 from dcsnas.cli.profile import profile as profile_command
 from dcsnas.cli.spaces import spaces as spaces_command
 from dcsnas.config.errors import UserError
@@ -277,8 +278,9 @@ def test_profile_counts_the_keys_of_every_kind(
 
 
 def test_spaces_command_shows_the_choice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(console, "width", 120)  # the names of three kinds are cut at 80 columns
     path = tmp_path / "space.yaml"
     write_yaml(path, SPACE.file.model_dump(mode="json"))
     spaces_command(str(path))
@@ -288,4 +290,5 @@ def test_spaces_command_shows_the_choice(
     count = len(space_operators(SPACE, SPACE.size))
     assert choice.split()[-1] == str(count)
     spaces_command(str(path))
-    assert "Attention  channels [4, 8], kind ['none', 'sa', 'dcs']" in capsys.readouterr().out
+    expected = "Attention  @4x2: channels [4, 8], kind ['none', 'sa', 'dcs']"
+    assert expected in capsys.readouterr().out

@@ -6,8 +6,8 @@ import torch.distributed as dist
 from torch import nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.nn.layers import MaskedBatchNorm2d
 from dcsnas.nn.distributed import BatchWide, span_processes
+from dcsnas.nn.layers import MaskedBatchNorm2d
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.zoo.batch_norm import BatchWideNorm1d, BatchWideNormAct2d, make_batch_wide
 from dcsnas.zoo.torchvision_shim import import_timm
