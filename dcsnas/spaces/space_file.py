@@ -19,7 +19,7 @@ from pydantic import (
 
 from dcsnas.config.files import read_yaml
 from dcsnas.config.strict import SchemaVersion, Strict, validate
-from dcsnas.spaces.attention import KINDS, KindArguments, check_arguments, check_kinds
+from dcsnas.spaces.attention import DEFAULT, KINDS, KindArguments, check_arguments, check_kinds
 from dcsnas.spaces.layers import Shortcut
 from dcsnas.spaces.network import has_backbone
 from dcsnas.spaces.units import Activation, Affinity, AffinityScale
