@@ -76,7 +76,7 @@ def svg() -> str:
         parts.append(
             f'<circle cx="{LEFT - 6}" cy="{y[name]}" r="3.5" fill="#0072b2"/>'
             f'<text x="{LEFT + 6}" y="{y[name] + 4}" font-weight="bold" fill="#222">{name}</text>'
-            f'<text x="{LEFT + 105}" y="{y[name] + 4}" fill="#555">{escape(lines[name])}</text>'
+            f'<text x="{LEFT + 112}" y="{y[name] + 4}" fill="#555">{escape(lines[name].replace("``", ""))}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 

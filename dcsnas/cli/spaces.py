@@ -163,7 +163,7 @@ def sample(
             choice = sampling.smallest_choice(found)
         case "random":
             choice = sampling.sample_choice(found, random.Random(seed))
-    content = sampling.unsearched(found, choice, size or found.size, seed=seed)
+    content = found.described(choice, size or found.size, seed=seed)
     save_architecture(out, content)
     console.print(
         f"{out}: {content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "

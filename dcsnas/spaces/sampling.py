@@ -1,11 +1,9 @@
 """Choosing architectures of a space: uniformly, from small to large, and the two ends."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Option, SearchSpace
 
 Draw = Callable[[], dict[str, Option]]
@@ -64,14 +62,3 @@ def largest_choice(space: SearchSpace) -> dict[str, Option]:
 def smallest_choice(space: SearchSpace) -> dict[str, Option]:
     """Return the choice of the smallest option everywhere: fewest parameters and MACs."""
     return {decision.label: decision.options[0] for decision in space.decisions}
-
-
-def unsearched(
-    space: SearchSpace, choice: Mapping[str, Option], size: Size, *, seed: int = 0
-) -> ArchitectureFile:
-    """Return the network of ``choice`` with its costs at input ``size``, of no search and no table.
-
-    ``seed`` is what the choice was drawn with.
-    """
-    origin = Provenance(space=space.name, space_digest=space.digest, choice=dict(choice), seed=seed)
-    return describe(space.architecture(choice), size, origin)

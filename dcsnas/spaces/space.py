@@ -1,6 +1,7 @@
 """SearchSpace: slots of layers whose arguments are decisions, as plain values."""
 
 import math
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
+from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.attention import NOTHING, attends
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
@@ -153,6 +155,20 @@ class SearchSpace:
     def uniform(self) -> dict[str, list[float]]:
         """Return the probabilities under which the options of a decision are equally probable."""
         return {d.label: [1 / len(d.options)] * len(d.options) for d in self.decisions}
+
+    def sample(self, seed: int = 0) -> ArchitectureFile:
+        """Return a network with its costs, every decision drawn uniformly and independently."""
+        rng = random.Random(seed)
+        choice = {decision.label: rng.choice(decision.options) for decision in self.decisions}
+        return self.described(choice, self.size, seed=seed)
+
+    def described(self, choice: Choice, size: Size, *, seed: int = 0) -> ArchitectureFile:
+        """Return the network of ``choice`` with its costs at input ``size``, of no search.
+
+        ``seed`` is what the choice was drawn with.
+        """
+        origin = {"space": self.name, "space_digest": self.digest, "choice": dict(choice)}
+        return describe(self.architecture(choice), size, Provenance(**origin, seed=seed))
 
     def architecture(self, choice: Choice) -> AnyNetwork:
         """Return the network of ``choice``; raises ValueError where a label or option is wrong."""
