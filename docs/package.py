@@ -23,7 +23,9 @@ def packages() -> dict[str, str]:
     found = {}
     for folder in folders:
         text = (folder / "__init__.py").read_text(encoding="utf-8")
-        found[folder.name] = (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
+        found[folder.name] = (
+            (ast.get_docstring(ast.parse(text)) or "").splitlines()[0].replace("``", "")
+        )
     return found
 
 
@@ -76,12 +78,13 @@ def svg() -> str:
         parts.append(
             f'<circle cx="{LEFT - 6}" cy="{y[name]}" r="3.5" fill="#0072b2"/>'
             f'<text x="{LEFT + 6}" y="{y[name] + 4}" font-weight="bold" fill="#222">{name}</text>'
-            f'<text x="{LEFT + 112}" y="{y[name] + 4}" fill="#555">{escape(lines[name].replace("``", ""))}</text>'
+            f'<text x="{LEFT + 112}" y="{y[name] + 4}" fill="#555">{escape(lines[name])}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
 def main() -> None:
+    """Write the picture, or check it."""
     if "--check" in sys.argv[1:]:
         current = PICTURE.exists() and PICTURE.read_text(encoding="utf-8") == svg()
         sys.exit(0 if current else f"{PICTURE} is not current; run docs/package.py")
