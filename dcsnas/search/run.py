@@ -176,7 +176,9 @@ def _make_trainer(context: SearchContext, callbacks: Sequence[Callback], progres
     )
 
 
-def _callbacks(context: SearchContext, validator: Validator, latency: ExpectedCost) -> list[Callback]:
+def _callbacks(
+    context: SearchContext, validator: Validator, latency: ExpectedCost
+) -> list[Callback]:
     callbacks: list[Callback] = [context.probabilities, ChoiceLog(latency)]
     if context.config.validate_every:
         callbacks.append(ValidationLog(validator, context.config.validate_every))

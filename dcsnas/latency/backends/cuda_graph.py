@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dcsnas.latency.backends.backend import Backend, Workload
+from dcsnas.latency.backends.eager import cuda_dtypes, eager_workload
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.running import Workload, eager_workload
 from dcsnas.latency.timing import Run
 
 _WARMUP_RUNS = 3  # as torch's notes on CUDA graphs; cuDNN must not choose kernels while capturing
@@ -50,3 +51,8 @@ def _warm_up_aside(run: Run) -> None:
         for _ in range(_WARMUP_RUNS):
             run()
     current.wait_stream(aside)
+
+
+CUDA_GRAPH = Backend(
+    "cuda-graph", graph_workload, device="cuda", dtypes=cuda_dtypes, enters_once=True
+)
