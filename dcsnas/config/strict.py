@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -14,6 +14,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 
 M = TypeVar("M", bound=BaseModel)
+Model = type[M] | Callable[[Mapping[str, Any]], type[M]]
+"""A model, or a function that returns the one for the content of a file."""
 
 
 class Strict(BaseModel):
@@ -22,8 +24,9 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:
+def validate(model: Model[M], data: Mapping[str, Any], source: Path | str) -> M:
     """Return ``data`` as ``model``; raises UserError that lists every mistake with its key path."""
+    model = model if isinstance(model, type) else model(data)
     try:
         result, lines = model.model_validate(data), []
     except ValidationError as error:
@@ -36,7 +39,7 @@ def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:
     return result
 
 
-def load(model: type[M], path: Path) -> M:
+def load(model: Model[M], path: Path) -> M:
     """Read the YAML file ``path`` as ``model``; raises UserError."""
     return validate(model, read_yaml(path), path)
 
@@ -155,7 +158,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
-def load_with_overrides(model: type[M], path: Path, overrides: Iterable[str]) -> M:
+def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -> M:
     """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
     data = read_yaml(path)
     for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration

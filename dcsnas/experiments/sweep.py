@@ -7,6 +7,8 @@ and database the parameters are flat: a short name each, and a number or a word 
 import itertools
 import math
 import random
+from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -17,12 +19,14 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     Tag,
+    create_model,
     field_validator,
     model_validator,
 )
 
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import Strict
 
@@ -112,7 +116,7 @@ class SweepConfig(Strict):
     """``dcsnas experiment start``; ``search`` and ``retrain`` hold whole configurations."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    search: SearchConfig
+    search: SerializeAsAny[SearchConfig]
     parameters: Annotated[dict[str, AnyParameter], Field(min_length=1)]
     tuner: Literal["grid", "random", "tpe"] = "grid"
     trials: PositiveInt | None = None
@@ -184,6 +188,17 @@ class SweepConfig(Strict):
     def count(self) -> int:
         """Return how many trials the sweep has."""
         return self.trials or len(planned(self))
+
+
+def sweep_model(data: Mapping[str, Any]) -> type[SweepConfig]:
+    """Return the class for ``data``: its search has the class that its content asks for."""
+    search = data.get("search")
+    return _with_search(search_model(search if isinstance(search, Mapping) else {}))
+
+
+@cache
+def _with_search(search: type[SearchConfig]) -> type[SweepConfig]:
+    return create_model("SweepConfig", __base__=SweepConfig, search=(search, ...))
 
 
 def planned(sweep: SweepConfig) -> list[Parameters]:

@@ -90,6 +90,7 @@ def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchCo
 def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
     from dcsnas.experiments.epochs import EpochReport
+    from dcsnas.search.cost_terms import target_of
     from dcsnas.search.run import search
 
     folder = RunFolder(path / "search")
@@ -106,7 +107,7 @@ def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any
     objective = read_yaml(folder.config)["objective"]
     values = {
         "validation_map": result.get("map", last.get("validation/map")),
-        "target_ms": objective.get("target") if objective["cost"] == "latency" else None,
+        "target_ms": target_of(objective, "latency"),
         "expected_ms": result["final_latency_ms"],
         "entropy": last.get("entropy"),
     }
