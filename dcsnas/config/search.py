@@ -4,7 +4,6 @@ Defaults are the papers' where they give one (``docs/decisions.md`` says where t
 """
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +14,6 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     SerializeAsAny,
-    create_model,
     field_validator,
     model_validator,
 )
@@ -30,7 +28,7 @@ from dcsnas.config.stages import (
     RunConfig,
     Size,
 )
-from dcsnas.config.strict import Strict, validate
+from dcsnas.config.strict import Strict, narrowed, validate
 
 Strategy = Literal[
     "fbnetv2",
@@ -181,7 +179,7 @@ def search_model(data: Mapping[str, Any]) -> type[SearchConfig]:
     wrong the base is returned, which says so.
     """
     try:
-        return _with_objective(SearchConfig, _class_of(data.get("objective", {})))
+        return narrowed(SearchConfig, "objective", _class_of(data.get("objective", {})))
     except ValueError:
         return SearchConfig
 
@@ -189,9 +187,3 @@ def search_model(data: Mapping[str, Any]) -> type[SearchConfig]:
 def validate_search(data: Mapping[str, Any], source: Path | str) -> SearchConfig:
     """Return ``data`` as a configuration; raises UserError that lists every mistake in it."""
     return validate(search_model, data, source)
-
-
-@cache
-def _with_objective(base: type[SearchConfig], form: type[CostConfig]) -> type[SearchConfig]:
-    objective: Any = (SerializeAsAny[form], AddConfig())
-    return create_model(base.__name__, __base__=base, __module__=__name__, objective=objective)

@@ -3,12 +3,13 @@
 import copy
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, ValidationError, create_model
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
@@ -37,6 +38,13 @@ def validate(model: Model[M], data: Mapping[str, Any], source: Path | str) -> M:
     if result is None or lines:
         raise UserError("\n".join(f"{source}: {line}" for line in lines))
     return result
+
+
+@cache
+def narrowed(model: type[M], field: str, kind: type[BaseModel]) -> type[M]:
+    """Return ``model`` whose ``field`` is of the class ``kind``, so that errors name its keys."""
+    fields: Any = {field: (SerializeAsAny[kind], model.model_fields[field].default)}
+    return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
 
 
 def load(model: Model[M], path: Path) -> M:

@@ -8,7 +8,6 @@ import itertools
 import math
 import random
 from collections.abc import Mapping
-from functools import cache
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -21,14 +20,13 @@ from pydantic import (
     PositiveInt,
     SerializeAsAny,
     Tag,
-    create_model,
     field_validator,
     model_validator,
 )
 
 from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.strict import Strict
+from dcsnas.config.strict import Strict, narrowed
 
 Value = bool | int | float | str
 Keys = str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -193,12 +191,8 @@ class SweepConfig(Strict):
 def sweep_model(data: Mapping[str, Any]) -> type[SweepConfig]:
     """Return the class for ``data``: its search has the class that its content asks for."""
     search = data.get("search")
-    return _with_search(search_model(search if isinstance(search, Mapping) else {}))
-
-
-@cache
-def _with_search(search: type[SearchConfig]) -> type[SweepConfig]:
-    return create_model("SweepConfig", __base__=SweepConfig, search=(search, ...))
+    kind = search_model(search if isinstance(search, Mapping) else {})
+    return narrowed(SweepConfig, "search", kind)
 
 
 def planned(sweep: SweepConfig) -> list[Parameters]:

@@ -102,10 +102,6 @@ def open_table(path: Path, size: Size, *, allow_foreign: bool) -> LatencyTable:
         )
     if allow_foreign:
         return table
-    return load_table(path, expected=_same_setup_here(path, measured))
-
-
-def _same_setup_here(path: Path, measured: Conditions) -> Conditions:
     try:
         here = conditions_like(measured)
     except UserError as error:
@@ -113,4 +109,5 @@ def _same_setup_here(path: Path, measured: Conditions) -> Conditions:
             f"{path}: measured on {measured.device_name}, which cannot be repeated here: {error}; "
             "or use --allow-foreign to work for that device from here"
         ) from None
-    return here.model_copy(update={"allocator": measured.allocator})
+    table.refuse_other(here.model_copy(update={"allocator": measured.allocator}))
+    return table
