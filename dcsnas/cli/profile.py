@@ -50,8 +50,10 @@ class NamesBackends(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
+        from dcsnas.config.plugins import load_installed
         from dcsnas.latency.backends import BACKENDS
 
+        load_installed()
         (option,) = (one for one in self.params if one.name == "backend")
         option.help += f" There are {', '.join(BACKENDS)}."  # type: ignore[attr-defined]
         super().format_help(ctx, formatter)

@@ -91,11 +91,12 @@ class CostForm(Generic[C]):
 
     config: type[C]
     value: Callable[[C, State, Tensor, Tensor], Tensor]
-    """Returns the objective of a task loss and an expected cost, all scalars."""
+    """Returns the objective of config, state, task loss and expected cost, all scalars."""
     check: Callable[[C, Range], None] | None = None
     """Raises UserError where no network of the space can meet the objective."""
     advance: Callable[[C, State, Tensor, int], Tensor] | None = None
-    """Returns the multiplier, which is then logged, after one of so many architecture steps."""
+    """Returns the multiplier after a step of config, state, cost and number of all steps; a search
+    logs it."""
     target: str | None = None
     """The key of the cost to end at: derive keeps to it, and sweeps may set it."""
     is_free: Callable[[C], bool] = lambda config: False

@@ -8,8 +8,7 @@ from dcsnas.latency.backends.backend import (
     register_backend,
 )
 from dcsnas.latency.backends.compiled import COMPILE
-from dcsnas.latency.backends.cuda_graph import CUDA_GRAPH
-from dcsnas.latency.backends.eager import CHANNELS_LAST, CUDA, EAGER
+from dcsnas.latency.backends.eager import CHANNELS_LAST, CUDA, CUDA_GRAPH, EAGER
 from dcsnas.latency.backends.onnx_runtime import ONNX_RUNTIME
 
 __all__ = ["BACKENDS", "Backend", "Workload", "backend_named", "register_backend"]
