@@ -28,7 +28,7 @@ if __name__ == "__main__":
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
@@ -104,7 +104,7 @@ class Bench:
             f"run.seed={seed}",
         ]
         if not (folder.path / "result.json").exists():
-            config = load_with_overrides(SearchConfig, find_experiment("search_tiny"), overrides)
+            config = load_with_overrides(search_model, find_experiment("search_tiny"), overrides)
             search(config, folder, allow_foreign=True, progress=False)
         return derive(folder.path, target_ms=target)
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from dcsnas.config.strict import validate
+from dcsnas.latency.backends import Workload
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.running import Workload
 from dcsnas.latency.samples import Settings, Timing
 from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample

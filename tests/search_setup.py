@@ -5,10 +5,8 @@ from typing import Any
 
 import yaml
 
-from dcsnas.config.search import SearchConfig
-from dcsnas.config.strict import validate
+from dcsnas.config.search import CostConfig, SearchConfig, validate_search
 from dcsnas.latency.table import save_table
-from dcsnas.search.cost_terms import AnyObjective
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -36,10 +34,10 @@ def small_search(folder: Path, **changes: Any) -> SearchConfig:
         "weights": {"lr": 0.02},
         **changes,
     }
-    return validate(SearchConfig, content, "test")
+    return validate_search(content, "test")
 
 
-def objective_of(content: Any) -> AnyObjective:
+def objective_of(content: Any) -> CostConfig:
     """Return the objective of a search's configuration."""
     base = {"space": "micro", "table": "t.json", "data": {"root": "."}}
-    return validate(SearchConfig, {**base, "objective": content}, "search.yaml").objective
+    return validate_search({**base, "objective": content}, "search.yaml").objective

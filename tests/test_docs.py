@@ -28,6 +28,9 @@ def commands(text: str) -> list[list[str]]:
 def find(arguments: list[str]) -> tuple[Any, list[str]]:
     """Return the command that ``arguments`` start with, and the rest."""
     command: Any = get_command(app)
+    while arguments and arguments[0].startswith("--"):  # those of all commands take a value each
+        assert arguments[0] in {o for parameter in command.params for o in parameter.opts}
+        arguments = arguments[2:]
     while hasattr(command, "commands") and arguments:
         assert arguments[0] in command.commands, f"no command {arguments[0]}"
         command, arguments = command.commands[arguments[0]], arguments[1:]

@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import load
 from dcsnas.spaces.shipped import find_space, shipped_folder
 
-MODELS = {"search": SearchConfig, "pretrain": PretrainConfig, "retrain": RetrainConfig}
+MODELS: dict[str, Any] = {
+    "search": search_model,
+    "pretrain": PretrainConfig,
+    "retrain": RetrainConfig,
+}
 FILES = sorted(shipped_folder("experiments").glob("*.yaml"))
 
 

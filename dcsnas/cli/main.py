@@ -1,6 +1,7 @@
 """The ``dcsnas`` command: its subcommands in the order of the flow, and how errors end."""
 
 import sys
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -23,6 +24,7 @@ from dcsnas.cli import (
     weights,
 )
 from dcsnas.config.errors import UserError
+from dcsnas.config.plugins import load_named
 from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
@@ -46,11 +48,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+@app.callback()
+def options(
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="MODULE",
+            help="Import a Python module that adds backends, cost forms and the like; may be "
+            "repeated. Code of whoever wrote it runs.",
+        ),
+    ] = None,
+) -> None:
+    """Do what is asked for before any command."""
+    load_named(plugin or [])
+
+
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
 app.command("sample")(spaces.sample)
 app.add_typer(data.app, name="data")
-app.command("profile")(profile.profile)
+app.command("profile", cls=profile.NamesBackends)(profile.profile)
 app.command("profile-check")(profile_check.profile_check)
 app.add_typer(weights.app, name="weights")
 app.command("search")(search.search)

@@ -24,7 +24,7 @@ from rich.progress import (
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder, next_run
-from dcsnas.config.strict import load_with_overrides
+from dcsnas.config.strict import Model, load_with_overrides
 from dcsnas.spaces.shipped import find_experiment
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def path_override(key: str, path: Path | None) -> list[str]:
     return [f"{key}={json.dumps(str(path))}"] if path else []
 
 
-def resolve(model: type[M], config: str, overrides: list[str]) -> M:
+def resolve(model: Model[M], config: str, overrides: list[str]) -> M:
     """Return the configuration that a command runs under; raises UserError."""
     return load_with_overrides(model, find_experiment(config), overrides)
 

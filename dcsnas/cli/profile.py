@@ -3,26 +3,29 @@
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from dcsnas.cli.options import bar, console, parse_size, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
-    from dcsnas.latency.conditions import Backend, Conditions
+    from dcsnas.latency.conditions import Conditions
     from dcsnas.latency.samples import Settings
     from dcsnas.latency.table import LatencyTable
     from dcsnas.spaces.space import SearchSpace
 
-BackendName = Literal["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
 _MAX_DRIFT_PERCENT = 25.0
 
-
 BackendOption = Annotated[
-    BackendName | None,
-    typer.Option("--backend", help="How networks will be run. Default: eager, or cuda on a GPU."),
+    str | None,
+    typer.Option(
+        "--backend",
+        metavar="NAME",
+        help="How networks will be run. Default: eager, or cuda on a GPU.",
+    ),
 ]
 DeviceOption = Annotated[
     Literal["cpu", "cuda"] | None, typer.Option(help="Device; follows from the backend.")
@@ -40,6 +43,20 @@ AttentionOption = Annotated[
 SparseOption = Annotated[
     bool, typer.Option("--sparse", help="Measure 16 operators of each group, fit the others.")
 ]
+
+
+class NamesBackends(TyperCommand):
+    """A command whose help lists the backends, plugins' included, which takes loading torch."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        from dcsnas.config.plugins import load_installed
+        from dcsnas.latency.backends import BACKENDS
+
+        load_installed()
+        (option,) = (one for one in self.params if one.name == "backend")
+        option.help += f" There are {', '.join(BACKENDS)}."  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
 
 
 def profile(
@@ -88,15 +105,16 @@ def profile(
     _summarise(path, table)
 
 
-def pick_backend(backend: "Backend | None", device: str | None) -> "Backend":
+def pick_backend(backend: str | None, device: str | None) -> str:
     """Return the backend asked for; raises UserError where it does not run on ``device``."""
-    from dcsnas.latency.conditions import device_of
+    from dcsnas.latency.backends import backend_named
+    from dcsnas.latency.backends.eager import PLAIN
 
-    chosen: Backend = backend or ("cuda" if device == "cuda" else "eager")
-    if device and device_of(chosen) != device:
+    chosen = backend or PLAIN[device or "cpu"]
+    if device and (runs_on := backend_named(chosen).device) != device:
         raise UserError(
-            f"--backend {chosen} runs on {device_of(chosen)}, --device says {device}: leave "
-            "--device out, or choose another backend (dcsnas profile --help lists them)"
+            f"--backend {chosen} runs on {runs_on}, --device says {device}: leave --device out, or "
+            "choose another backend (dcsnas profile --help lists them)"
         )
     return chosen
 
@@ -149,9 +167,12 @@ def _summarise(path: Path, table: "LatencyTable") -> None:
     if file.calibration is None:
         console.print("not calibrated: predictions are plain sums over the entries")
         return
-    scale, offset = file.calibration.scale, file.calibration.offset_ms
+    found = file.calibration
+    fitted = f"{found.scale:.3f} x sum {found.offset_ms:+.3f} ms"
+    if found.loo_mape_percent is None:
+        console.print(f"calibrated on the space's only network: {fitted}")
+        return
     console.print(
-        f"calibrated on {len(file.calibration.networks)} networks: {scale:.3f} x sum "
-        f"{offset:+.3f} ms, leave-one-out error {file.calibration.loo_mape_percent:.1f} %; "
-        f"next: dcsnas profile-check {path}"
+        f"calibrated on {len(found.networks)} networks: {fitted}, leave-one-out error "
+        f"{found.loo_mape_percent:.1f} %; next: dcsnas profile-check {path}"
     )

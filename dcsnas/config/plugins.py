@@ -7,11 +7,16 @@ one: files may come from anywhere, and nothing that is read may execute code.
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
+from multiprocessing import get_context
+from typing import Any, TypeVar
 
 from dcsnas.config.errors import UserError
+
+T = TypeVar("T")
 
 OWN = ("dcsnas.zoo",)
 """What registers without being asked to, once a name is looked for that is not built in."""
@@ -36,6 +41,31 @@ def load_installed() -> None:
         importlib.import_module(module)
     for point in entry_points(group=GROUP):
         _import(point.value, f"plugin {point.name} of an installed package")
+
+
+def registered(registry: Mapping[str, T], name: Any, kind: str) -> T:
+    """Return what ``registry`` has under ``name``, which may take loading installed plugins.
+
+    Raises UserError with the known names, each of them that of a ``kind``.
+    """
+    if name not in list(registry):  # whatever a file holds, lists too
+        load_installed()
+    if name not in list(registry):
+        raise UserError(
+            f"{kind} {name!r} is none of {', '.join(registry)}; where another package adds it, "
+            "name the module that does: dcsnas --plugin MODULE"
+        )
+    return registry[name]
+
+
+def new_processes(count: int) -> ProcessPoolExecutor:
+    """Return a pool of new processes, in which the modules named here are imported first."""
+    return ProcessPoolExecutor(
+        count,
+        mp_context=get_context("spawn"),
+        initializer=load_named,
+        initargs=(tuple(named),),
+    )
 
 
 def _import(module: str, where: str) -> None:

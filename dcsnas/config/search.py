@@ -3,21 +3,22 @@
 Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
+    SerializeAsAny,
+    field_validator,
     model_validator,
 )
 
+from dcsnas.config.plugins import registered
 from dcsnas.config.stages import (
     AugmentConfig,
     BatchConfig,
@@ -27,7 +28,7 @@ from dcsnas.config.stages import (
     RunConfig,
     Size,
 )
-from dcsnas.config.strict import Strict
+from dcsnas.config.strict import Strict, narrowed, validate
 
 Strategy = Literal[
     "fbnetv2",
@@ -53,7 +54,7 @@ class CostConfig(Strict):
 class AddConfig(CostConfig):
     """loss + weight * E[cost] / reference (Equation 5)."""
 
-    form: Literal["add"]
+    form: Literal["add"] = "add"
     weight: NonNegativeFloat = 0.1
     reference: PositiveFloat | None = None
     """The expected cost at the start unless given, so that a weight means the same anywhere."""
@@ -62,7 +63,7 @@ class AddConfig(CostConfig):
 class MulConfig(CostConfig):
     """loss * (E[cost] / reference) ^ exponent."""
 
-    form: Literal["mul"]
+    form: Literal["mul"] = "mul"
     exponent: PositiveFloat = 0.6
     reference: PositiveFloat | None = None
     """The expected cost at the start unless given."""
@@ -71,7 +72,7 @@ class MulConfig(CostConfig):
 class FBNetConfig(CostConfig):
     """loss * factor * log(E[cost] / unit) ^ exponent, as FBNet published it."""
 
-    form: Literal["fbnet"]
+    form: Literal["fbnet"] = "fbnet"
     factor: PositiveFloat = 0.2
     exponent: PositiveFloat = 0.6
     unit: PositiveFloat = 1.0
@@ -84,7 +85,7 @@ class TargetConfig(CostConfig):
     The multiplier starts at 0 and grows by ``rate`` * g over the whole search (dual ascent).
     """
 
-    form: Literal["target"]
+    form: Literal["target"] = "target"
     target: PositiveFloat
     """Where the expected cost is to end: milliseconds, or a count."""
     penalty: NonNegativeFloat = 100.0
@@ -92,39 +93,22 @@ class TargetConfig(CostConfig):
     rate: PositiveFloat = 300.0
 
 
-FORMS = {"add": AddConfig, "mul": MulConfig, "fbnet": FBNetConfig, "target": TargetConfig}
+FORMS: dict[str, type[CostConfig]] = {
+    "add": AddConfig,
+    "mul": MulConfig,
+    "fbnet": FBNetConfig,
+    "target": TargetConfig,
+}
+"""The keys of the objective by its form; ``search.cost_terms`` says what each form computes."""
 
 
-def check_form(value: Any) -> Any:
-    """Return the objective's mapping, of the form ``add`` where it names none.
-
-    Raises ValueError for a form that there is not.
-    """
-    if not isinstance(value, dict):
-        return value
-    form = value.get("form", "add")
-    if form not in list(FORMS):  # whatever a file holds, lists too
-        raise ValueError(f"form {form!r} is none of {', '.join(FORMS)}")
-    return {**value, "form": form}
-
-
-def class_of_form(value: Any) -> str:
-    """Return the name of the class of an objective.
-
-    Where the form itself told them apart it would stand in the key path of every error, and
-    ``target`` is a key as well.
-    """
-    return FORMS[value["form"]].__name__ if isinstance(value, dict) else type(value).__name__
-
-
-ObjectiveConfig = Annotated[
-    Annotated[AddConfig, Tag("AddConfig")]
-    | Annotated[MulConfig, Tag("MulConfig")]
-    | Annotated[FBNetConfig, Tag("FBNetConfig")]
-    | Annotated[TargetConfig, Tag("TargetConfig")],
-    Discriminator(class_of_form, "no_mapping", "expected a mapping such as {form: add, weight: 1}"),
-    BeforeValidator(check_form),
-]
+def _class_of(objective: Any) -> type[CostConfig]:
+    """Return the class of an objective; raises ValueError where it has none."""
+    if isinstance(objective, CostConfig):
+        return type(objective)
+    if not isinstance(objective, Mapping):
+        raise ValueError("expected a mapping such as {form: add, weight: 1}")
+    return registered(FORMS, objective.get("form", "add"), "form")
 
 
 class ArchitectureConfig(Strict):
@@ -141,7 +125,7 @@ class ArchitectureConfig(Strict):
 
 
 class SearchConfig(Strict):
-    """``dcsnas search``."""
+    """``dcsnas search``; ``search_model`` gives the class for the content of a file."""
 
     space: str
     table: Path
@@ -154,13 +138,20 @@ class SearchConfig(Strict):
     batch: BatchConfig = BatchConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
-    objective: ObjectiveConfig = AddConfig(form="add")
+    objective: SerializeAsAny[CostConfig] = AddConfig()
     weights: OptimizerConfig = OptimizerConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
     validate_every: NonNegativeInt = 0
     """Epochs between scores of the most probable network: its mAP on the images that train the
     architecture, with the supernet's weights; after the last epoch too. 0 is never."""
     run: RunConfig = RunConfig()
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _is_of_its_form(cls, value: Any) -> Any:
+        form = _class_of(value)
+        is_typed = cls.model_fields["objective"].annotation is form
+        return value if is_typed else form.model_validate(value)
 
     @model_validator(mode="after")
     def _architecture_is_trained(self) -> "SearchConfig":
@@ -179,3 +170,20 @@ class SearchConfig(Strict):
                 "network is more probable than another; set validate_every to 0"
             )
         return self
+
+
+def search_model(data: Mapping[str, Any]) -> type[SearchConfig]:
+    """Return the class for ``data``: its objective has the class of its form.
+
+    So errors have the key paths of the file, and name the keys of that form. Where the form is
+    wrong the base is returned, which says so.
+    """
+    try:
+        return narrowed(SearchConfig, "objective", _class_of(data.get("objective", {})))
+    except ValueError:
+        return SearchConfig
+
+
+def validate_search(data: Mapping[str, Any], source: Path | str) -> SearchConfig:
+    """Return ``data`` as a configuration; raises UserError that lists every mistake in it."""
+    return validate(search_model, data, source)

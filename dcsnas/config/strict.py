@@ -2,18 +2,29 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    create_model,
+)
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 
 M = TypeVar("M", bound=BaseModel)
+Model = type[M] | Callable[[Mapping[str, Any]], type[M]]
+"""A model, or a function that returns the one for the content of a file."""
 
 
 class Strict(BaseModel):
@@ -38,8 +49,9 @@ SchemaVersion = Annotated[int, Field(ge=1), BeforeValidator(_known_schema)]
 """The version of a file's layout: those up to ours can be read."""
 
 
-def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:
+def validate(model: Model[M], data: Mapping[str, Any], source: Path | str) -> M:
     """Return ``data`` as ``model``; raises UserError that lists every mistake with its key path."""
+    model = model if isinstance(model, type) else model(data)
     try:
         result, lines = model.model_validate(data), []
     except ValidationError as error:
@@ -52,7 +64,14 @@ def validate(model: type[M], data: Mapping[str, Any], source: Path | str) -> M:
     return result
 
 
-def load(model: type[M], path: Path) -> M:
+@cache
+def narrowed(model: type[M], field: str, kind: type[BaseModel]) -> type[M]:
+    """Return ``model`` whose ``field`` is of the class ``kind``, so that errors name its keys."""
+    fields: Any = {field: (SerializeAsAny[kind], model.model_fields[field].default)}
+    return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
+
+
+def load(model: Model[M], path: Path) -> M:
     """Read the YAML file ``path`` as ``model``; raises UserError."""
     return validate(model, read_yaml(path), path)
 
@@ -171,7 +190,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
-def load_with_overrides(model: type[M], path: Path, overrides: Iterable[str]) -> M:
+def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -> M:
     """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
     data = read_yaml(path)
     for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration

@@ -1,9 +1,8 @@
 """Training several networks by one recipe, side by side: a process and a core each."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
+from dcsnas.config.plugins import new_processes
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
@@ -68,8 +68,7 @@ def train_side_by_side(
         for rival in rivals
         for stage in ("pretrain", "retrain")
     ]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(rivals), mp_context=context) as pool:
+    with new_processes(len(rivals)) as pool:
         futures: list[Future] = [pool.submit(train_one, recipe, rival) for rival in rivals]
         while wait(futures, timeout=1).not_done:
             done = sum(len(log.read_text().splitlines()) for log in logs if log.exists())

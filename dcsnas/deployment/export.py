@@ -19,8 +19,7 @@ from dcsnas.config.files import file_digest, replacing
 from dcsnas.data.augment import Normalize
 from dcsnas.deployment.parity import Difference, compare
 from dcsnas.evaluation.evaluate import load_reid_network
-from dcsnas.latency.machine import require_packages
-from dcsnas.nn.onnx import to_onnx
+from dcsnas.latency.backends.onnx_runtime import require_onnx, to_onnx
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import WeightsHeader
 
@@ -65,7 +64,7 @@ def export_onnx(weights: Path, out: Path) -> Exported:
             differs from torch by more than TOLERANCE; nothing is written then.
 
     """
-    require_packages("export to ONNX", "onnx", "onnxruntime")
+    require_onnx("export to ONNX")
     network, header, architecture = load_reid_network(weights)
     module = PixelsToFeatures(network, header).eval()
     model = to_onnx(module, _images(_TRACED, header.input), dynamic_batch=True)

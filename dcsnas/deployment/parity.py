@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dcsnas.latency.backends.onnx_runtime import INPUT
 from dcsnas.nn.attention.block import attention_blocks
-from dcsnas.nn.onnx import INPUT
 
 _ERRORS = 3  # and nothing less severe is logged
 

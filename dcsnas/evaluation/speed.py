@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsnas.config.errors import UserError
+from dcsnas.latency.backends.eager import PLAIN
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import conditions_like, current_conditions
 from dcsnas.latency.table import load_table
@@ -43,16 +44,15 @@ def _conditions(size: Size, origin: Provenance, device: str) -> tuple[Conditions
         conditions = current_conditions(
             size,
             origin.latency_batch,
-            backend=origin.latency_backend,  # type: ignore[arg-type]  # pydantic checks the name
+            backend=origin.latency_backend,
             threads=origin.latency_threads,
-            dtype=origin.latency_dtype,  # type: ignore[arg-type]
+            dtype=origin.latency_dtype,  # type: ignore[arg-type]  # pydantic checks the name
         )
         if conditions.device == device:
             return conditions, True
     except UserError:
         pass  # its package or device is missing here; the scores are worth having all the same
-    backend = "cuda" if device == "cuda" else "eager"
-    return current_conditions(size, origin.latency_batch, backend=backend), False
+    return current_conditions(size, origin.latency_batch, backend=PLAIN[device]), False
 
 
 def measure_like_tables(networks: Sequence[tuple[ArchitectureFile, Path]]) -> list[dict[str, Any]]:

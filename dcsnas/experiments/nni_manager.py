@@ -26,6 +26,7 @@ from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, Experi
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
+from dcsnas.config.plugins import named
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.process import locked
 from dcsnas.experiments.sweep import SweepConfig, planned, search_space
@@ -51,7 +52,7 @@ def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
     config.experiment_name = sweep.name
     config.search_space = search_space(sweep)
     python = sys.executable if not service else "python3"
-    trial = [python, "-m", "dcsnas.experiments.trial", str(folder.path.resolve())]
+    trial = [python, "-m", "dcsnas.experiments.trial", str(folder.path.resolve()), *named]
     config.trial_command = shlex.join(trial)
     config.trial_code_directory = os.getcwd() if not service else _no_code(folder)
     config.trial_concurrency = sweep.concurrency

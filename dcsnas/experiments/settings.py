@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.strict import Strict, apply_overrides, validate
+from dcsnas.config.strict import Model, Strict, apply_overrides, validate
 from dcsnas.experiments.sweep import (
     ATTENTION,
     RETRAIN,
@@ -42,7 +42,8 @@ def search_of(
         raise UserError(f"{source}: {TARGET_SHARE}: {share!r}: give a number from 0 to 1")
     if SEED in parameters:
         settings["run.seed"] = parameters[SEED]
-    return TrialSearch(_changed(sweep.search, settings, source), attention, share)
+    changed = _changed(search_model, sweep.search, settings, source)
+    return TrialSearch(changed, attention, share)
 
 
 def _is_share(value: Any) -> bool:
@@ -67,7 +68,7 @@ def retrain_of(
     if SEED in parameters:
         first = sweep.retrain.run.seed - sweep.search.run.seed
         settings["run.seed"] = first + parameters[SEED]
-    return _changed(sweep.retrain, settings, source)
+    return _changed(RetrainConfig, sweep.retrain, settings, source)
 
 
 def _settings(sweep: SweepConfig, parameters: Parameters, source: Path | str) -> dict[str, Any]:
@@ -87,9 +88,9 @@ def _settings(sweep: SweepConfig, parameters: Parameters, source: Path | str) ->
     return settings
 
 
-def _changed(config: M, settings: Mapping[str, Any], source: Path | str) -> M:
+def _changed(model: Model[M], config: M, settings: Mapping[str, Any], source: Path | str) -> M:
     base, single = config.model_dump(mode="json"), dict(settings)
     for key in [key for key in single if "." not in key and isinstance(single[key], dict)]:
         base[key] = single.pop(key)  # a whole section, such as an objective of another form
     overrides = [f"{key}={json.dumps(value)}" for key, value in single.items()]
-    return validate(type(config), apply_overrides(base, overrides), source)
+    return validate(model, apply_overrides(base, overrides), source)

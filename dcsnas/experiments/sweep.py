@@ -7,6 +7,7 @@ and database the parameters are flat: a short name each, and a number or a word 
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -17,14 +18,15 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    SerializeAsAny,
     Tag,
     field_validator,
     model_validator,
 )
 
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig
-from dcsnas.config.strict import Strict
+from dcsnas.config.strict import Strict, narrowed
 
 Value = bool | int | float | str
 Keys = str | Annotated[tuple[str, ...], Field(min_length=1)]
@@ -112,7 +114,7 @@ class SweepConfig(Strict):
     """``dcsnas experiment start``; ``search`` and ``retrain`` hold whole configurations."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    search: SearchConfig
+    search: SerializeAsAny[SearchConfig]
     parameters: Annotated[dict[str, AnyParameter], Field(min_length=1)]
     tuner: Literal["grid", "random", "tpe"] = "grid"
     trials: PositiveInt | None = None
@@ -184,6 +186,13 @@ class SweepConfig(Strict):
     def count(self) -> int:
         """Return how many trials the sweep has."""
         return self.trials or len(planned(self))
+
+
+def sweep_model(data: Mapping[str, Any]) -> type[SweepConfig]:
+    """Return the class for ``data``: its search has the class that its content asks for."""
+    search = data.get("search")
+    kind = search_model(search if isinstance(search, Mapping) else {})
+    return narrowed(SweepConfig, "search", kind)
 
 
 def planned(sweep: SweepConfig) -> list[Parameters]:

@@ -1,7 +1,7 @@
 """One trial of a sweep: a whole search, and what is made of the network that it finds.
 
-NNI starts it as ``python -m dcsnas.experiments.trial FOLDER``. Stages that finished are not
-repeated when a trial is continued, and one that was stopped continues from its last epoch.
+NNI starts it as ``python -m dcsnas.experiments.trial FOLDER PLUGIN ...``. Stages that finished
+are not repeated when a trial is continued, and one that was stopped continues from its last epoch.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
+from dcsnas.config.plugins import load_named
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ERROR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
@@ -89,6 +90,7 @@ def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchCo
 def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
     from dcsnas.experiments.epochs import EpochReport
+    from dcsnas.search.cost_terms import target_of
     from dcsnas.search.run import search
 
     folder = RunFolder(path / "search")
@@ -105,7 +107,7 @@ def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any
     objective = read_yaml(folder.config)["objective"]
     values = {
         "validation_map": result.get("map", last.get("validation/map")),
-        "target_ms": objective.get("target") if objective["cost"] == "latency" else None,
+        "target_ms": target_of(objective, "latency"),
         "expected_ms": result["final_latency_ms"],
         "entropy": last.get("entropy"),
     }
@@ -169,6 +171,7 @@ if __name__ == "__main__":
     end_with_manager()
     quiet_libraries()
     try:
+        load_named(sys.argv[2:])
         main(ExperimentFolder(Path(sys.argv[1])))
     except UserError as error:
         print(f"{ERROR}{error}", file=sys.stderr)

@@ -8,9 +8,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig, TargetConfig
 from dcsnas.data.reid import read_reid
 from dcsnas.experiments.settings import retrain_of, search_of
-from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, tried
+from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, sweep_model, tried
 from dcsnas.latency.machine import open_table
-from dcsnas.search.cost_terms import reach, refuse_unreachable
+from dcsnas.search.cost_terms import cost_form, reach, refuse_unreachable
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
@@ -43,13 +43,19 @@ def trial_inputs(
     table = open_table(config.table, size, allow_foreign=sweep.allow_foreign)
     if share is not None:
         low, high = reach(config.objective.cost, space, size, table)
-        target = {"target": low + share * (high - low)}
-        given = config.objective
-        if not isinstance(given, TargetConfig):
-            given = TargetConfig(form="target", cost=given.cost, **target)
-        config = config.model_copy(update={"objective": given.model_copy(update=target)})
+        config = _with_target(config, low + share * (high - low))
     refuse_unreachable(config.objective, space, size, table)
     return TrialInputs(config, space, attention is not None)
+
+
+def _with_target(config: SearchConfig, target: float) -> SearchConfig:
+    """Return ``config`` with a search that ends at ``target``, in whose form unless it has none."""
+    given = config.objective
+    if key := cost_form(given).target:
+        objective = given.model_copy(update={key: target})
+    else:
+        objective = TargetConfig(cost=given.cost, target=target)
+    return config.model_copy(update={"objective": objective})
 
 
 def check_inputs(sweep: SweepConfig) -> None:
@@ -77,7 +83,7 @@ def with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
             keys = [parameter["key"]] if isinstance(parameter["key"], str) else parameter["key"]
             for key in keys:
                 parameter["values"] = [_absolute(key, value) for value in parameter["values"]]
-    return SweepConfig.model_validate(content)
+    return sweep_model(content).model_validate(content)
 
 
 def _absolute(key: str, value: Any) -> Any:

@@ -35,8 +35,9 @@ class Calibration(Recorded):
     """Added once for each network; 0 where every operator is called on its own."""
     networks: tuple[CalibrationNetwork, ...]
     """The measured networks."""
-    loo_mape_percent: NonNegativeFloat
-    """Mean error of each network's prediction by a calibration to the others."""
+    loo_mape_percent: NonNegativeFloat | None
+    """Mean error of each network's prediction by a calibration to the others; null of a single
+    network."""
 
 
 def fit(sums: Sequence[float], measured: Sequence[float], *, offset: bool) -> tuple[float, float]:
@@ -55,18 +56,17 @@ def fit(sums: Sequence[float], measured: Sequence[float], *, offset: bool) -> tu
 
 
 def calibrate(networks: Sequence[CalibrationNetwork], *, offset: bool) -> Calibration:
-    """Return the calibration to at least two ``networks``, with its leave-one-out error."""
+    """Return the calibration to ``networks``, with its leave-one-out error if there are two."""
     scale, offset_ms = _fit(networks, offset=offset)
     left_out = []
-    for index, network in enumerate(networks):
+    for index, network in enumerate(networks if len(networks) > 1 else ()):
         factor, summand = _fit([*networks[:index], *networks[index + 1 :]], offset=offset)
-        left_out.append(factor * network.sum_ms + summand)
-    errors = np.divide(left_out, [network.measured_ms for network in networks]) - 1
+        left_out.append((factor * network.sum_ms + summand) / network.measured_ms - 1)
     return Calibration(
         scale=scale,
         offset_ms=offset_ms,
         networks=tuple(networks),
-        loo_mape_percent=100 * float(np.abs(errors).mean()),
+        loo_mape_percent=100 * float(np.abs(left_out).mean()) if left_out else None,
     )
 
 

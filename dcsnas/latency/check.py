@@ -11,11 +11,11 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor, accuracy, noise_floor
+from dcsnas.latency.backends.backend import is_out_of_memory
 from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.machine import conditions_like
 from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.running import is_out_of_memory
 from dcsnas.latency.samples import Samples, Settings, summarise
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, predict_ms
 from dcsnas.latency.whole_networks import sample_architectures

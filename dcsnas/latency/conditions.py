@@ -9,7 +9,6 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict
 
 Device = Literal["cpu", "cuda"]
-Backend = Literal["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
 Statistic = Literal["p10", "p25", "p50"]
 DType = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -37,10 +36,10 @@ class Conditions(Recorded):
     """Version of torch."""
     cuda: str | None
     """Versions of CUDA and cuDNN that torch was built for; null on a CPU."""
-    backend: Backend
+    backend: str
     """How networks are run: eager = plain calls of the torch modules, channels_last = the same in
     NHWC, compile = torch.compile with Inductor, onnxruntime = exported to ONNX Runtime, cuda =
-    plain calls on a GPU, cuda-graph = one replayed CUDA graph."""
+    plain calls on a GPU, cuda-graph = one replayed CUDA graph; or the name of another's backend."""
     backend_version: str | None
     """Version of the package that runs the backend; null where torch itself does."""
     threads: PositiveInt
@@ -57,19 +56,6 @@ class Conditions(Recorded):
     """Height and width of the images."""
     statistic: Statistic
     """Percentile of the kept samples that predictions use."""
-
-
-def device_of(backend: Backend) -> Device:
-    """Return the kind of device that ``backend`` runs on."""
-    return "cuda" if backend in ("cuda", "cuda-graph") else "cpu"
-
-
-def enters_once(backend: Backend) -> bool:
-    """Return whether ``backend`` is entered once for a whole network, not at every operator.
-
-    Operators that are timed alone each pay for entering it, so their sum counts that too often.
-    """
-    return backend in ("compile", "onnxruntime", "cuda-graph")
 
 
 class Difference(NamedTuple):

@@ -9,15 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.backends import prepare_operator
+from dcsnas.latency.backends.backend import (
+    backend_named,
+    is_out_of_memory,
+    prepare_operator,
+)
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork, calibrate
-from dcsnas.latency.conditions import Conditions, enters_once
+from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.interpolation import chosen, interpolate
 from dcsnas.latency.profiler import Header, Prepare, Profiler, SpaceId, partial_path
-from dcsnas.latency.running import is_out_of_memory, measuring
 from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
-from dcsnas.latency.timing import Stopwatch, stopwatch_for
+from dcsnas.latency.timing import Stopwatch, measuring
 from dcsnas.latency.whole_networks import measure_architectures
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
@@ -52,7 +55,8 @@ def profile_space(
     operators = space_operators(space, conditions.input)
     wanted = {key: operators[key] for key in (chosen(operators) if settings.sparse else operators)}
     total = (len(wanted) + settings.calibration_networks) * settings.rounds
-    profiler = Profiler(header, path, prepare, stopwatch or stopwatch_for(conditions))
+    watch = stopwatch or backend_named(conditions.backend).stopwatch(conditions)
+    profiler = Profiler(header, path, prepare, watch)
     state = profiler.state
     with measuring(conditions) as affinity:
         while waiting := {key: o for key, o in wanted.items() if not state.settled(key)}:
@@ -107,7 +111,10 @@ def _table_file(
 
 
 def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
-    """Return the calibration of ``table``; None where fewer than two networks can be measured."""
+    """Return the calibration of ``table``; None where fewer than two networks can be measured.
+
+    One is enough of a space that has no other.
+    """
     space, conditions, settings = table.space, table.file.conditions, table.file.settings
     choices = calibration_choices(space, settings.calibration_networks, settings.seed)
     networks = []
@@ -115,7 +122,7 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
         operators = list(walk(space.architecture(choice).layers, conditions.input))
         if all(table.knows(operator) for operator in operators):
             networks.append((choice, operators))
-    if len(networks) < 2:
+    if len(networks) < (2 if len(choices) > 1 else 1):
         return None
     try:
         architectures = [space.architecture(choice) for choice, _ in networks]
@@ -133,22 +140,18 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
         )
         for (choice, operators), timing in zip(networks, timings, strict=True)
     ]
-    return calibrate(found, offset=enters_once(conditions.backend))
+    return calibrate(found, offset=backend_named(conditions.backend).enters_once)
 
 
 _MACS_PER_MS = 5e6
 """What one core did per millisecond on the blocks of fbnetv2 (eager, batch 1)."""
-
-_SETUP_S = {"compile": 1.5, "onnxruntime": 0.03}
-"""To compile or export one operator; building a module takes 3 ms."""
 
 
 def estimated_seconds(
     operators: Iterable[Operator], conditions: Conditions, settings: Settings
 ) -> float:
     """Return a rough duration of profiling ``operators``: right within a factor of two or so."""
-    setup_s = _SETUP_S.get(conditions.backend, 0.003)
-    seconds = 0.0
+    setup_s, seconds = backend_named(conditions.backend).setup_s, 0.0
     for operator in operators:
         ms = conditions.batch * operator.cost.macs / _MACS_PER_MS / conditions.threads
         sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms

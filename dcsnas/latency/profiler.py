@@ -9,8 +9,8 @@ from pydantic import NonNegativeInt
 
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.strict import Strict
+from dcsnas.latency.backends.backend import Workload, is_out_of_memory
 from dcsnas.latency.conditions import Conditions, refuse_differences
-from dcsnas.latency.running import Workload, is_out_of_memory
 from dcsnas.latency.samples import Samples, Settings, round_order, samples_done, summarise
 from dcsnas.latency.table import Entry, Reference, validate_briefly
 from dcsnas.latency.timing import Stopwatch, calibrate_repeats

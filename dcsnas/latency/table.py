@@ -108,6 +108,11 @@ class LatencyTable:
         """Return what the calibration adds to the sum over a network's operators."""
         return self.file.calibration.offset_ms if self.file.calibration else 0.0
 
+    def refuse_other(self, here: Conditions) -> None:
+        """Raise UserError where the table was measured under other conditions than ``here``."""
+        advice = "run dcsnas profile to measure here, or use the file anyway with --allow-foreign"
+        refuse_differences(self.source, self.file.conditions, here, advice=advice)
+
     def latency_ms(self, operator: Operator) -> float:
         """Return what ``operator`` adds to a network's latency: its calibrated time.
 
@@ -146,18 +151,14 @@ def save_table(path: Path, file: TableFile) -> LatencyTable:
     return LatencyTable(file, str(path))
 
 
-def load_table(
-    path: Path, *, expected: Conditions | None, allow_foreign: bool = False
-) -> LatencyTable:
-    """Read a latency table that is to be used under ``expected`` conditions.
+def load_table(path: Path, *, expected: Conditions | None) -> LatencyTable:
+    """Read a latency table that is to be used under ``expected`` conditions, None for any.
 
-    Raises UserError where the file is truncated or edited, and, unless ``allow_foreign``, where it
-    was measured under other conditions; None expects nothing.
+    Raises UserError where the file is truncated or edited, or was measured under others.
     """
     table = LatencyTable(_read(path), str(path))
-    if expected is not None and not allow_foreign:
-        advice = "run dcsnas profile to measure here, or use the file anyway with --allow-foreign"
-        refuse_differences(path, table.file.conditions, expected, advice=advice)
+    if expected is not None:
+        table.refuse_other(expected)
     return table
 
 

@@ -1,16 +1,19 @@
-"""Stopwatches: one sample of the time that one run takes.
+"""Stopwatches: one sample of the time that one run takes, and the calm to take it in.
 
 A ``Stopwatch`` is all that the rest of the package knows about clocks, so tests give it fakes.
 """
 
+import gc
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 
+from dcsnas.latency.affinity import Cpus, bound_to, idle_cpus
 from dcsnas.latency.conditions import Conditions
 
 Run = Callable[[], object]
@@ -120,3 +123,24 @@ def warm_up(stopwatch: Stopwatch, run: Run, *, warmup_runs: int) -> float:
 
 def _falls(readings_ms: list[float]) -> bool:
     return min(readings_ms[-_LAST:]) < 0.95 * min(readings_ms[:-_LAST])
+
+
+@contextmanager
+def measuring(conditions: Conditions) -> Iterator[Cpus | None]:
+    """Run the block without gradients and garbage collection, on the threads of ``conditions``.
+
+    On the CPU the calling thread keeps to that many CPUs, which the block receives (None: it is
+    free to move). cuDNN chooses its kernels by trial; the global random state is left as it was.
+    """
+    threads, autotune = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    cpus = idle_cpus(conditions.threads) if conditions.device == "cpu" else None
+    torch.set_num_threads(conditions.threads)
+    torch.backends.cudnn.benchmark = True
+    gc.disable()
+    try:
+        with bound_to(cpus), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield cpus
+    finally:
+        gc.enable()
+        torch.backends.cudnn.benchmark = autotune
+        torch.set_num_threads(threads)

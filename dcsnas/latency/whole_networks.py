@@ -2,19 +2,22 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial, reduce
 from math import ceil
-from multiprocessing import get_context
 from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from dcsnas.latency.backends import prepare_module, prepare_operator
+from dcsnas.config.plugins import new_processes
+from dcsnas.latency.backends.backend import (
+    Workload,
+    backend_named,
+    prepare_module,
+    prepare_operator,
+)
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.running import Workload, measuring
 from dcsnas.latency.samples import (
     DEFAULT_SETTINGS,
     Samples,
@@ -24,7 +27,7 @@ from dcsnas.latency.samples import (
     samples_done,
     summarise,
 )
-from dcsnas.latency.timing import Stopwatch, calibrate_repeats, stopwatch_for
+from dcsnas.latency.timing import Stopwatch, calibrate_repeats, measuring
 from dcsnas.nn.build import build
 from dcsnas.spaces.network import AnyNetwork
 
@@ -43,7 +46,7 @@ def sample_workloads(
 
     ``progress`` receives the samples taken and wanted.
     """
-    stopwatch = stopwatch or stopwatch_for(conditions)
+    stopwatch = stopwatch or backend_named(conditions.backend).stopwatch(conditions)
     runs, samples = {}, {}
     with measuring(conditions):
         for index, make_one in enumerate(make):
@@ -83,9 +86,9 @@ T = TypeVar("T")
 def in_fresh_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what ``function`` of a module returns, or raise what it raises, in a new process.
 
-    The process has this one's environment, and so its allocator.
+    The process has this one's environment, and so its allocator, and its plugins.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with new_processes(1) as pool:
         return pool.submit(function, *args, **kwargs).result()
 
 

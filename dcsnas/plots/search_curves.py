@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from dcsnas.config.files import read_json, read_yaml
+from dcsnas.config.search import CostName
 from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import load_table
 from dcsnas.plots.curves import LOSSES, PANEL_IN, curve_of, curves_figure, shade
@@ -32,9 +33,10 @@ from dcsnas.plots.style import (
     label_ends,
     si,
 )
+from dcsnas.search.cost_terms import target_of
 
 PHASES = {"weights": BLUE, "architecture": RED}
-COUNTS = {"macs": "MACs", "params": "parameters"}
+COUNTS: dict[CostName, str] = {"macs": "MACs", "params": "parameters"}
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,9 @@ class Search:
         """Return a metric where it was logged; empty where it never was."""
         return curve_of(self.frame, name)
 
-    def target(self, cost: str) -> float | None:
+    def target(self, cost: CostName) -> float | None:
         """Return where the expected ``cost`` was to end, if that was the objective."""
-        objective = self.config.get("objective", {})
-        aimed = objective.get("form") == "target" and objective.get("cost", "latency") == cost
-        return objective["target"] if aimed else None
+        return target_of(self.config.get("objective", {}), cost)
 
 
 def plot_search_curves(run: Path) -> Figure:
@@ -145,7 +145,7 @@ def _draw_latency(axes: Axes, search: Search) -> None:
     _draw_target(axes, search, "latency", labels, digits)
 
 
-def _count_panel(cost: str) -> Callable[[Axes, Search], None]:
+def _count_panel(cost: CostName) -> Callable[[Axes, Search], None]:
     def draw(axes: Axes, search: Search) -> None:
         clean(axes, x="epoch", y=COUNTS[cost], title=f"expected {COUNTS[cost]}")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
@@ -159,7 +159,7 @@ def _count_panel(cost: str) -> Callable[[Axes, Search], None]:
 def _draw_target(
     axes: Axes,
     search: Search,
-    cost: str,
+    cost: CostName,
     labels: list[tuple[float, str, str]],
     text: Callable[[float], str],
 ) -> None:

@@ -12,6 +12,7 @@ from dcsnas.config.files import read_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
 from dcsnas.search.constrained_choice import most_probable_within
+from dcsnas.search.cost_terms import target_of
 from dcsnas.spaces.architecture import (
     ArchitectureFile,
     Provenance,
@@ -100,9 +101,8 @@ def searched_target_ms(config: Mapping[str, Any]) -> float | None:
 
     None for random search, whose networks are within 1 % of the target on either side.
     """
-    objective = config.get("objective", {})
-    aimed = objective.get("form") == "target" and objective.get("cost") == "latency"
-    return objective["target"] if aimed and config["strategy"] != "random" else None
+    target_ms = target_of(config.get("objective", {}), "latency")
+    return target_ms if config["strategy"] != "random" else None
 
 
 def require_new_folder(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import search_model
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid, samples_digest, split_train
 from dcsnas.evaluation.ranking import RetrievalResult
@@ -53,7 +53,7 @@ def _searched(
     run: Path, found: ArchitectureFile, data_root: Path | None
 ) -> tuple[Validator, State, State]:
     """Return what scored the search's networks, the supernet's weights, and its neck's."""
-    config = load_with_overrides(SearchConfig, run / "config.yaml", [])
+    config = load_with_overrides(search_model, run / "config.yaml", [])
     supernet = run / "supernet.safetensors"
     if not supernet.exists():
         raise UserError(f"{supernet}: no such file; weights can be derived when the search is over")

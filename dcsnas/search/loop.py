@@ -118,7 +118,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         super().on_fit_start()
 
     def on_train_epoch_start(self) -> None:
-        """Seed the draws and pass the hook on; NNI's freezing by epoch gives way to ``frozen``."""
+        """Seed the draws and pass the hook on; ``frozen`` replaces NNI's freezing by epoch."""
         seed = epoch_seed(self.training_module.config.run.seed, self.current_epoch, SHARED_STREAM)
         noise = torch.Generator().manual_seed(seed)
         for module in self.supernet_modules():
@@ -168,7 +168,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         if name != "latency":
             self._log(**{f"expected_{name}": cost})
         self._log(cost_term=term)
-        if self.objective.config.form == "target":
+        if self.objective.form.advance:
             self._log(multiplier=self.objective.multiplier)
 
     def _log(self, **values: Tensor | float) -> None:

@@ -10,8 +10,9 @@ import random
 from operator import itemgetter
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.search import SearchConfig, TargetConfig
+from dcsnas.config.search import SearchConfig
 from dcsnas.latency.table import LatencyTable, predict_ms
+from dcsnas.search.cost_terms import target_of
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, Option, SearchSpace
 
@@ -26,8 +27,7 @@ def random_choices(
     """
     rng = random.Random(config.run.seed)
     count = config.epochs - config.architecture.warmup_epochs
-    if isinstance(config.objective, TargetConfig):
-        target = config.objective.target
+    if target := target_of(config.objective, "latency"):
         return [random_choice_at(space, table, target, rng) for _ in range(count)]
     return [sample_choice(space, rng) for _ in range(count)]
 

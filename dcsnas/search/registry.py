@@ -19,8 +19,8 @@ from nni.nas.oneshot.pytorch.supermodule.sampling import MixedOpPathSamplingPoli
 from torch import nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.search import AddConfig, SearchConfig, TargetConfig
-from dcsnas.search.cost_terms import CostObjective
+from dcsnas.config.search import SearchConfig
+from dcsnas.search.cost_terms import CostObjective, cost_form, target_of
 from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.search.loop import choice_parameters
 from dcsnas.spaces.space import Choice, Option, SearchSpace
@@ -44,11 +44,11 @@ RANDOM_PATHS = ("nni_random_oneshot", "random")
 def refuse_unused_cost(config: SearchConfig) -> None:
     """Raise UserError where a strategy is asked to take a cost into account that it cannot."""
     objective = config.objective
-    if config.strategy in SOFTMAX or (isinstance(objective, AddConfig) and objective.weight == 0):
+    if config.strategy in SOFTMAX or cost_form(objective).is_free(objective):
         return
     usable = "{form: add, weight: 0}"
     if config.strategy == "random":
-        if isinstance(objective, TargetConfig) and objective.cost == "latency":
+        if target_of(objective, "latency") is not None:
             return
         raise UserError(
             "strategy: random search takes no cost into account but a latency target; set "

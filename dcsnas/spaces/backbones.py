@@ -36,13 +36,30 @@ class Backbone(Protocol):
     one takes strides out of the last stage; nothing is dilated.
     """
 
-    name: str
-    layout: Literal["NCHW", "NHWC"]
-    """Of the maps at the stage ends."""
-    feature_dim: int
-    output_strides: tuple[int, ...]
-    """Those that it can run at, the natural one first."""
-    stage_ends: tuple[StageEnd, ...]
+    @property
+    def name(self) -> str:
+        """Return what it is registered as."""
+        ...
+
+    @property
+    def layout(self) -> Literal["NCHW", "NHWC"]:
+        """Return the layout of the maps at the stage ends."""
+        ...
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        ...
+
+    @property
+    def output_strides(self) -> tuple[int, ...]:
+        """Return those that it can run at, the natural one first."""
+        ...
+
+    @property
+    def stage_ends(self) -> tuple[StageEnd, ...]:
+        """Return the places for attention, in order."""
+        ...
 
     def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
         """Return (height, width) of the map at each stage end for an input of ``size``."""

@@ -3,6 +3,7 @@
 Here those of a command line and its configuration.
 """
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,24 @@ def test_override_that_is_no_pair(fails: Fails) -> None:
     assert "--set epochs: expected key.path=value" in fails(
         "search", "search.yaml", "--set", "epochs"
     )
+
+
+def test_plugin_that_does_not_import(
+    fails: Fails, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    message = fails("--plugin", "no.such.module", "spaces")
+    assert message.startswith("error: --plugin no.such.module: cannot be imported (ModuleNotFound")
+    (work / "broken.py").write_text("def")
+    message = fails("--plugin", "broken", "spaces")
+    assert message.startswith("error: --plugin broken: cannot be imported (SyntaxError: ")
+    assert message.count("\n") == 1
+
+
+def test_backend_that_there_is_not(fails: Fails) -> None:
+    message = fails("profile", "space.yaml", "--backend", "tensorrt")
+    assert "backend 'tensorrt' is none of eager, channels_last, compile, onnxruntime, " in message
+    assert fails("profile", "space.yaml", "--backend", "tensorrt", "--device", "cpu") == message
 
 
 def test_missing_configuration(fails: Fails) -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dcsnas.cli.main import run
 from dcsnas.cli.profile import default_name, pick_backend
 from dcsnas.config.errors import UserError
 from dcsnas.latency.table import load_table
-from latency_fakes import CONDITIONS
+from latency_fakes import CONDITIONS, micro_space
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,23 @@ def test_a_dry_run_counts_and_measures_nothing(tmp_path: Path, monkeypatch, caps
     sparse = dcsnas(monkeypatch, capsys, "profile", "fbnetv2", "--dry-run", "--sparse")
     assert "of them measured, the others interpolated" in sparse
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_lists_the_backends(monkeypatch, capsys):
+    shown = " ".join(dcsnas(monkeypatch, capsys, "profile", "--help").replace("│", " ").split())
+    assert "There are eager, channels_last, compile, onnxruntime, cuda, cuda-graph" in shown
+
+
+def test_a_space_of_one_network_says_so(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"op": "block", "expansion": 2, "width": 8, "stride": 2}]
+    file = micro_space(rows=rows).file
+    Path("one.yaml").write_text(yaml.safe_dump(file.model_dump(mode="json")))
+    shown = dcsnas(monkeypatch, capsys, "profile", "one.yaml", "--rounds", "2", "--out", "t.json")
+    calibration = load_table(tmp_path / "t.json", expected=None).file.calibration
+    assert calibration is not None
+    said = f"calibrated on the space's only network: {calibration.scale:.3f} x sum +0.000 ms\n"
+    assert shown.endswith(said)
 
 
 def test_a_sparse_table_says_what_was_measured(tmp_path: Path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from dcsnas.config.files import file_digest
 from dcsnas.deployment import export
 from dcsnas.deployment.embedding import Embedder, find_images
 from dcsnas.deployment.export import TOLERANCE, PixelsToFeatures, export_onnx
-from dcsnas.nn.onnx import to_onnx
+from dcsnas.latency.backends.onnx_runtime import to_onnx
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace

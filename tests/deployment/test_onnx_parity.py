@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.deployment.parity import Difference, compare
+from dcsnas.latency.backends.onnx_runtime import to_onnx
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.attention.selectors import TokenLinear
-from dcsnas.nn.onnx import to_onnx
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

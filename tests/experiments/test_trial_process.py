@@ -1,6 +1,7 @@
 """A trial as a process: its device, its lock, its end."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,10 @@ import psutil
 import pytest
 
 from dcsnas.config.errors import UserError
+from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.nni_manager import configure
 from dcsnas.experiments.process import gpu_slot, locked
+from experiment_setup import load_content
 
 CHILD = """
 import subprocess, sys, time
@@ -77,6 +81,18 @@ def test_lock_is_held_by_one(tmp_path: Path) -> None:
             pass
     thread.join(30)
     assert order == ["first", "second"]
+
+
+def test_trial_imports_the_plugins_of_its_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ExperimentFolder(tmp_path)
+    folder.identity.write_text('{"id": "abc"}')
+    monkeypatch.setattr("dcsnas.experiments.nni_manager.named", ["json", "no_such_plugin"])
+    command = shlex.split(str(configure(folder, load_content()).trial_command))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --plugin no_such_plugin: cannot be imported (ModuleNot")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from dcsnas.latency.affinity import bound_to, idle_cpus
-from dcsnas.latency.running import measuring
+from dcsnas.latency.timing import measuring
 from latency_fakes import CONDITIONS
 
 HEADER = "cpu  10 0 10 1000 0 0 0 0 0 0\n"
@@ -108,7 +108,7 @@ def test_a_thread_is_bound_within_the_block_only_even_if_it_fails(scheduler):
 
 
 def test_measuring_on_the_cpu_binds_as_many_cpus_as_threads_and_says_which(monkeypatch, scheduler):
-    monkeypatch.setattr("dcsnas.latency.running.idle_cpus", lambda count: tuple(range(count)))
+    monkeypatch.setattr("dcsnas.latency.timing.idle_cpus", lambda count: tuple(range(count)))
     with measuring(CONDITIONS.model_copy(update={"threads": 2})) as cpus:
         assert (cpus, scheduler.cpus) == ((0, 1), {0, 1})
     assert scheduler.cpus == {0, 1, 2, 3}

@@ -8,11 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcsnas.latency.backends import prepare_module, prepare_operator
-from dcsnas.latency.conditions import Backend, Conditions, device_of
-from dcsnas.latency.running import Workload, is_out_of_memory, measuring
+from dcsnas.config.errors import UserError
+from dcsnas.latency.backends.backend import (
+    Backend,
+    Workload,
+    backend_named,
+    is_out_of_memory,
+    prepare_module,
+    prepare_operator,
+    register_backend,
+)
+from dcsnas.latency.backends.onnx_runtime import to_onnx
+from dcsnas.latency.conditions import Conditions
+from dcsnas.latency.timing import measuring
 from dcsnas.nn.build import build, build_layer, layer_input
-from dcsnas.nn.onnx import to_onnx
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import space_operators
@@ -45,12 +54,14 @@ def _whole_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-def on(backend: Backend, **changes: object) -> Conditions:
-    """Return conditions to run ``backend`` in; skips the test where ONNX Runtime is missing."""
-    if backend == "onnxruntime":
+def on(name: str, **changes: object) -> Conditions:
+    """Return conditions to run a backend in; skips the test where ONNX Runtime is missing."""
+    if name == "onnxruntime":
         pytest.importorskip("onnxruntime")
-    layout = "channels_last" if backend == "channels_last" else "contiguous"
-    needed = {"backend": backend, "device": device_of(backend), "memory_format": layout}
+    backend = backend_named(name)
+    needed = {
+        "backend": name, "device": backend.device, "memory_format": backend.memory_format,
+    }  # fmt: skip
     return CONDITIONS.model_copy(update=needed | changes)
 
 
@@ -183,3 +194,19 @@ def test_exporting_leaves_the_module_as_it_was():
     assert module.training
     for name, value in module.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_a_backend_that_is_not_known_is_refused_with_those_that_are():
+    with pytest.raises(UserError) as caught:
+        backend_named("tensorrt")
+    message = str(caught.value)
+    assert message.startswith("backend 'tensorrt' is none of eager, channels_last, compile, ")
+    assert message.endswith("name the module that does: dcsnas --plugin MODULE")
+
+
+def test_two_backends_of_one_name_are_refused_and_the_first_stays():
+    eager = backend_named("eager")
+    with pytest.raises(UserError, match="backend eager: there is another of that name"):
+        register_backend(Backend("eager", eager.prepare))
+    register_backend(eager)
+    assert backend_named("eager") is eager

@@ -11,9 +11,8 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, Unsupported
 from torch._dynamo.utils import counters
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.backends import prepare_module
-from dcsnas.latency.machine import refuse_unsupported
-from dcsnas.latency.running import measuring
+from dcsnas.latency.backends.backend import backend_named, prepare_module
+from dcsnas.latency.timing import measuring
 from latency_fakes import CONDITIONS
 
 COMPILE = CONDITIONS.model_copy(update={"backend": "compile"})
@@ -35,7 +34,7 @@ class Scaled(nn.Module):
 def one_graph_per_code() -> Iterator[None]:
     """Let dynamo compile each code object once only, and count from zero."""
     try:
-        refuse_unsupported("compile", "float32")
+        backend_named("compile").refuse_unsupported("float32")
     except UserError as error:
         pytest.skip(str(error))
     dynamo.reset()

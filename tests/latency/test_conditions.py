@@ -1,12 +1,11 @@
 """Conditions of a measurement, and which of them differ."""
 
-from typing import get_args
-
 import pytest
 import torch
 
 from dcsnas.latency.allocator import current_allocator
-from dcsnas.latency.conditions import Backend, device_of, differences, enters_once
+from dcsnas.latency.backends import Backend, backend_named
+from dcsnas.latency.conditions import differences
 from dcsnas.latency.machine import cpu_name, current_conditions
 from latency_fakes import CONDITIONS, SETTINGS
 
@@ -42,7 +41,7 @@ def test_settings_are_compared_alike():
 
 @pytest.mark.parametrize("backend", ["eager", "channels_last", "compile"])
 def test_device_and_layout_follow_from_the_backend(monkeypatch, backend):
-    monkeypatch.setattr("dcsnas.latency.machine.refuse_unsupported", lambda *asked: None)
+    monkeypatch.setattr(Backend, "refuse_unsupported", lambda *asked: None)
     here = current_conditions((64, 32), 1, backend=backend)
     layout = "channels_last" if backend == "channels_last" else "contiguous"
     assert (here.backend, here.device, here.memory_format) == (backend, "cpu", layout)
@@ -56,12 +55,12 @@ def test_the_version_of_a_runtime_beside_torch_is_recorded():
 
 
 def test_gpu_backends_run_on_the_gpu():
-    assert [device_of("cuda"), device_of("cuda-graph")] == ["cuda", "cuda"]
+    assert [backend_named(name).device for name in ("cuda", "cuda-graph")] == ["cuda", "cuda"]
 
 
 def test_whole_networks_and_plain_calls_are_told_apart():
-    backends = get_args(Backend)
-    assert [name for name in backends if enters_once(name)] == [
+    names = ["eager", "channels_last", "compile", "onnxruntime", "cuda", "cuda-graph"]
+    assert [name for name in names if backend_named(name).enters_once] == [
         *("compile", "onnxruntime", "cuda-graph")
     ]
 

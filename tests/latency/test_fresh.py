@@ -1,12 +1,14 @@
 """Measuring in a new process."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
+from dcsnas.latency.backends import BACKENDS
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.samples import Samples, Settings
 from dcsnas.latency.whole_networks import (
@@ -33,6 +35,23 @@ def test_it_is_another_process_with_the_same_allocator():
 def test_errors_come_back_as_they_were():
     with pytest.raises(UserError, match=r"here\.json: no"):
         in_fresh_process(refuse, "here.json")
+
+
+def backends() -> list[str]:
+    return list(BACKENDS)
+
+
+def test_backends_of_plugins_exist_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    text = """
+from dataclasses import replace
+from dcsnas.latency.backends import backend_named, register_backend
+register_backend(replace(backend_named("eager"), name="borrowed"))
+"""
+    (tmp_path / "borrowed_plugin.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("dcsnas.config.plugins.named", ["borrowed_plugin"])
+    assert "borrowed" not in BACKENDS
+    assert "borrowed" in in_fresh_process(backends)
 
 
 def test_two_real_networks_are_measured():

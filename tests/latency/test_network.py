@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dcsnas.latency.backends import prepare_module
-from dcsnas.latency.running import Workload
+from dcsnas.latency.backends.backend import Workload, prepare_module
 from dcsnas.latency.samples import Settings
 from dcsnas.latency.whole_networks import random_images, sample_workloads
 from dcsnas.nn.build import build

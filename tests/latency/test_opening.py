@@ -8,8 +8,9 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import current_conditions, open_table
-from dcsnas.latency.table import save_table
-from latency_fakes import CONDITIONS, fake_table, micro_space
+from dcsnas.latency.table import load_table, save_table
+from dcsnas.spaces.space import space_operators
+from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
 SPACE = micro_space()
 
@@ -44,6 +45,19 @@ def test_a_backend_that_does_not_run_here_is_named_with_the_way_round(tmp_path, 
     assert message.startswith(f"{path}: measured on H200, which cannot be repeated here: backend ")
     assert message.endswith("or use --allow-foreign to work for that device from here")
     open_table(path, SPACE.size, allow_foreign=True)
+
+
+def test_a_table_of_a_plugins_backend_is_read_without_it_and_measuring_asks_for_it(tmp_path):
+    here = current_conditions(SPACE.size, 1)
+    path = save(tmp_path / "table.json", here.model_copy(update={"backend": "of_a_plugin"}))
+    table = load_table(path, expected=None)
+    operator = next(iter(space_operators(SPACE, SPACE.size).values()))
+    assert table.latency_ms(operator) == 1.5 * fake_ms(operator)  # its 25th percentile
+    open_table(path, SPACE.size, allow_foreign=True)
+    with pytest.raises(UserError) as caught:
+        open_table(path, SPACE.size, allow_foreign=False)
+    assert "backend 'of_a_plugin' is none of eager, " in str(caught.value)
+    assert "dcsnas --plugin MODULE; or use --allow-foreign" in str(caught.value)
 
 
 @pytest.mark.parametrize("allow_foreign", [False, True])

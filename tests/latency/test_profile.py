@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
+from dcsnas.latency.backends import Workload
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.profiler import REFERENCE, partial_path
-from dcsnas.latency.running import Workload
 from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import Entry, LatencyTable, load_table
 from dcsnas.latency.timing import Sample

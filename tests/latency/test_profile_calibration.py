@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcsnas.latency.backends import Workload
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.running import Workload
 from dcsnas.latency.samples import Settings, Timing
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
 from dcsnas.spaces.network import AnyNetwork, walk
@@ -75,7 +75,25 @@ def test_a_backend_that_calls_every_operator_gets_a_scale_alone(path):
     assert calibration.offset_ms == 0
     ratios = [network.measured_ms / network.sum_ms for network in calibration.networks]
     assert min(ratios) < calibration.scale < max(ratios)
-    assert calibration.loo_mape_percent > 0
+    assert calibration.loo_mape_percent
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnxruntime"])
+def test_the_only_network_of_a_space_is_enough_for_a_scale(path, backend):
+    rows = [{"op": "block", "expansion": 2, "width": 8, "stride": 2}, {"op": "attention"}]
+    space = micro_space(rows=rows)
+    assert not space.decisions
+    conditions = CONDITIONS.model_copy(update={"backend": backend})
+    given = {"conditions": conditions, "prepare": fake_workload, "measure": measure}
+    table = profile_space(space, path, settings=CALIBRATING, stopwatch=FakeStopwatch(), **given)
+    calibration = table.file.calibration
+    assert calibration is not None
+    assert (len(calibration.networks), calibration.offset_ms) == (1, 0)
+    assert calibration.loo_mape_percent is None
+    only = space.architecture({})
+    predicted = predict_ms(table, only.layers, conditions.input)
+    assert predicted == pytest.approx(network_ms(only))
+    assert load_table(path, expected=conditions).file == table.file
 
 
 def test_the_networks_are_recorded_with_what_they_cost(path):

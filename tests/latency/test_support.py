@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
-from dcsnas.latency.machine import current_conditions, refuse_unsupported
+from dcsnas.latency.backends import backend_named
+from dcsnas.latency.machine import current_conditions
 
 
 def refusal(backend: str, dtype: str = "float32") -> str:
     with pytest.raises(UserError) as caught:
-        refuse_unsupported(backend, dtype)
+        backend_named(backend).refuse_unsupported(dtype)
     return str(caught.value)
 
 
@@ -62,7 +63,7 @@ def test_missing_headers_of_python_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     assert f"backend compile: {tmp_path} has no Python.h" in refusal("compile")
     (tmp_path / "Python.h").touch()
-    refuse_unsupported("compile", "float32")
+    backend_named("compile").refuse_unsupported("float32")
 
 
 @pytest.fixture
@@ -78,14 +79,14 @@ def test_a_type_that_the_cpu_would_emulate_is_refused_and_the_others_listed():
         "dtype float16: backend eager does not run it on this machine, only float32, bfloat16; "
         "use one of these"
     )
-    refuse_unsupported("eager", "bfloat16")
-    refuse_unsupported("channels_last", "bfloat16")
+    backend_named("eager").refuse_unsupported("bfloat16")
+    backend_named("channels_last").refuse_unsupported("bfloat16")
 
 
 def test_a_torch_without_onednn_runs_float32_alone(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert "only float32;" in refusal("eager", "bfloat16")
-    refuse_unsupported("eager", "float32")
+    backend_named("eager").refuse_unsupported("float32")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -101,4 +102,4 @@ def test_an_old_gpu_runs_float16_and_emulates_bfloat16(monkeypatch, dtype):
     if dtype == "bfloat16":
         assert "only float32, float16" in refusal("cuda", dtype)
     else:
-        refuse_unsupported("cuda", dtype)
+        backend_named("cuda").refuse_unsupported(dtype)

@@ -9,6 +9,7 @@ import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork
+from dcsnas.latency.machine import open_table
 from dcsnas.latency.table import (
     InterpolatedEntry,
     LatencyTable,
@@ -150,7 +151,8 @@ def test_all_differing_fields_are_named_and_the_override_works(path):
         load_table(path, expected=here)
     for field in FOREIGN:
         assert f"\n  {field}: " in str(caught.value)
-    assert load_table(path, expected=here, allow_foreign=True).file.conditions == CONDITIONS
+    foreign = open_table(path, CONDITIONS.input, allow_foreign=True)
+    assert foreign.file.conditions == CONDITIONS
 
 
 def full_file() -> TableFile:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dcsnas.latency.running import is_out_of_memory
+from dcsnas.latency.backends.backend import is_out_of_memory
 from dcsnas.latency.timing import (
     CpuStopwatch,
     CudaStopwatch,

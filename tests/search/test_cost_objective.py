@@ -1,20 +1,31 @@
 """The forms of the search's objective: values, gradients and dual ascent."""
 
 import math
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
+from dcsnas.config.errors import UserError
+from dcsnas.config.search import AddConfig, CostConfig, CostName
 from dcsnas.latency.table import predict_ms
 from dcsnas.search.constrained_choice import cost_range
-from dcsnas.search.cost_terms import NEAR, CostObjective, expected_cost
+from dcsnas.search.cost_terms import (
+    NEAR,
+    CostForm,
+    CostObjective,
+    cost_form,
+    expected_cost,
+    register_cost_form,
+    target_of,
+)
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from latency_fakes import fake_table, micro_space
 from search_setup import objective_of
 
 SPACE = micro_space()
+COSTS: tuple[CostName, ...] = get_args(CostName)
 TABLE = fake_table(SPACE)
 LOW_MS, HIGH_MS = cost_range(SPACE, SPACE.size, TABLE.latency_ms)
 
@@ -205,3 +216,30 @@ def test_state_continues_where_it_was() -> None:
     args = (double(LOSS), double(COST))
     assert torch.equal(objective(*args), other(*args))
     assert not torch.equal(objective(*args), made(form="target", target=0.2)(*args))
+
+
+class AddAgain(CostConfig):
+    form: Literal["add"] = "add"
+
+
+def test_another_form_of_a_known_name_is_refused():
+    with pytest.raises(UserError, match="cost form add: there is another of that name"):
+        register_cost_form(CostForm(AddAgain, lambda config, state, loss, cost: loss))
+    assert type(objective_of({"form": "add"})) is AddConfig
+
+
+@pytest.mark.parametrize("cost", ["latency", "macs"])
+def test_a_target_is_of_one_cost_alone(cost: str):
+    objective = objective_of({"form": "target", "target": 3.0, "cost": cost})
+    for given in (objective, objective.model_dump()):
+        found = {name: target_of(given, name) for name in COSTS}
+        assert found == {**dict.fromkeys(COSTS), cost: 3.0}
+    assert not any(target_of(objective_of({"form": "mul"}), name) for name in COSTS)
+
+
+def test_only_a_cost_without_weight_adds_nothing():
+    free = [{"form": "add", "weight": 0}]
+    others = [{"form": "add", "weight": 0.1}, *({"form": form} for form in ("mul", "fbnet")),
+              {"form": "target", "target": 1, "penalty": 0}]  # fmt: skip
+    found = [objective_of(content) for content in free + others]
+    assert [cost_form(one).is_free(one) for one in found] == [True] + [False] * len(others)
