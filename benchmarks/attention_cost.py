@@ -33,7 +33,6 @@ from dcsnas.nn.build import build
 from dcsnas.nn.reid import ReidNetwork
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import AttentionSettings
 from dcsnas.training.objective import ReidObjective
@@ -155,7 +154,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    space = SearchSpace.load(find_space(options.space))
+    space = SearchSpace.named(options.space)
     size = options.input or space.size
     result = measure(Bench(space, size, device, options.affinities), options.rounds)
     result["conditions"] = {

@@ -37,7 +37,7 @@ from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.latency.machine import cpu_name
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.spaces.shipped import find_experiment, find_space
+from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.retrain import retrain
 
@@ -58,7 +58,7 @@ class Bench:
 
     def architecture(self, kind: str) -> ArchitectureFile:
         """Return the largest network with attention of ``kind``."""
-        space = SearchSpace.load(find_space("fbnetv2")).with_attention(kind)
+        space = SearchSpace.named("fbnetv2").with_attention(kind)
         return space.described(largest_choice(space), SIZE)
 
     def row(self, variant: str, seed: int) -> dict[str, Any]:

@@ -24,13 +24,12 @@ from dcsnas.latency.machine import cpu_name
 from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.search.supernet import Supernet
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
 
 def measure(name: str, batch: int, rounds: int) -> dict:
     """Return the medians of both in milliseconds, and their ratio."""
-    space = SearchSpace.load(find_space(name))
+    space = SearchSpace.named(name)
     latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
     objective = CostObjective(AddConfig(form="add"), latency)
     strategy = FBNetV2(config=ArchitectureConfig(), objective=objective)

@@ -39,7 +39,6 @@ from dcsnas.search.constrained_choice import cost_range, most_probable_within
 from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace
 from synthetic_search import Problem, run_strategy
 
@@ -151,7 +150,7 @@ def budgets_of(problem: Problem) -> list[float]:
 
 def measure(seeds: int, epochs: int, steps: int) -> dict[str, Any]:
     """Return every search's result, and the worst and mean ratios by strategy."""
-    space = SearchSpace.load(find_space("tiny"))
+    space = SearchSpace.named("tiny")
     rows = []
     for seed in range(seeds):
         problem = Problem.drawn(space, seed)

@@ -34,7 +34,7 @@ from dcsnas.latency.table import LatencyTable
 from dcsnas.search.cost_terms import reach
 from dcsnas.search.derive import derive
 from dcsnas.search.run import search
-from dcsnas.spaces.shipped import find_experiment, find_space
+from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -73,7 +73,7 @@ def search_for(root: Path, target: float, epochs: int) -> dict[str, float]:
 
 def measure(root: Path, given: Path | None, epochs: int) -> dict[str, Any]:
     """Return a row for every target, with the conditions."""
-    space = SearchSpace.load(find_space("tiny"))
+    space = SearchSpace.named("tiny")
     render_reid(root / "people", ReidSettings())
     path = root / "table.json"
     if given:

@@ -41,7 +41,7 @@ from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.random_search import random_choice_at
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.shipped import find_experiment, find_space
+from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.training.retrain import retrain
 
@@ -204,7 +204,7 @@ def unpacked(data: Path, root: Path) -> Path:
 
 def opened_table(root: Path) -> LatencyTable:
     """Return the table in ``root``, of this machine if it is not there yet."""
-    space = SearchSpace.load(find_space("tiny"))
+    space = SearchSpace.named("tiny")
     path = root / "table.json"
     if not path.exists():
         profile_space(space, path, conditions=current_conditions(space.size, BATCH))

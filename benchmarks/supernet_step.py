@@ -40,7 +40,6 @@ from dcsnas.search.loop import frozen
 from dcsnas.search.supernet import Supernet
 from dcsnas.spaces.layers import Block
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import SpaceFile
 
@@ -190,7 +189,7 @@ def compare(step: Step, reference: Step, rounds: int) -> dict[str, float]:
 
 def measure(name: str, device: str, batch: int, rounds: int, *, stock: bool = False) -> dict:
     """Return the comparison for one space, ours or of NNI's parts."""
-    space = SearchSpace.load(find_space(name))
+    space = SearchSpace.named(name)
     images = torch.randn(batch, 3, *space.size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)  # as training's
     if stock:

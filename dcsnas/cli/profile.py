@@ -1,6 +1,5 @@
 """``dcsnas profile``: measure the latency table of a space on this device."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dcsnas.cli.options import bar, console, parse_size, with_allocator
+from dcsnas.cli.options import bar, console, parse_size, with_allocator, with_attention
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,8 +36,8 @@ DTypeOption = Annotated[
     Literal["float32", "bfloat16", "float16"], typer.Option(help="Type of weights and images.")
 ]
 AttentionOption = Annotated[
-    Literal["none", "sa", "dcs"] | None,
-    typer.Option(help="Attention in the networks. Default: the space's."),
+    str | None,
+    typer.Option(help="Kind of attention: none, sa, dcs. Default: the space's."),
 ]
 SparseOption = Annotated[
     bool, typer.Option("--sparse", help="Measure 16 operators of each group, fit the others.")
@@ -81,13 +80,11 @@ def profile(
 
     from dcsnas.config.files import require_file_path
     from dcsnas.latency.machine import current_conditions
-    from dcsnas.latency.profile import profile_space
+    from dcsnas.latency.profile import TABLES, default_name, profile_space
     from dcsnas.latency.samples import Settings
-    from dcsnas.spaces.shipped import find_space
     from dcsnas.spaces.space import SearchSpace
 
-    searched = SearchSpace.load(find_space(space))
-    searched = searched.with_attention(attention) if attention else searched
+    searched = with_attention(SearchSpace.named(space), attention)
     size = parse_size(input_size) if input_size else searched.size
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
     conditions = current_conditions(size, batch, **how)
@@ -96,7 +93,7 @@ def profile(
     if dry_run:
         return
     name = default_name(searched.name, conditions, attention=attention, sparse=sparse)
-    path = out or Path("latency_tables") / name
+    path = out or TABLES / name
     require_file_path(path)
     with bar("profiling") as report:
         table = profile_space(
@@ -117,22 +114,6 @@ def pick_backend(backend: str | None, device: str | None) -> str:
             "choose another backend (dcsnas profile --help lists them)"
         )
     return chosen
-
-
-def default_name(
-    space: str, conditions: "Conditions", *, attention: str | None, sparse: bool
-) -> str:
-    """Return the file name that tells tables of one folder apart."""
-    device = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
-    height, width = conditions.input
-    parts = [space, device, conditions.backend, f"{height}x{width}", f"b{conditions.batch}"]
-    unusual = {
-        f"attention-{attention}": attention is not None,
-        f"{conditions.threads}-threads": conditions.threads > 1,
-        conditions.dtype: conditions.dtype != "float32",
-        "sparse": sparse,
-    }
-    return "-".join([*parts, *(part for part, shown in unusual.items() if shown)]) + ".json"
 
 
 def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Settings") -> None:

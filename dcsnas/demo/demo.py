@@ -33,7 +33,7 @@ from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.random_search import random_choice_at
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
-from dcsnas.spaces.shipped import find_experiment, find_space
+from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
 
 BATCH = 8
@@ -76,7 +76,7 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
     finished = root / "summary.json"
     if finished.exists():
         return Summary(**read_json(finished))
-    space = SearchSpace.load(find_space("tiny"))
+    space = SearchSpace.named("tiny")
     started = time.monotonic()
     _render(demo)
     table, profile_s = _profile(demo, space)
@@ -115,7 +115,7 @@ def _same_demo(demo: Demo) -> None:
     record = {
         "version": __version__,
         "seed": demo.seed,
-        "space": SearchSpace.load(find_space("tiny")).digest,
+        "space": SearchSpace.named("tiny").digest,
         "recipes": [file_digest(path) for path in recipes],
     }
     path = demo.root / "demo.json"

@@ -11,7 +11,6 @@ from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, sweep_model, tried
 from dcsnas.latency.machine import open_table
 from dcsnas.search.cost_terms import cost_form, reach, refuse_unreachable
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
 
@@ -33,7 +32,7 @@ def trial_inputs(
     objective.
     """
     config, attention, share = search_of(sweep, parameters, source=source)
-    space = SearchSpace.load(find_space(config.space))
+    space = SearchSpace.named(config.space)
     if attention is not None:
         try:
             space = space.with_attention(attention)
@@ -96,4 +95,6 @@ def _absolute(key: str, value: Any) -> Any:
 
 
 def _is_path(key: str, value: str) -> bool:
-    return key in ("data.root", "table") or (key == "space" and find_space(value) == Path(value))
+    return key in ("data.root", "table") or (
+        key == "space" and Path(value).suffix in (".yaml", ".yml")
+    )

@@ -4,6 +4,7 @@ After every round the samples are written beside the table, so that a killed run
 stopped and the table itself appears only when it is complete.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,8 @@ from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace, space_operators
 
+TABLES = Path("latency_tables")
+"""Where tables are written unless told otherwise."""
 Report = Callable[[int, int], None]
 Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings], list[Timing]]
 
@@ -157,3 +160,17 @@ def estimated_seconds(
         sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms
         seconds += setup_s + sampling_ms / 1000
     return seconds
+
+
+def default_name(space: str, conditions: Conditions, *, attention: str | None, sparse: bool) -> str:
+    """Return the file name that tells tables of one folder apart."""
+    device = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
+    height, width = conditions.input
+    parts = [space, device, conditions.backend, f"{height}x{width}", f"b{conditions.batch}"]
+    unusual = {
+        f"attention-{attention}": attention is not None,
+        f"{conditions.threads}-threads": conditions.threads > 1,
+        conditions.dtype: conditions.dtype != "float32",
+        "sparse": sparse,
+    }
+    return "-".join([*parts, *(part for part, shown in unusual.items() if shown)]) + ".json"

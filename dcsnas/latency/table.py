@@ -14,8 +14,9 @@ from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.samples import Settings, Timing
+from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Layer, Size
-from dcsnas.spaces.network import Operator, walk
+from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import AnySpaceFile
 
@@ -120,6 +121,15 @@ class LatencyTable:
         """
         scale = self.file.calibration.scale if self.file.calibration else 1.0
         return scale * self.entry_ms(operator)
+
+    def predict_ms(self, network: AnyNetwork | ArchitectureFile) -> float:
+        """Return the latency of a network in milliseconds for one batch of the table's.
+
+        Raises UserError where the table lacks one of its operators, or has another input size.
+        """
+        if isinstance(network, ArchitectureFile):
+            return predict_ms(self, network.network.layers, network.input)
+        return predict_ms(self, network.layers, self.file.conditions.input)
 
     def knows(self, operator: Operator) -> bool:
         """Return whether the table has a time for ``operator``, or there is nothing to run."""

@@ -39,7 +39,6 @@ from dcsnas.search.supernet import Supernet, network_weights
 from dcsnas.search.task import SearchTask
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
-from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.training.inputs import names_below, pk_loader
 from dcsnas.training.processes import Process, leave_unless_first, this_process
@@ -86,7 +85,7 @@ def search(
     """
     process = this_process(config.run)
     refuse_processes(config, process)
-    space = SearchSpace.load(find_space(config.space))
+    space = SearchSpace.named(config.space)
     size = config.input or space.size
     table = open_table(config.table, size, allow_foreign=allow_foreign)
     refuse_unused_cost(config)
@@ -189,14 +188,14 @@ def _start(
     config: SearchConfig, folder: RunFolder, space: SearchSpace, table: LatencyTable, data: Input
 ) -> None:
     """Begin the run or go on with it; one that cannot be continued says that it starts over."""
-    inputs = _inputs(find_space(config.space), space, table)
+    inputs = _inputs(config.space, space, table)
     folder.start("search", config, {**inputs, "data": data})
     _copy_inputs(folder, space, table)
     if folder.checkpoint.exists() and not resumes(config):
         print(f"{folder.path}: {config.strategy} cannot continue a search; it starts over")
 
 
-def _inputs(path: Path, space: SearchSpace, table: LatencyTable) -> dict[str, Input]:
+def _inputs(name: str, space: SearchSpace, table: LatencyTable) -> dict[str, Input]:
     """Return what is recorded of space and table."""
     file = table.file
     facts = {
@@ -208,7 +207,7 @@ def _inputs(path: Path, space: SearchSpace, table: LatencyTable) -> dict[str, In
         "calibrated": file.calibration is not None,
     }
     return {
-        "space": Input(space.digest, str(path), space.file.model_dump(mode="json")),
+        "space": Input(space.digest, name, space.file.model_dump(mode="json")),
         "table": Input(table.digest, table.source, facts),
     }
 

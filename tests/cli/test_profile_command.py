@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from dcsnas.cli.main import run
-from dcsnas.cli.profile import default_name, pick_backend
+from dcsnas.cli.profile import pick_backend
 from dcsnas.config.errors import UserError
+from dcsnas.latency.profile import default_name
 from dcsnas.latency.table import load_table
 from latency_fakes import CONDITIONS, micro_space
 

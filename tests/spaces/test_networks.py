@@ -4,13 +4,13 @@
 costs are the constants here: ``dcsnas sample tiny --seed 3 --out architecture.yaml``.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from conftest import Fails
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml, write_yaml
 from dcsnas.latency.table import load_table
@@ -19,6 +19,7 @@ from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.units import Cost
 
+Fails = Callable[..., str]
 FILES = Path(__file__).parents[1] / "files" / "schema_1"
 TABLES = Path(__file__).parents[2] / "latency_tables"
 NEWER = (
