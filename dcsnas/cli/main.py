@@ -13,13 +13,11 @@ from dcsnas.cli import (
     evaluate,
     experiment,
     plot,
-    pretrain,
     profile,
     profile_check,
-    retrain,
     search,
     spaces,
-    tune_eta,
+    training,
 )
 from dcsnas.config.errors import UserError
 from dcsnas.config.quiet import quiet_libraries
@@ -53,9 +51,9 @@ app.command("profile")(profile.profile)
 app.command("profile-check")(profile_check.profile_check)
 app.command("search")(search.search)
 app.command("derive")(derive.derive)
-app.command("pretrain")(pretrain.pretrain)
-app.command("tune-eta")(tune_eta.tune_eta)
-app.command("retrain")(retrain.retrain)
+app.command("pretrain")(training.pretrain)
+app.command("tune-eta")(training.tune_eta)
+app.command("retrain")(training.retrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(deployment.calibrate)
 app.command("match")(deployment.match)

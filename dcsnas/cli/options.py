@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -68,8 +68,13 @@ def path_override(key: str, path: Path | None) -> list[str]:
     return [f"{key}={json.dumps(str(path))}"] if path else []
 
 
-def resolve(model: type[M], config: str, overrides: list[str]) -> M:
-    """Return the configuration that a command runs under; raises UserError."""
+def resolve(
+    model: type[M] | Callable[[Mapping[str, Any]], type[M]], config: str, overrides: list[str]
+) -> M:
+    """Return the configuration that a command runs under; raises UserError.
+
+    ``model`` is its class, or chooses it by the content.
+    """
     return load_with_overrides(model, find_experiment(config), overrides)
 
 

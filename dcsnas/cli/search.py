@@ -46,10 +46,10 @@ def search(
 
     Example: dcsnas search experiments/search_tiny.yaml --data DIR --target-ms 2.5
     """
-    from dcsnas.config.search import SearchConfig
+    from dcsnas.config.search import search_model
 
     overrides = [*with_data(set_, data), *path_override("table", table)]
-    resolved = resolve(SearchConfig, config, [*_target_override(target_ms), *overrides])
+    resolved = resolve(search_model, config, [*_target_override(target_ms), *overrides])
     if dry_run:
         return show(resolved)
     with_allocator()

@@ -3,6 +3,7 @@
 Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,9 +26,12 @@ from dcsnas.config.stages import (
     LossConfig,
     OptimizerConfig,
     RunConfig,
+    Share,
     Size,
+    TaskName,
+    class_for_task,
 )
-from dcsnas.config.strict import Strict
+from dcsnas.config.strict import Strict, validate
 
 Strategy = Literal[
     "fbnetv2",
@@ -141,8 +145,9 @@ class ArchitectureConfig(Strict):
 
 
 class SearchConfig(Strict):
-    """``dcsnas search``."""
+    """What every search has; the class of a task adds what its batches and its loss need."""
 
+    task: TaskName
     space: str
     table: Path
     data: DataConfig
@@ -151,14 +156,12 @@ class SearchConfig(Strict):
     strategy: Strategy = "fbnetv2"
     epochs: PositiveInt = 300
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    batch: BatchConfig = BatchConfig()
     augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
     objective: ObjectiveConfig = AddConfig(form="add")
     weights: OptimizerConfig = OptimizerConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
     validate_every: NonNegativeInt = 0
-    """Epochs between scores of the most probable network: its mAP on the images that train the
+    """Epochs between scores of the most probable network on the images that train the
     architecture, with the supernet's weights; after the last epoch too. 0 is never."""
     run: RunConfig = RunConfig()
 
@@ -179,3 +182,36 @@ class SearchConfig(Strict):
                 "network is more probable than another; set validate_every to 0"
             )
         return self
+
+
+class ReidSearchConfig(SearchConfig):
+    """A search for task ``reid``, the default."""
+
+    task: TaskName = "reid"
+    batch: BatchConfig = BatchConfig()
+    loss: LossConfig = LossConfig()
+
+
+class ClassifySearchConfig(SearchConfig):
+    """A search for task ``classify``."""
+
+    task: TaskName = "classify"
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    label_smoothing: Share = 0.1
+
+
+SEARCH_CONFIGS: dict[str, type[SearchConfig]] = {
+    "classify": ClassifySearchConfig,
+    "reid": ReidSearchConfig,
+}
+"""The class of a search's configuration, by task."""
+
+
+def search_model(content: Mapping[str, Any]) -> type[SearchConfig]:
+    """Return the class of the configuration in a search's file."""
+    return class_for_task(SEARCH_CONFIGS, "search", content)
+
+
+def validate_search(content: Mapping[str, Any], source: Path | str) -> SearchConfig:
+    """Return ``content`` as a search's configuration; raises UserError as ``validate`` does."""
+    return validate(search_model(content), content, source)

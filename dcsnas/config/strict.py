@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -155,9 +155,16 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
     return result
 
 
-def load_with_overrides(model: type[M], path: Path, overrides: Iterable[str]) -> M:
-    """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
+def load_with_overrides(
+    model: type[M] | Callable[[Mapping[str, Any]], type[M]], path: Path, overrides: Iterable[str]
+) -> M:
+    """Read the YAML file ``path`` after applying ``--set`` overrides; raises UserError.
+
+    ``model`` is its class, or chooses it by the content.
+    """
     data = read_yaml(path)
     for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration
         data.pop(added, None)
-    return validate(model, apply_overrides(data, overrides), path)
+    content = apply_overrides(data, overrides)
+    chosen: Any = model if isinstance(model, type) else model(content)
+    return validate(chosen, content, path)

@@ -17,7 +17,7 @@ from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, read_json, write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import search_model
 from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.data.reid import read_reid
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
@@ -152,7 +152,7 @@ def _profile(demo: Demo, space: SearchSpace) -> tuple[LatencyTable, float]:
 def _search(demo: Demo) -> ArchitectureFile:
     folder = RunFolder(demo.root / "search")
     if not (folder.path / "result.json").exists():
-        config = demo.recipe.config(SearchConfig, "search_tiny", "people")
+        config = demo.recipe.config(search_model, "search_tiny", "people")
         config = config.model_copy(update={"table": demo.root / "table.json"})
         demo.say(f"searching for {config.epochs} epochs")
         search(config, folder, progress=demo.live)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
-from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.stages import TrainConfig
 from dcsnas.config.strict import Strict, apply_overrides, validate
 from dcsnas.experiments.sweep import (
     ATTENTION,
@@ -51,7 +51,7 @@ def _is_share(value: Any) -> bool:
 
 def retrain_of(
     sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
-) -> RetrainConfig | None:
+) -> TrainConfig | None:
     """Return the retraining of a trial, None without one; raises UserError.
 
     Its seed goes with the search's.

@@ -7,6 +7,7 @@ and database the parameters are flat: a short name each, and a number or a word 
 import itertools
 import math
 import random
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -18,12 +19,13 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
+    create_model,
     field_validator,
     model_validator,
 )
 
-from dcsnas.config.search import SearchConfig
-from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.search import SearchConfig, search_model
+from dcsnas.config.stages import TrainConfig, train_model
 from dcsnas.config.strict import Strict
 
 Value = bool | int | float | str
@@ -127,8 +129,8 @@ class SweepConfig(Strict):
     trials_per_gpu: PositiveInt = 1
     allow_foreign: bool = False
     """Accept another machine's latency table."""
-    retrain: RetrainConfig | None = None
-    """Retrain each derived network, from its supernet's weights, and score it by its mAP."""
+    retrain: TrainConfig | None = None
+    """Retrain each derived network, from its supernet's weights, and score it by its task."""
     measure: bool = True
     """Measure each derived network's latency here."""
     budgets_ms: tuple[PositiveFloat, ...] = ()
@@ -184,6 +186,17 @@ class SweepConfig(Strict):
     def count(self) -> int:
         """Return how many trials the sweep has."""
         return self.trials or len(planned(self))
+
+
+def sweep_model(content: Mapping[str, Any]) -> type[SweepConfig]:
+    """Return SweepConfig with the classes that the tasks of its stages need."""
+    stages: dict[str, Any] = {
+        stage: given if isinstance(given := content.get(stage), Mapping) else {}
+        for stage in ("search", "retrain")
+    }
+    search, retrain = search_model(stages["search"]), train_model("retrain", stages["retrain"])
+    fields: Any = {"search": (search, ...), "retrain": (retrain | None, None)}
+    return create_model("SweepConfig", __base__=SweepConfig, **fields)
 
 
 def planned(sweep: SweepConfig) -> list[Parameters]:

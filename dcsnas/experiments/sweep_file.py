@@ -13,7 +13,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.strict import apply_overrides, validate
 from dcsnas.experiments.settings import retrain_of, search_of
-from dcsnas.experiments.sweep import SweepConfig, tried
+from dcsnas.experiments.sweep import SweepConfig, sweep_model, tried
 from dcsnas.spaces.shipped import find_experiment
 
 STAGES = {"search": "set", "retrain": "set_retrain"}
@@ -52,7 +52,7 @@ def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
 
     Raises UserError.
     """
-    sweep = validate(SweepConfig, data, path)
+    sweep = validate(sweep_model(data), data, path)
     for parameters in tried(sweep):
         source = f"{path}: {json.dumps(parameters)}"
         search_of(sweep, parameters, source=source)

@@ -161,7 +161,7 @@ def test_stock_strategies_search_our_space_with_our_task(
         chosen,
         size=SPACE.size,
         feature_dim=SPACE.file.head.width,
-        num_classes=data.num_identities,
+        num_classes=data.num_classes,
         names={"weights": names[0], "architecture": names[1]},
     )
     trainer = Trainer(

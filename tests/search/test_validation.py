@@ -43,7 +43,7 @@ def validator(folder: Path) -> Validator:
     config = small_search(folder)
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=0)
-    return Validator(config, SPACE, SPACE.size, parts, data.num_identities)
+    return Validator(config, SPACE, SPACE.size, parts, data.num_classes)
 
 
 def trained_looking() -> tuple[Supernet, BNNeck]:
