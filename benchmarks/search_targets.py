@@ -25,7 +25,7 @@ if __name__ == "__main__":
 from dcsnas.config.files import write_json
 from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import search_model
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.drawn.render import ReidSettings, render_reid
 from dcsnas.latency.machine import current_conditions, open_table
@@ -55,7 +55,7 @@ def search_for(root: Path, target: float, epochs: int) -> dict[str, float]:
         f"objective={{form: target, target: {target}}}",
         f"epochs={epochs}",
     ]
-    config = load_with_overrides(SearchConfig, find_experiment("search_tiny"), overrides)
+    config = load_with_overrides(search_model, find_experiment("search_tiny"), overrides)
     folder = RunFolder(root / f"search-{target:.4f}")
     result = search(config, folder, allow_foreign=True, progress=False)
     predicted = derive(folder.path, target_ms=target).provenance.predicted_latency_ms

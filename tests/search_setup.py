@@ -4,11 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
-from dcsnas.config.search import SearchConfig
-from dcsnas.config.strict import validate
+from dcsnas.config.search import SearchConfig, validate_search
 from dcsnas.latency.table import save_table
+from dcsnas.nn.heads import TaskNetwork
 from dcsnas.search.cost_terms import AnyObjective
+from dcsnas.search.loop import SearchModule
+from dcsnas.spaces.space import SearchSpace
+from dcsnas.tasks.task import find_task
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -36,10 +40,22 @@ def small_search(folder: Path, **changes: Any) -> SearchConfig:
         "weights": {"lr": 0.02},
         **changes,
     }
-    return validate(SearchConfig, content, "test")
+    return validate_search(content, "test")
 
 
 def objective_of(content: Any) -> AnyObjective:
     """Return the objective of a search's configuration."""
     base = {"space": "micro", "table": "t.json", "data": {"root": "."}}
-    return validate(SearchConfig, {**base, "objective": content}, "search.yaml").objective
+    return validate_search({**base, "objective": content}, "search.yaml").objective
+
+
+def search_module_of(config: SearchConfig, space: SearchSpace, *, classes: int) -> SearchModule:
+    """Return the module of a search, before the supernet is set."""
+    task, features = find_task(config.task), space.file.head.width
+    return SearchModule(
+        TaskNetwork(nn.Identity(), task.head(features, classes)),
+        task.objective(config, classes, features),
+        config,
+        size=space.size,
+        names={},
+    )

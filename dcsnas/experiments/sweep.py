@@ -8,6 +8,7 @@ import itertools
 import math
 import random
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -190,11 +191,13 @@ class SweepConfig(Strict):
 
 def sweep_model(content: Mapping[str, Any]) -> type[SweepConfig]:
     """Return SweepConfig with the classes that the tasks of its stages need."""
-    stages: dict[str, Any] = {
-        stage: given if isinstance(given := content.get(stage), Mapping) else {}
-        for stage in ("search", "retrain")
-    }
-    search, retrain = search_model(stages["search"]), train_model("retrain", stages["retrain"])
+    given = (content.get(stage) for stage in ("search", "retrain"))
+    search, retrain = (stage if isinstance(stage, Mapping) else {} for stage in given)
+    return _sweep_model(search_model(search), train_model("retrain", retrain))
+
+
+@cache
+def _sweep_model(search: type[SearchConfig], retrain: type[TrainConfig]) -> type[SweepConfig]:
     fields: Any = {"search": (search, ...), "retrain": (retrain | None, None)}
     return create_model("SweepConfig", __base__=SweepConfig, **fields)
 

@@ -53,7 +53,7 @@ class WeightsHeader(Strict):
     """What a weights file says about itself."""
 
     stage: Stage
-    task: str = Field(DEFAULT_TASK, exclude_if=lambda task: task == DEFAULT_TASK)
+    task: str = Field(default=DEFAULT_TASK, exclude_if=lambda task: task == DEFAULT_TASK)
     """What the network was trained for."""
     architecture: ArchitectureFile | None
     """None for a supernet, which is a whole space."""

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcsnas.config.search import ReidSearchConfig
-from dcsnas.config.stages import DataConfig, RetrainConfig, Size
+from dcsnas.config.stages import DataConfig, LossConfig, RetrainConfig, Size
 from dcsnas.data.folds import hold_out
 from dcsnas.data.loading import ImageSet, Loader, make_loader
 from dcsnas.data.reid import ReidData, Sample, has_matches, read_reid
@@ -32,14 +32,12 @@ class ReidObjective(BatchWide, Objective):
     Across processes each of them gives its own images and gets the terms of the whole batch.
     """
 
-    def __init__(
-        self, config: RetrainConfig | ReidSearchConfig, num_classes: int, feature_dim: int
-    ) -> None:
+    def __init__(self, config: LossConfig, num_classes: int, feature_dim: int) -> None:
         super().__init__()
-        self.config = config.loss
-        rows, columns = self.config.ib_size
+        self.config = config
+        rows, columns = config.ib_size
         self.bound = InformationBound(num_classes, feature_dim, input_dim=3 * rows * columns)
-        self.center = CenterLoss(num_classes, feature_dim) if self.config.center else None
+        self.center = CenterLoss(num_classes, feature_dim) if config.center else None
 
     @torch.no_grad()
     def inputs(self, images: Tensor) -> Tensor:
@@ -139,7 +137,7 @@ REID = Task(
     read=read_people,
     loader=pk_loader,
     head=BNNeck,
-    objective=ReidObjective,
+    objective=lambda config, classes, features: ReidObjective(config.loss, classes, features),
     score=retrieve,
     evaluate=evaluate_reid,
     rules=frozenset({"camera_filter", "ap", "flip", "rerank", "ib_size"}),

@@ -6,7 +6,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
@@ -74,41 +74,55 @@ def train(
     task, process = find_task(config.task), this_process(config.run)
     whole = data or read_data(task, config.data)
     part = _without_held_out(task, config, whole)
-    size = config.input or architecture.input
-    loader = task.loader(config, part.train, size, process, name="the training images")
-    score = Score(task, part, size, config.data)
+    score = Score(task, part, config.input or architecture.input, config.data)
+    loader = task.loader(config, part.train, score.size, process, name="the training images")
     if config.validation.every or stage == "pretrain":
         score.refuse_unscorable()
     if start:
         check_start(start, architecture)
     if process.first:
-        inputs = inputs_of(architecture, whole, start)
-        if config.validation.every:
-            inputs["scored"] = samples_input(part.root, [*part.probes, *part.references])
-        folder.start(stage, config, inputs)
-        save_architecture(folder.path / "architecture.yaml", architecture)
-
+        _start(config, architecture, folder, stage, inputs_of(architecture, whole, start), part)
     with cpu_threads(config.run.threads):
         seed_everything(config.run.seed)
         module, report = _make_module(config, architecture, score, start)
         if report is not None and process.first:
             write_json(folder.path / "inherited.json", vars(report))
         outcome = Outcome(config, module.network, score, log_scores=stage == "pretrain")
-        trainer = make_trainer(
-            config.run,
-            folder,
-            epochs=config.epochs,
-            progress=progress,
-            callbacks=outcome.callbacks,
-            gradient_clip=config.run.gradient_clip,
-            in_parts=config.classifier_epochs > 0,
-        )
+        trainer = _make_trainer(config, folder, outcome, progress)
         trainer.fit(module, loader, ckpt_path=resume_path(folder))
         leave_unless_first(process)
-        found = header_of(stage, architecture, config.data, size, part.num_classes, task=task.name)
-        header = found.model_copy(update={"chosen_epoch": outcome.chosen_epoch})
+        header = header_of(
+            stage, architecture, config.data, score.size, part.num_classes, task=task.name
+        ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
+
+
+def _start(
+    config: TrainConfig,
+    architecture: ArchitectureFile,
+    folder: RunFolder,
+    stage: Stage,
+    inputs: dict[str, Input],
+    part: TaskData,
+) -> None:
+    """Begin the run or go on with it; what chooses an epoch is an input as well."""
+    if config.validation.every:
+        inputs["scored"] = samples_input(part.root, [*part.probes, *part.references])
+    folder.start(stage, config, inputs)
+    save_architecture(folder.path / "architecture.yaml", architecture)
+
+
+def _make_trainer(config: TrainConfig, folder: RunFolder, outcome: Outcome, progress: bool) -> Any:
+    return make_trainer(
+        config.run,
+        folder,
+        epochs=config.epochs,
+        progress=progress,
+        callbacks=outcome.callbacks,
+        gradient_clip=config.run.gradient_clip,
+        in_parts=config.classifier_epochs > 0,
+    )
 
 
 def _save(
