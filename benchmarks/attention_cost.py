@@ -30,16 +30,16 @@ from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.machine import cpu_name
 from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.build import build
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.space_file import AttentionSettings
-from dcsnas.training.objective import ReidObjective
+from dcsnas.tasks.reid import ReidObjective
 
 IDENTITIES, IMAGES_EACH, CLASSES = 16, 4, 751
 AFFINITIES = ("dot", "softmax")
-Loss = Callable[[ReidNetwork], Tensor]
+Loss = Callable[[TaskNetwork], Tensor]
 
 
 class Bench:
@@ -57,16 +57,16 @@ class Bench:
         classes = torch.randperm(CLASSES, generator=generator)[:IDENTITIES]
         self.labels = classes.repeat_interleave(IMAGES_EACH).to(device)
 
-    def network(self, kind: str, affinity: str) -> ReidNetwork:
+    def network(self, kind: str, affinity: str) -> TaskNetwork:
         """Return the largest network with attention of ``kind``; raises ValueError for no such."""
         settings = self.space.file.attention
         assert isinstance(settings, AttentionSettings), "the shipped spaces of rows have one"
         changed = settings.model_copy(update={"kind": kind, "affinity": affinity})
         space = SearchSpace(self.space.file.model_copy(update={"attention": changed}))
         backbone = build(space.architecture(largest_choice(space)))
-        return ReidNetwork(backbone, backbone.feature_dim, CLASSES).to(self.device)
+        return TaskNetwork(backbone, BNNeck(backbone.feature_dim, CLASSES)).to(self.device)
 
-    def step(self, network: ReidNetwork, loss: Loss) -> Step:
+    def step(self, network: TaskNetwork, loss: Loss) -> Step:
         """Return a training step."""
         optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9)
 
@@ -77,7 +77,7 @@ class Bench:
 
         return step
 
-    def plain(self, network: ReidNetwork) -> Tensor:
+    def plain(self, network: TaskNetwork) -> Tensor:
         """Return cross-entropy and triplet loss."""
         output = network(self.images)
         cross_entropy = F.cross_entropy(output.logits, self.labels, label_smoothing=0.1)
@@ -94,12 +94,12 @@ class Bench:
             objective.bound.end_epoch()
         assert objective.bound.ready
 
-        def loss(network: ReidNetwork) -> Tensor:
+        def loss(network: TaskNetwork) -> Tensor:
             output = network(self.images)
             inputs = objective.inputs(self.images)
             terms = objective(output, inputs, self.labels, progress=1.0)
             objective.observe(output, inputs, self.labels)
-            return terms.total
+            return terms["loss"]
 
         return loss
 

@@ -33,13 +33,13 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.latency.machine import cpu_name
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.training.retrain import retrain
+from dcsnas.tasks.task import evaluate
+from dcsnas.training.train import train
 
 VARIANTS = {"none": ("none", 0.0), "sa": ("sa", 0.0), "dcs": ("dcs", 0.0), "dcs_ibb": ("dcs", None)}
 """Kind of attention, and eta: None is the recipe's."""
@@ -73,7 +73,7 @@ class Bench:
         overrides += [] if eta is None else [f"loss.eta={eta}"]
         config = load_with_overrides(RetrainConfig, find_experiment("retrain_cpu"), overrides)
         started = time.perf_counter()
-        trained = retrain(config, self.architecture(kind), folder, progress=False)
+        trained = train(config, self.architecture(kind), folder, stage="retrain", progress=False)
         seconds = time.perf_counter() - started
         found = evaluate(
             trained.weights, read_reid(self.data), workers=0, threads=self.threads

@@ -70,7 +70,7 @@ def verdict(
     derived = bench.searched(target, seed)
     run = bench.search_folder(target, seed)
     probabilities = read_probabilities(run)[-1]
-    *seen, of_derived = (100 * found.map for found in score_derived(run, [*networks, derived]))
+    *seen, of_derived = (found["map"] for found in score_derived(run, [*networks, derived]))
     likely = [
         log10_probability(bench.space, probabilities, network.provenance.choice)
         for network in networks

@@ -32,7 +32,7 @@ from dcsnas.config.search import search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate, save_evaluation
+from dcsnas.evaluation.report import save_report
 from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
@@ -43,7 +43,8 @@ from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.training.retrain import retrain
+from dcsnas.tasks.task import evaluate
+from dcsnas.training.train import train
 
 BATCH = 8
 """Images at a time for latency, as in the demo."""
@@ -128,9 +129,9 @@ class Bench:
             overrides.append(f"batch.identities={self.plan.identities}")
             overrides.append("optimizer.lr=0.006")  # at the recipe's 0.02 seeds scatter more
             config = load_with_overrides(RetrainConfig, find_experiment("retrain_tiny"), overrides)
-            trained = retrain(config, architecture, folder, progress=False)
+            trained = train(config, architecture, folder, stage="retrain", progress=False)
             result = evaluate(trained.weights, read_reid(self.data), workers=0, threads=1)
-            save_evaluation(metrics, result, self.data, {"predicted_ms": predicted})
+            save_report(metrics, result, {"predicted_ms": predicted})
         found = read_json(metrics)
         row = {"predicted_ms": predicted, "params": architecture.params, "macs": architecture.macs}
         row |= {"map": found["map"], "rank1": found["rank1"]}

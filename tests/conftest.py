@@ -1,14 +1,16 @@
 """Every test starts from the same seeds, runs on one thread, and skips what this machine lacks."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from backbone_fakes import FakeBackbone
 from hypothesis import settings
 
 from dcsnas.cli.main import run
+from dcsnas.spaces.backbones import BACKBONES, find_backbone
 
 Fails = Callable[..., str]
 
@@ -33,6 +35,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that is called within a test must not start pytest over."""
     monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+
+
+@pytest.fixture
+def fake_backbone(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBackbone]:
+    """Register a small backbone as ``fake``, whose ``layout`` a test may change."""
+    backbone = FakeBackbone()
+    monkeypatch.setitem(BACKBONES, backbone.name, lambda: backbone)
+    find_backbone.cache_clear()
+    yield backbone
+    find_backbone.cache_clear()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dcsnas.nn.build import build
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.layers import Size
@@ -52,11 +52,11 @@ class Networks:
         return path
 
 
-def trained_like(file: ArchitectureFile, seed: int) -> ReidNetwork:
+def trained_like(file: ArchitectureFile, seed: int) -> TaskNetwork:
     """Return a network whose BatchNorms hold statistics of images and have any scale and shift."""
     generator = torch.Generator().manual_seed(seed)
     backbone = build(file.network, generator)
-    network = ReidNetwork(backbone, backbone.feature_dim, 5)
+    network = TaskNetwork(backbone, BNNeck(backbone.feature_dim, 5))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
             module.momentum = 1.0

@@ -22,8 +22,8 @@ from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.distributed import gather, span_processes
+from dcsnas.nn.heads import BNNeck
 from dcsnas.nn.layers import ConvNormAct
-from dcsnas.nn.reid import BNNeck
 from dcsnas.training.trainer import LastCheckpoint
 
 
@@ -41,17 +41,15 @@ def run_stage(stage: str, folder: Path, name: str, changes: dict[str, Any]) -> N
 
         search(small_search(folder, **changes), out, allow_foreign=True, progress=False)
         return
-    from dcsnas.config.stages import PretrainConfig, RetrainConfig
+    from dcsnas.config.stages import train_model
     from dcsnas.config.strict import validate
     from dcsnas.spaces.architecture import load_architecture
-    from dcsnas.training.pretrain import pretrain
-    from dcsnas.training.retrain import retrain
+    from dcsnas.training.train import train
 
     architecture = load_architecture(folder / "architecture.yaml")
-    if stage == "retrain":
-        retrain(validate(RetrainConfig, changes, "test"), architecture, out, progress=False)
-    else:
-        pretrain(validate(PretrainConfig, changes, "test"), architecture, out, progress=False)
+    config = validate(train_model(stage, changes), changes, "test")
+    kind: Any = stage
+    train(config, architecture, out, stage=kind, progress=False)
 
 
 def keep_last_state(folder: Path, name: str) -> None:

@@ -66,6 +66,5 @@ if __name__ == "__main__":
         if how == "never begin":
             raise SystemExit("error: there is something else here")
         # here, because loaders' workers import this file too
-        fail_in(import_module("dcsnas.training.reid").ReidModule, how)
-        fail_in(import_module("dcsnas.training.classify").ClassifyModule, how)
+        fail_in(import_module("dcsnas.training.reid").TaskModule, how)
     run()

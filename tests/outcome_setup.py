@@ -14,7 +14,7 @@ from dcsnas.data.reid import ReidData
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.training.retrain import RetrainResult, retrain
+from dcsnas.training.train import Trained, train
 from latency_fakes import fake_table, micro_space
 
 MASKED = micro_space()
@@ -43,7 +43,7 @@ def run(
     *,
     architecture: ArchitectureFile = ARCHITECTURE,
     **changes: Any,
-) -> RetrainResult:
+) -> Trained:
     content = {
         "data": {"root": str(folder / "people"), "workers": 0},
         "epochs": 5,
@@ -54,10 +54,11 @@ def run(
         **changes,
     }
     config = validate(RetrainConfig, content, "test")
-    return retrain(config, architecture, RunFolder(folder / name), data=given, progress=False)
+    out = RunFolder(folder / name)
+    return train(config, architecture, out, stage="retrain", data=given, progress=False)
 
 
-def metrics(result: RetrainResult) -> list[dict[str, Any]]:
+def metrics(result: Trained) -> list[dict[str, Any]]:
     return read_records(result.weights.with_name("metrics.jsonl"))
 
 

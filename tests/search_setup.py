@@ -4,9 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import nn
 
 from dcsnas.config.search import CostConfig, SearchConfig, validate_search
 from dcsnas.latency.table import save_table
+from dcsnas.nn.heads import TaskNetwork
+from dcsnas.search.loop import SearchModule
+from dcsnas.spaces.space import SearchSpace
+from dcsnas.tasks.task import find_task
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -41,3 +46,15 @@ def objective_of(content: Any) -> CostConfig:
     """Return the objective of a search's configuration."""
     base = {"space": "micro", "table": "t.json", "data": {"root": "."}}
     return validate_search({**base, "objective": content}, "search.yaml").objective
+
+
+def search_module_of(config: SearchConfig, space: SearchSpace, *, classes: int) -> SearchModule:
+    """Return the module of a search, before the supernet is set."""
+    task, features = find_task(config.task), space.feature_dim
+    return SearchModule(
+        TaskNetwork(nn.Identity(), task.head(features, classes)),
+        task.objective(config, classes, features),
+        config,
+        size=space.size,
+        names={},
+    )

@@ -26,7 +26,7 @@ from pytorch_lightning import LightningDataModule, seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import ReidSearchConfig
 from dcsnas.config.stages import DataConfig, RunConfig
 from dcsnas.search.supernet import MaskedOperation
 from dcsnas.spaces.network import Operator, walk
@@ -238,11 +238,15 @@ class WorthTask(LightningModule):
     def __init__(self, seed: int) -> None:
         super().__init__()
         data, run = DataConfig(root=Path(".")), RunConfig(seed=seed)
-        self.config = SearchConfig(space="", table=Path("."), data=data, run=run)
+        self.config = ReidSearchConfig(space="", table=Path("."), data=data, run=run)
         self.draws = torch.Generator().manual_seed(seed)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Return the loss of a batch of either phase."""
+        """Return the loss of a batch of either phase, for NNI's strategies."""
+        return self.step(batch, batch_idx, "weights")
+
+    def step(self, batch: Any, index: int, phase: str) -> Tensor:
+        """Return the loss of a batch of either phase, for ours."""
         return 1 - self.model(self.draws)
 
     def configure_optimizers(self) -> Any:
@@ -252,6 +256,11 @@ class WorthTask(LightningModule):
 
 class Steps(list):
     """The batches of an epoch: nothing but their number matters."""
+
+    @property
+    def sampler(self) -> "Steps":
+        """Return what an epoch is set on."""
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: noise is drawn anew in every step."""

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     *("config", "spaces", "nn", "zoo", "losses", "latency", "data", "evaluation", "deployment"),
-    *("training", "search", "plots", "experiments", "demo", "cli"),
+    *("tasks", "training", "search", "plots", "experiments", "demo", "cli"),
 ]
 ONLY_IN = {
     "nni.nas": {"search"},

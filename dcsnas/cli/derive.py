@@ -27,8 +27,8 @@ TopK = Annotated[int, typer.Option(help=f"How many: the most probable distinct o
 BestOf = Annotated[
     int,
     typer.Option(
-        help="Take, of so many most probable ones, the one whose mAP with the supernet's weights "
-        f"is best, 1 to {MOST}."
+        help="Take, of so many most probable ones, the one whose score with the supernet's "
+        f"weights is best, 1 to {MOST}."
     ),
 ]
 Out = Annotated[
@@ -85,23 +85,21 @@ def derive(
 
 def _best(run: Path, target_ms: float | None, count: int, data: Path | None) -> "ArchitectureFile":
     """Return the most probable network, or of several the one that scores best."""
-    from dcsnas.search.derive import derive_ranked
-    from dcsnas.search.derived_weights import score_derived
+    from dcsnas.search.derive import derive
+    from dcsnas.search.derived_weights import rank_by_score
 
-    ranked = derive_ranked(run, count=count, target_ms=target_ms)
     if count == 1:
-        return ranked[0]
-    scores = []
+        return derive(run, target_ms=target_ms)
     with bar("scoring") as report:
-        for result in score_derived(run, ranked, data_root=data):
-            scores.append(100 * result.map)
-            report(len(scores), len(ranked))
-    best = max(range(len(ranked)), key=scores.__getitem__)
+        ranked = rank_by_score(
+            run, count=count, target_ms=target_ms, data_root=data, progress=report
+        )
+    best, scores = ranked.best, ranked.scores
     console.print(
-        f"number {best + 1} of the {len(ranked)} most probable: mAP {scores[best]:.1f} % with the "
-        f"supernet's weights; the first has {scores[0]:.1f} %"
+        f"number {best + 1} of the {len(scores)} most probable: {ranked.task.label} "
+        f"{scores[best]:.1f} % with the supernet's weights; the first has {scores[0]:.1f} %"
     )
-    return ranked[best]
+    return ranked.networks[best]
 
 
 def _write_one(

@@ -1,4 +1,4 @@
-"""``dcsnas evaluate``: retrieval, information and latency of a trained network."""
+"""``dcsnas evaluate``: the scores of a trained network by its task, and its latency."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,8 +8,11 @@ import typer
 from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console, with_allocator
 
 if TYPE_CHECKING:
-    from dcsnas.evaluation.record import Evaluation
+    from dcsnas.evaluation.report import Report
+    from dcsnas.nn.weights import WeightsHeader
 
+DEFAULTS = {"camera_filter": True, "ap": "plain", "flip": False, "rerank": False}
+"""Rules of re-identification, which another task refuses where they are set otherwise."""
 
 Weights = Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")]
 DataFolder = Annotated[Path, typer.Option(help="Data set: a folder, or a CSV file.")]
@@ -44,71 +47,53 @@ def evaluate(
     cuhk03_classic: Cuhk03Classic = None,
     out: MetricsFile = None,
 ) -> None:
-    """Measure mAP, CMC, mINP, ROC, IB loss, IBB, Fisher score and latency.
+    """Measure a network by its task: of Re-ID mAP, CMC, mINP, ROC, IB loss, IBB; and latency.
 
     Example: dcsnas evaluate runs/retrain-0000-retrain_tiny/model.safetensors --data DIR
     """
     with_allocator()
 
     from dcsnas.config.files import require_file_path
-    from dcsnas.config.stages import VariantConfig
-    from dcsnas.data.reid import read_reid
-    from dcsnas.evaluation import evaluate as evaluation
+    from dcsnas.config.stages import DataConfig, VariantConfig
+    from dcsnas.evaluation.report import save_report
     from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
+    from dcsnas.tasks import task as tasks
 
     require_file_path(path := out or weights.with_name("metrics.json"))
-    _check_weights(weights, arch)
+    task = tasks.find_task(_header(weights, arch).task)
     variant = VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic)
-    people = read_reid(data, variant)
-    with bar("evaluating") as report:
-        result = evaluation.evaluate(
-            weights,
-            people,
-            device=device,
-            workers=workers,
-            threads=threads,
-            camera_filter=camera_filter,
-            ap=ap,
-            flip=flip,
-            rerank=KReciprocal() if rerank else None,
-            progress=report,
-        )
+    images = tasks.read_data(task, DataConfig(root=data, variant=variant))
+    chosen = {"camera_filter": camera_filter, "ap": ap, "flip": flip, "rerank": rerank}
+    rules: dict[str, Any] = {name: it for name, it in chosen.items() if it != DEFAULTS[name]}
+    if rerank:
+        rules["rerank"] = KReciprocal()
+    running = {"device": device, "workers": workers, "threads": threads}
+    with bar("evaluating") as progress:
+        report = tasks.evaluate(weights, images, **running, **rules, progress=progress)
     latency = measure_latency(weights, device=device)
-    evaluation.save_evaluation(path, result, data, latency)
-    _show(result, latency)
+    save_report(path, report, latency)
+    _show(report, latency)
     console.print(f"all in {path}")
 
 
-def _check_weights(weights: Path, arch: Path | None) -> None:
+def _header(weights: Path, arch: Path | None) -> "WeightsHeader":
     from dcsnas.nn.weights import check_same_network, read_header
     from dcsnas.spaces.architecture import load_architecture
 
     header = read_header(weights)
     if arch:
         check_same_network(weights, header, load_architecture(arch))
+    return header
 
 
-def _show(result: "Evaluation", latency: dict[str, Any]) -> None:
-    for name, value in result.percentages().items():
-        console.print(f"{name:>8} {value:6.2f} %")
-    retrieval, rerank = result.retrieval, "re-ranked" if result.rerank else "not re-ranked"
-    console.print(
-        f"         {retrieval.ap_rule} AP, {retrieval.metric}, {rerank},"
-        f" {'mirror images averaged' if result.flip else 'no mirror images'};"
-        f" {retrieval.num_queries:,} queries, {retrieval.num_gallery:,} gallery images"
-    )
-    for point in result.verification.points:
-        console.print(
-            f"     TPR {100 * point.tpr:6.2f} % at FPR {point.fpr:g} (cosine {point.threshold:.4f})"
-        )
-    console.print(f" IB loss {result.information.ib_loss:8.5f} nats")
-    console.print(f"     IBB {result.information.ibb:8.5f} nats")
-    if result.fisher_score is not None:
-        console.print(f"  Fisher {result.fisher_score:8.3f}")
-    for module in result.selected_channels:
-        share = f"{100 * module.share:6.2f} %"
-        console.print(f"selected {share} of {module.channels} channels in {module.module}")
+def _show(report: "Report", latency: dict[str, Any]) -> None:
+    scores = report.percentages()
+    width = max(8, *map(len, scores))
+    for name, value in scores.items():
+        console.print(f"{name:>{width}} {value:6.2f} %")
+    for line in report.lines():
+        console.print(line)
     batch, predicted = latency["conditions"]["batch"], latency["predicted_ms"]
     beside = f" (predicted {predicted:.3f})" if predicted is not None else ""
     console.print(f" latency {latency['measured_ms']:.3f} ms{beside} at batch {batch}")

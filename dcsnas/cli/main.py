@@ -14,13 +14,11 @@ from dcsnas.cli import (
     evaluate,
     experiment,
     plot,
-    pretrain,
     profile,
     profile_check,
-    retrain,
     search,
     spaces,
-    tune_eta,
+    training,
     weights,
 )
 from dcsnas.config.errors import UserError
@@ -75,9 +73,9 @@ app.command("profile-check")(profile_check.profile_check)
 app.add_typer(weights.app, name="weights")
 app.command("search")(search.search)
 app.command("derive")(derive.derive)
-app.command("pretrain")(pretrain.pretrain)
-app.command("tune-eta")(tune_eta.tune_eta)
-app.command("retrain")(retrain.retrain)
+app.command("pretrain")(training.pretrain)
+app.command("tune-eta")(training.tune_eta)
+app.command("retrain")(training.retrain)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(deployment.calibrate)
 app.command("match")(deployment.match)

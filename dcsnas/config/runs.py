@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
@@ -81,7 +82,7 @@ class RunFolder:
         digests = {name: one.digest for name, one in inputs.items()}
         record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
-            self._refuse_changes(record, inputs)
+            self._refuse_changes({**_defaults(config), **read_yaml(self.config)}, record, inputs)
         elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
         for abandoned in self.path.glob("*.partial"):
@@ -93,8 +94,9 @@ class RunFolder:
         if not self.environment.exists():
             write_json(self.environment, _environment())
 
-    def _refuse_changes(self, record: dict[str, Any], now: Mapping[str, Input]) -> None:
-        old = read_yaml(self.config)
+    def _refuse_changes(
+        self, old: dict[str, Any], record: dict[str, Any], now: Mapping[str, Input]
+    ) -> None:
         digests = old.pop("inputs", None) or {}
         described = read_json(self.inputs) if self.inputs.exists() else {}
         there = {n: Input(**{**described.get(n, {}), "digest": d}) for n, d in digests.items()}
@@ -119,6 +121,12 @@ def next_run(root: Path, stage: str, slug: str) -> Path:
     taken = [p.name.split("-")[1] for p in root.glob(f"{stage}-*-*")]
     number = max((int(text) for text in taken if text.isdigit()), default=-1) + 1
     return root / f"{stage}-{number:04d}-{slug}"
+
+
+def _defaults(config: BaseModel) -> dict[str, Any]:
+    """Return what the keys mean that a file of an older version lacks."""
+    fields = type(config).model_fields.items()
+    return {n: to_jsonable_python(field.default) for n, field in fields if not field.is_required()}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -26,7 +26,10 @@ from dcsnas.config.stages import (
     LossConfig,
     OptimizerConfig,
     RunConfig,
+    Share,
     Size,
+    TaskName,
+    class_for_task,
 )
 from dcsnas.config.strict import Strict, narrowed, validate
 
@@ -125,8 +128,9 @@ class ArchitectureConfig(Strict):
 
 
 class SearchConfig(Strict):
-    """``dcsnas search``; ``search_model`` gives the class for the content of a file."""
+    """What every search has; the class of a task adds what its batches and its loss need."""
 
+    task: TaskName
     space: str
     table: Path
     data: DataConfig
@@ -135,14 +139,12 @@ class SearchConfig(Strict):
     strategy: Strategy = "fbnetv2"
     epochs: PositiveInt = 300
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    batch: BatchConfig = BatchConfig()
     augment: AugmentConfig = AugmentConfig()
-    loss: LossConfig = LossConfig()
     objective: SerializeAsAny[CostConfig] = AddConfig()
     weights: OptimizerConfig = OptimizerConfig()
     architecture: ArchitectureConfig = ArchitectureConfig()
     validate_every: NonNegativeInt = 0
-    """Epochs between scores of the most probable network: its mAP on the images that train the
+    """Epochs between scores of the most probable network on the images that train the
     architecture, with the supernet's weights; after the last epoch too. 0 is never."""
     run: RunConfig = RunConfig()
 
@@ -172,18 +174,42 @@ class SearchConfig(Strict):
         return self
 
 
-def search_model(data: Mapping[str, Any]) -> type[SearchConfig]:
-    """Return the class for ``data``: its objective has the class of its form.
+class ReidSearchConfig(SearchConfig):
+    """A search for task ``reid``, the default."""
+
+    task: TaskName = "reid"
+    batch: BatchConfig = BatchConfig()
+    loss: LossConfig = LossConfig()
+
+
+class ClassifySearchConfig(SearchConfig):
+    """A search for task ``classify``."""
+
+    task: TaskName = "classify"
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    label_smoothing: Share = 0.1
+
+
+SEARCH_CONFIGS: dict[str, type[SearchConfig]] = {
+    "classify": ClassifySearchConfig,
+    "reid": ReidSearchConfig,
+}
+"""The class of a search's configuration, by task."""
+
+
+def search_model(content: Mapping[str, Any]) -> type[SearchConfig]:
+    """Return the class of the configuration in a search's file, by its task and its cost's form.
 
     So errors have the key paths of the file, and name the keys of that form. Where the form is
-    wrong the base is returned, which says so.
+    wrong the class is the task's, which says so.
     """
+    kind = class_for_task(SEARCH_CONFIGS, "search", content)
     try:
-        return narrowed(SearchConfig, "objective", _class_of(data.get("objective", {})))
+        return narrowed(kind, objective=_class_of(content.get("objective", {})))
     except ValueError:
-        return SearchConfig
+        return kind
 
 
-def validate_search(data: Mapping[str, Any], source: Path | str) -> SearchConfig:
-    """Return ``data`` as a configuration; raises UserError that lists every mistake in it."""
-    return validate(search_model, data, source)
+def validate_search(content: Mapping[str, Any], source: Path | str) -> SearchConfig:
+    """Return ``content`` as a search's configuration; raises UserError as ``validate`` does."""
+    return validate(search_model, content, source)

@@ -5,8 +5,9 @@ Learning rates are per step; shares and milestones are fractions of the run, so 
 has the same schedule as a long one.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -15,9 +16,11 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
+from dcsnas.config.plugins import load_installed
 from dcsnas.config.strict import Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -121,30 +124,14 @@ class RunConfig(Strict):
     """Time between checkpoints within an epoch; a search writes one at the end of each alone."""
 
 
-class PretrainConfig(Strict):
-    """``dcsnas pretrain``: classification on an image folder such as ImageNet."""
-
-    data: DataConfig
-    input: Size | None = None
-    """(height, width); the architecture file's unless given."""
-    epochs: PositiveInt = 350
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    label_smoothing: Share = 0.1
-    augment: MixingConfig = MixingConfig(pad=4, erase=0.0)
-    optimizer: OptimizerConfig = OptimizerConfig(
-        lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
-    )
-    run: RunConfig = RunConfig()
-
-
 class ValidationConfig(Strict):
-    """Scores during a retraining, the best of which chooses the epoch whose weights are kept."""
+    """Scores during a training, the best of which chooses the epoch whose weights are kept."""
 
     every: NonNegativeInt = 0
     """Epochs between scores, the last epoch is scored too; 0 keeps the last epoch's weights."""
     hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the training identities to score on instead of training on them; 0 scores the
-    set's query and gallery, which makes the score there no longer one of unseen data."""
+    """Share of the training identities to score on instead of training on them; 0 scores what
+    ``dcsnas evaluate`` does, which makes the score there no longer one of unseen data."""
 
     @property
     def folds(self) -> int:
@@ -168,32 +155,92 @@ class ValidationConfig(Strict):
         return self
 
 
-class RetrainConfig(Strict):
-    """``dcsnas retrain``: person re-identification, on any data set of ``docs/data.md``."""
+def _registered(name: str) -> str:
+    """Return the name of a task; raises ValueError where there is no such task."""
+    if name not in TRAIN_CONFIGS:
+        known = ", ".join(sorted(TRAIN_CONFIGS))
+        raise ValueError(f"there is no such task; give {known}, or name the plugin that has it")
+    return name
 
+
+TaskName = Annotated[str, AfterValidator(_registered)]
+
+
+class TrainConfig(Strict):
+    """What every training has; the class of a task adds what its batches and its loss need."""
+
+    task: TaskName
     data: DataConfig
     input: Size | None = None
     """(height, width); the architecture file's unless given."""
-    epochs: PositiveInt = 400
+    epochs: PositiveInt
     classifier_epochs: NonNegativeInt = 0
-    """First epochs that train neck and classifier alone; for a pretrained backbone."""
-    batch: BatchConfig = BatchConfig()
+    """First epochs that train the head alone; for a pretrained backbone."""
     augment: MixingConfig = MixingConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4, milestones=(0.5, 0.75))
+    optimizer: OptimizerConfig = OptimizerConfig()
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Decay per step of the moving average of the weights, which is then the result."""
     validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
-    def _backbone_is_trained(self) -> "RetrainConfig":
+    def _backbone_is_trained(self) -> "TrainConfig":
         if self.classifier_epochs >= self.epochs:
             raise ValueError(
                 f"classifier_epochs is {self.classifier_epochs} of {self.epochs} epochs, so the "
                 "backbone would never be trained; lower it"
             )
         return self
+
+
+class PretrainConfig(TrainConfig):
+    """Task ``classify``, which ``dcsnas pretrain`` trains for: an image folder such as ImageNet."""
+
+    task: TaskName = "classify"
+    epochs: PositiveInt = 350
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    label_smoothing: Share = 0.1
+    augment: MixingConfig = MixingConfig(pad=4, erase=0.0)
+    optimizer: OptimizerConfig = OptimizerConfig(
+        lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
+    )
+
+
+class RetrainConfig(TrainConfig):
+    """Task ``reid``, which ``dcsnas retrain`` trains for, on any data set of ``docs/data.md``."""
+
+    task: TaskName = "reid"
+    epochs: PositiveInt = 400
+    batch: BatchConfig = BatchConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=3.5e-4, milestones=(0.5, 0.75))
+
+
+TRAIN_CONFIGS: dict[str, type[TrainConfig]] = {"classify": PretrainConfig, "reid": RetrainConfig}
+"""The class of a training's configuration, by task."""
+DEFAULT_TASKS = {"search": "reid", "pretrain": "classify", "retrain": "reid"}
+"""The task of a stage whose file names none."""
+
+C = TypeVar("C", bound=Strict)
+
+
+def class_for_task(
+    classes: Mapping[str, type[C]], stage: str, content: Mapping[str, Any]
+) -> type[C]:
+    """Return the class of the task that a stage's file names.
+
+    Where there is no such task it is the default one's, which refuses the name.
+    """
+    default = DEFAULT_TASKS[stage]
+    task = content.get("task", default)
+    if task not in list(classes):  # whatever a file holds, lists too
+        load_installed()
+    return classes[task if task in list(classes) else default]
+
+
+def train_model(stage: str, content: Mapping[str, Any]) -> type[TrainConfig]:
+    """Return the class of the configuration in a file for ``stage``, pretrain or retrain."""
+    return class_for_task(TRAIN_CONFIGS, stage, content)
 
 
 FIRST_EPOCH_OF_BOUND = 3
@@ -220,6 +267,13 @@ class TuneEtaConfig(RetrainConfig):
     folds: Annotated[int, Field(ge=2)] = 5
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of the training identities that the folds are made of."""
+
+    @field_validator("task")
+    @classmethod
+    def _task_has_the_bound(cls, task: str) -> str:
+        if task != "reid":
+            raise ValueError("eta is a weight in the loss of task reid; leave task out")
+        return task
 
     @model_validator(mode="after")
     def _bound_has_an_effect(self) -> "TuneEtaConfig":

@@ -65,9 +65,9 @@ def validate(model: Model[M], data: Mapping[str, Any], source: Path | str) -> M:
 
 
 @cache
-def narrowed(model: type[M], field: str, kind: type[BaseModel]) -> type[M]:
-    """Return ``model`` whose ``field`` is of the class ``kind``, so that errors name its keys."""
-    fields: Any = {field: (SerializeAsAny[kind], model.model_fields[field].default)}
+def narrowed(model: type[M], **kinds: Any) -> type[M]:
+    """Return ``model`` with fields of the classes ``kinds``, so that errors name their keys."""
+    fields: Any = {n: (SerializeAsAny[k], model.model_fields[n].default) for n, k in kinds.items()}
     return create_model(model.__name__, __base__=model, __module__=model.__module__, **fields)
 
 
@@ -195,4 +195,6 @@ def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -
     data = read_yaml(path)
     for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration
         data.pop(added, None)
-    return validate(model, apply_overrides(data, overrides), path)
+    content = apply_overrides(data, overrides)
+    chosen: Any = model if isinstance(model, type) else model(content)
+    return validate(chosen, content, path)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dcsnas.config.stages import AugmentConfig, DataConfig, Size
+
 
 class Normalize(nn.Module):
     """Images uint8 [B,3,H,W] to float32 [B,3,H,W] with ``mean`` and ``std`` of values in [0, 1].
@@ -75,6 +77,22 @@ class Augment(nn.Module):
         erased = torch.where(kept.bool(), images, self.erase_value)
         # the layers keep to this order, in which a training step takes a third less on a CPU
         return erased.contiguous(memory_format=torch.channels_last)
+
+
+def make_augment(data: DataConfig, augment: AugmentConfig, size: Size) -> Augment:
+    """Return the configured random changes, which normalise as well.
+
+    Bag of Tricks' program erases with the mean of plain images, though they are normalised.
+    """
+    return Augment(
+        size,
+        mean=data.mean,
+        std=data.std,
+        pad=augment.pad,
+        flip=augment.flip,
+        erase=augment.erase,
+        erase_value=data.mean if augment.erase_value == "bot" else (0.0, 0.0, 0.0),
+    )
 
 
 class Mixed(NamedTuple):

@@ -77,14 +77,14 @@ def deal_identities(
         raise UserError(f"folds: {folds}; give at least 2, one to query and one to train")
     if not 0 < share <= 1:
         raise UserError(f"share of the training identities: {share:g}; give a number in (0, 1]")
-    count = round(share * data.num_identities)
+    count = round(share * data.num_classes)
     if count < _FEWEST * folds:
-        of = "" if share == 1 else f" ({share:g} of {data.num_identities:,})"
+        of = "" if share == 1 else f" ({share:g} of {data.num_classes:,})"
         raise UserError(
             f"{data.root}: {folds} folds need at least {_FEWEST * folds} training identities, "
             f"{_FEWEST} each, and there are {count:,}{of}; lower the folds or raise the share"
         )
-    order = np.random.default_rng(seed).permutation(data.num_identities)[:count].tolist()
+    order = np.random.default_rng(seed).permutation(data.num_classes)[:count].tolist()
     return [tuple(order[part::folds]) for part in range(folds)]
 
 

@@ -21,6 +21,18 @@ class ImageFolderData:
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     classes: tuple[str, ...]
+    references: tuple[Sample, ...] = ()
+    """What the probes would be compared with: nothing."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C."""
+        return len(self.classes)
+
+    @property
+    def probes(self) -> tuple[Sample, ...]:
+        """What a network is scored on: the images of ``val``."""
+        return self.val
 
 
 def read_image_folder(root: Path) -> ImageFolderData:

@@ -180,6 +180,13 @@ def collate(items: Sequence[Item]) -> Batch:
     )
 
 
+def names_below(root: Path, samples: Sequence[Sample]) -> list[str]:
+    """Return the files' paths below the data set, a folder or a CSV file in one, for messages."""
+    folder = root if root.is_dir() else root.parent
+    paths = (sample.path for sample in samples)
+    return [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths]
+
+
 def decode_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
     """Return an image file as RGB, resized (bilinear) to ``size`` = (height, width) where given.
 

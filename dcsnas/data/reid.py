@@ -42,9 +42,19 @@ class ReidData:
     variant: VariantConfig = DEFAULT_VARIANT
 
     @property
-    def num_identities(self) -> int:
+    def num_classes(self) -> int:
         """Number of training identities C."""
         return len(self.train_identities)
+
+    @property
+    def probes(self) -> tuple[Sample, ...]:
+        """What a network is scored on: the queries."""
+        return self.query
+
+    @property
+    def references(self) -> tuple[Sample, ...]:
+        """What the probes are compared with: the gallery."""
+        return self.gallery
 
 
 def has_matches(query: Sequence[Sample], gallery: Sequence[Sample]) -> bool:

@@ -19,11 +19,11 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.loading import decode_rgb
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate, save_evaluation
+from dcsnas.evaluation.report import save_report
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment
-from dcsnas.training.pretrain import pretrain
-from dcsnas.training.retrain import retrain
+from dcsnas.tasks.task import evaluate
+from dcsnas.training.train import train
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,23 @@ def train_one(recipe: Recipe, rival: Rival) -> dict[str, Any]:
     metrics = folder / "retrain" / "metrics.json"
     if not metrics.exists():
         network = rival.architecture
-        first = pretrain(recipe.pretrain, network, RunFolder(folder / "pretrain"), progress=False)
-        trained = retrain(
+        first = train(
+            recipe.pretrain,
+            network,
+            RunFolder(folder / "pretrain"),
+            stage="pretrain",
+            progress=False,
+        )
+        trained = train(
             recipe.retrain,
             network,
             RunFolder(folder / "retrain"),
+            stage="retrain",
             start=first.weights,
             progress=False,
         )
-        people = recipe.root / "people"
-        result = evaluate(trained.weights, read_reid(people), workers=0)
-        save_evaluation(metrics, result, people, rival.latency)
+        result = evaluate(trained.weights, read_reid(recipe.root / "people"), workers=0)
+        save_report(metrics, result, rival.latency)
     return read_json(metrics)
 
 

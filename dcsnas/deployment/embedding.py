@@ -15,9 +15,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, replacing
 from dcsnas.data.reid import Sample
 from dcsnas.data.sets.scan import IMAGE_SUFFIXES, images_below
-from dcsnas.evaluation.evaluate import load_reid_network
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.pairs import Embeddings
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.distributed import pick_device
 
 Progress = Callable[[int, int], None]

@@ -18,9 +18,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, replacing
 from dcsnas.data.augment import Normalize
 from dcsnas.deployment.parity import Difference, compare
-from dcsnas.evaluation.evaluate import load_reid_network
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.latency.backends.onnx_runtime import require_onnx, to_onnx
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import WeightsHeader
 
 TOLERANCE = 1e-4
@@ -33,7 +33,7 @@ _TRACED = 2  # another one, so that a batch size fixed by mistake fails the chec
 class PixelsToFeatures(nn.Module):
     """A network with what surrounds it in use: normalisation before, unit length after."""
 
-    def __init__(self, network: ReidNetwork, header: WeightsHeader) -> None:
+    def __init__(self, network: TaskNetwork, header: WeightsHeader) -> None:
         super().__init__()
         self.normalize = Normalize(header.mean, header.std)
         self.network = network
@@ -81,7 +81,9 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     content = _with_metadata(model, properties)
     with replacing(out) as partial:
         partial.write_bytes(content)
-    return Exported(len(content), header.input, network.neck.norm.num_features, tuple(differences))
+    return Exported(
+        len(content), header.input, architecture.network.feature_dim, tuple(differences)
+    )
 
 
 def _within_tolerance(out: Path, differences: Sequence[Difference]) -> float:

@@ -1,6 +1,7 @@
 """What is measured of one trained network, and how ``metrics.json`` states it."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
@@ -21,6 +22,12 @@ class Information:
     ibb: float
 
 
+def percentages(result: RetrievalResult) -> dict[str, float]:
+    """Return mAP, Rank-k and mINP in percent."""
+    ranks = {f"rank{k}": 100 * result.rank(k) for k in RANKS}
+    return {"map": 100 * result.map, **ranks, "minp": 100 * result.minp}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Everything that is measured of one trained network, and under which rules."""
@@ -30,6 +37,8 @@ class Evaluation:
     information: Information
     fisher_score: float | None
     selected_channels: tuple[SelectedChannels, ...]
+    root: Path
+    """Where the data set lies."""
     data: dict[str, str]
     variant: VariantConfig
     """What was asked for of a data set that has several parts."""
@@ -44,9 +53,34 @@ class Evaluation:
 
     def percentages(self) -> dict[str, float]:
         """Return mAP, Rank-k and mINP in percent."""
-        result = self.retrieval
-        ranks = {f"rank{k}": 100 * result.rank(k) for k in RANKS}
-        return {"map": 100 * result.map, **ranks, "minp": 100 * result.minp}
+        return percentages(self.retrieval)
+
+    def files(self) -> dict[str, object]:
+        """Return what pictures of the ranking need."""
+        variant = self.variant.model_dump(mode="json")
+        data = {"data": str(self.root.resolve()), "variant": variant}
+        return {"neighbours.json": {**data, "neighbours": self.neighbours}}
+
+    def lines(self) -> list[str]:
+        """Return the rules and what is measured beside retrieval."""
+        result, rerank = self.retrieval, "re-ranked" if self.rerank else "not re-ranked"
+        fisher = [] if self.fisher_score is None else [f"  Fisher {self.fisher_score:8.3f}"]
+        return [
+            f"         {result.ap_rule} AP, {result.metric}, {rerank},"
+            f" {'mirror images averaged' if self.flip else 'no mirror images'};"
+            f" {result.num_queries:,} queries, {result.num_gallery:,} gallery images",
+            *(
+                f"     TPR {100 * p.tpr:6.2f} % at FPR {p.fpr:g} (cosine {p.threshold:.4f})"
+                for p in self.verification.points
+            ),
+            f" IB loss {self.information.ib_loss:8.5f} nats",
+            f"     IBB {self.information.ibb:8.5f} nats",
+            *fisher,
+            *(
+                f"selected {100 * one.share:6.2f} % of {one.channels} channels in {one.module}"
+                for one in self.selected_channels
+            ),
+        ]
 
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``, the protocol stated with the numbers."""

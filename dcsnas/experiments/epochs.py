@@ -4,7 +4,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from dcsnas.experiments.channel import Channel
-from dcsnas.search.recording import ValidationLog
+from dcsnas.training.best_epoch import SCORES
 
 SHOWN = {
     "entropy": "entropy",
@@ -27,7 +27,8 @@ class EpochReport(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report the epoch; the first process does."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.score = values.get(ValidationLog.METRIC, self.score)
+        scores = (value for name, value in values.items() if name.startswith(SCORES))
+        self.score = next(scores, self.score)
         if trainer.is_global_zero and self.score is not None:
             shown = {new: values[old] for old, new in SHOWN.items() if old in values}
             self.channel.epoch(trainer.current_epoch, {"default": self.score, **shown})

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig, search_model
-from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.stages import TrainConfig
 from dcsnas.config.strict import Model, Strict, apply_overrides, validate
 from dcsnas.experiments.sweep import (
     ATTENTION,
@@ -52,7 +52,7 @@ def _is_share(value: Any) -> bool:
 
 def retrain_of(
     sweep: SweepConfig, parameters: Parameters, *, source: Path | str = "trial"
-) -> RetrainConfig | None:
+) -> TrainConfig | None:
     """Return the retraining of a trial, None without one; raises UserError.
 
     Its seed goes with the search's.
@@ -68,7 +68,7 @@ def retrain_of(
     if SEED in parameters:
         first = sweep.retrain.run.seed - sweep.search.run.seed
         settings["run.seed"] = first + parameters[SEED]
-    return _changed(RetrainConfig, sweep.retrain, settings, source)
+    return _changed(type(sweep.retrain), sweep.retrain, settings, source)
 
 
 def _settings(sweep: SweepConfig, parameters: Parameters, source: Path | str) -> dict[str, Any]:

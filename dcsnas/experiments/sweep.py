@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from dcsnas.config.search import SearchConfig, search_model
-from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.stages import TrainConfig, train_model
 from dcsnas.config.strict import Strict, narrowed
 
 Value = bool | int | float | str
@@ -129,8 +129,8 @@ class SweepConfig(Strict):
     trials_per_gpu: PositiveInt = 1
     allow_foreign: bool = False
     """Accept another machine's latency table."""
-    retrain: RetrainConfig | None = None
-    """Retrain each derived network, from its supernet's weights, and score it by its mAP."""
+    retrain: TrainConfig | None = None
+    """Retrain each derived network, from its supernet's weights, and score it by its task."""
     measure: bool = True
     """Measure each derived network's latency here."""
     budgets_ms: tuple[PositiveFloat, ...] = ()
@@ -188,11 +188,12 @@ class SweepConfig(Strict):
         return self.trials or len(planned(self))
 
 
-def sweep_model(data: Mapping[str, Any]) -> type[SweepConfig]:
-    """Return the class for ``data``: its search has the class that its content asks for."""
-    search = data.get("search")
-    kind = search_model(search if isinstance(search, Mapping) else {})
-    return narrowed(SweepConfig, "search", kind)
+def sweep_model(content: Mapping[str, Any]) -> type[SweepConfig]:
+    """Return SweepConfig with the classes that the contents of its stages ask for."""
+    given = (content.get(stage) for stage in ("search", "retrain"))
+    search, retrain = (stage if isinstance(stage, Mapping) else {} for stage in given)
+    trained = train_model("retrain", retrain)
+    return narrowed(SweepConfig, search=search_model(search), retrain=trained | None)
 
 
 def planned(sweep: SweepConfig) -> list[Parameters]:

@@ -16,11 +16,11 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ERROR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
 from dcsnas.experiments.settings import retrain_of
-from dcsnas.experiments.sweep import Parameters, SweepConfig
+from dcsnas.experiments.sweep import RESULTS, Parameters, SweepConfig
 
 if TYPE_CHECKING:
     from dcsnas.config.search import SearchConfig
-    from dcsnas.config.stages import RetrainConfig
+    from dcsnas.config.stages import TrainConfig
     from dcsnas.experiments.channel import Channel
     from dcsnas.spaces.architecture import ArchitectureFile
 
@@ -52,9 +52,12 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
     finished = path / "result.json"
     if finished.exists():
         return read_json(finished)
-    search = _search(sweep, path, channel)
+    from dcsnas.tasks.task import find_task
+
+    metric = find_task(sweep.search.task).metric
+    search = _search(sweep, path, channel, metric)
     found = _derive(path)
-    if "validation_map" in search:
+    if f"validation_{metric}" in search:
         search |= _score(path, found)  # within a target; the most probable one may be slower
     result: dict[str, Any] = {
         **search,
@@ -66,7 +69,7 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
         result |= _retrain(retraining, path, found)
     if sweep.measure:
         result["measured_ms"] = _measure(path, found)
-    score = result["map"] if sweep.retrain else result["validation_map"]
+    score = result[metric if sweep.retrain else f"validation_{metric}"]
     if not math.isfinite(score):
         raise UserError(f"{path}: the score is {score}: the training diverged; lower its rate")
     ran = {f"ran_{name}": value for name, value in channel.parameters.items()}
@@ -87,7 +90,7 @@ def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchCo
     return inputs.config.model_copy(update={"space": str(written)})
 
 
-def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any]:
+def _search(sweep: SweepConfig, path: Path, channel: "Channel", metric: str) -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
     from dcsnas.experiments.epochs import EpochReport
     from dcsnas.search.cost_terms import target_of
@@ -106,7 +109,7 @@ def _search(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any
     last = read_records(folder.metrics)[-1]
     objective = read_yaml(folder.config)["objective"]
     values = {
-        "validation_map": result.get("map", last.get("validation/map")),
+        f"validation_{metric}": result.get(metric, last.get(f"validation/{metric}")),
         "target_ms": target_of(objective, "latency"),
         "expected_ms": result["final_latency_ms"],
         "entropy": last.get("entropy"),
@@ -126,30 +129,31 @@ def _derive(path: Path) -> "ArchitectureFile":
 def _score(path: Path, found: "ArchitectureFile") -> dict[str, float]:
     from dcsnas.search.derived_weights import score_derived
 
-    (result,) = score_derived(path / "search", [found])
-    return {"validation_map": 100 * result.map, "validation_rank1": 100 * result.rank(1)}
+    (scores,) = score_derived(path / "search", [found])
+    return {f"validation_{name}": score for name, score in scores.items()}
 
 
-def _retrain(config: "RetrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
-    from dcsnas.data.reid import read_reid
-    from dcsnas.evaluation.evaluate import evaluate, save_evaluation
-    from dcsnas.training.retrain import retrain
+def _retrain(config: "TrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
+    from dcsnas.evaluation.report import save_report
+    from dcsnas.tasks.task import evaluate, find_task, read_data
+    from dcsnas.training.train import train
 
+    task = find_task(config.task)
     metrics = path / "retrain" / "metrics.json"
     if not metrics.exists():
         supernet = path / "search" / "supernet.safetensors"
         folder = RunFolder(path / "retrain")
-        trained = retrain(config, found, folder, start=supernet, progress=False)
-        scores = evaluate(
+        trained = train(config, found, folder, stage="retrain", start=supernet, progress=False)
+        report = evaluate(
             trained.weights,
-            read_reid(config.data.root, config.data.variant),
+            read_data(task, config.data),
             device=config.run.device,
             workers=config.data.workers,
             threads=config.run.threads,
         )
-        save_evaluation(metrics, scores, config.data.root, {})
-    scores = read_json(metrics)
-    return {"map": scores["map"], "rank1": scores["rank1"]}
+        save_report(metrics, report, {})
+    measured = read_json(metrics)
+    return {name: measured[name] for name in {task.metric, *RESULTS} & measured.keys()}
 
 
 def _measure(path: Path, found: "ArchitectureFile") -> float:

@@ -6,12 +6,12 @@ from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig, TargetConfig
-from dcsnas.data.reid import read_reid
 from dcsnas.experiments.settings import retrain_of, search_of
-from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, sweep_model, tried
+from dcsnas.experiments.sweep import RETRAIN, Parameters, SweepConfig, tried
 from dcsnas.latency.machine import open_table
 from dcsnas.search.cost_terms import cost_form, reach, refuse_unreachable
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.tasks.task import find_task, read_data
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def check_inputs(sweep: SweepConfig) -> None:
         source = f"trial {parameters}"
         search = trial_inputs(sweep, parameters, source=source).config
         for config in filter(None, (search, retrain_of(sweep, parameters, source=source))):
-            sets.add((config.data.root, config.data.variant))
-    for root, variant in sets:
-        read_reid(root, variant)
+            sets.add((config.task, config.data))
+    for task, data in sets:
+        read_data(find_task(task), data)
 
 
 def with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
@@ -82,7 +82,7 @@ def with_absolute_paths(sweep: SweepConfig) -> SweepConfig:
             keys = [parameter["key"]] if isinstance(parameter["key"], str) else parameter["key"]
             for key in keys:
                 parameter["values"] = [_absolute(key, value) for value in parameter["values"]]
-    return sweep_model(content).model_validate(content)
+    return type(sweep).model_validate(content)
 
 
 def _absolute(key: str, value: Any) -> Any:

@@ -7,6 +7,9 @@ all else works image by image and need not know.
 Legend: R processes, B images of one process, C channels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +18,22 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcsnas.config.errors import UserError
+
+
+@dataclass(frozen=True)
+class Process:
+    """One of the processes that train together: its number, and how many there are."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Return whether this is the process that writes files."""
+        return self.rank == 0
+
+
+ALONE = Process()
 
 
 class BatchWide:
@@ -114,3 +133,14 @@ def pick_device(name: str) -> torch.device:
             "or install a CUDA build of torch and check nvidia-smi"
         )
     return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """Compute on ``count`` CPU threads inside the block; None leaves torch's number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -15,13 +16,19 @@ from dcsnas.config.files import AGAIN, file_digest, replacing
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
+from dcsnas.nn.build import build
+from dcsnas.nn.heads import Head, TaskNetwork
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
 Stage = Literal["search", "derive", "import", "pretrain", "retrain"]
 OLD_THETA = re.compile(r"^((?:.*\.)?(?:layers\.\d+\.))theta\.(weight|bias)$")
-WITH_NECK: tuple[Stage, ...] = ("derive", "retrain")
-"""Stages whose weights are a re-identification network's, neck included."""
+WITH_HEAD: tuple[Stage, ...] = ("derive", "retrain")
+"""Stages whose weights are a whole network's, the task's head included."""
+OF_BACKBONE: tuple[Stage, ...] = ("import", "pretrain")
+"""Stages whose weights are a backbone's, for a training to start from."""
+DEFAULT_TASK = "reid"
+"""Of files of before there were others; of theirs that hold no head, it says nothing."""
 
 
 class ChosenEpoch(Strict):
@@ -29,16 +36,29 @@ class ChosenEpoch(Strict):
 
     epoch: int
     """From 0, as in the run's ``metrics.jsonl``."""
-    map: float
-    """Its mAP in percent, the best of the training."""
+    metric: str
+    """What the score is, such as ``map``."""
+    score: float
+    """In percent, the best of the training."""
     selected_on: Literal["test", "held-out identities"]
     """Whose images that was taken on; the best of several scores on the test set is too high."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_versions(cls, content: Any) -> Any:
+        """Take files that name an mAP alone."""
+        if isinstance(content, dict) and "map" in content:
+            others = {key: value for key, value in content.items() if key != "map"}
+            return {**others, "metric": "map", "score": content["map"]}
+        return content
 
 
 class WeightsHeader(Strict):
     """What a weights file says about itself."""
 
     stage: Stage
+    task: str = Field(default=DEFAULT_TASK, exclude_if=lambda task: task == DEFAULT_TASK)
+    """What the network was trained for."""
     architecture: ArchitectureFile | None
     """None for a supernet, which is a whole space."""
     space_digest: str
@@ -57,11 +77,14 @@ def header_of(
     data: DataConfig,
     size: tuple[int, int],
     num_classes: int,
+    *,
+    task: str = DEFAULT_TASK,
 ) -> WeightsHeader:
     """Return the header for weights of a network or a supernet, trained at ``size``."""
     derived = isinstance(network, ArchitectureFile)
     return WeightsHeader(
         stage=stage,
+        task=task,
         architecture=network if derived else None,
         space_digest=network.provenance.space_digest if derived else network.digest,
         num_classes=num_classes,
@@ -122,6 +145,25 @@ def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFil
     """
     check_same_network(path, read_header(path), architecture)
     module.load_state_dict(read_state(path))
+
+
+def load_network(
+    path: Path, head: Callable[[int, int], Head]
+) -> tuple[TaskNetwork, WeightsHeader, ArchitectureFile]:
+    """Return a whole network, whose task's ``head`` takes the numbers of features and classes.
+
+    Raises UserError for weights of a stage without one.
+    """
+    header = read_header(path)
+    if header.stage not in WITH_HEAD or header.architecture is None:
+        raise UserError(
+            f"{path}: holds weights of stage '{header.stage}', which have no head; give the "
+            "model.safetensors of a retrain run"
+        )
+    backbone = build(header.architecture.network)
+    network = TaskNetwork(backbone, head(backbone.feature_dim, header.num_classes))
+    load_weights(path, network, architecture=header.architecture)
+    return network, header, header.architecture
 
 
 def check_same_network(path: Path, header: WeightsHeader, wanted: ArchitectureFile) -> None:

@@ -32,7 +32,8 @@ LOSSES = {
 }
 SCORES = {
     "validation/map": ("score that chooses the epoch", "mAP (%)"),
-    "val_accuracy": ("validation accuracy", "accuracy (%)"),
+    "validation/accuracy": ("validation accuracy", "accuracy (%)"),
+    "val_accuracy": ("validation accuracy", "accuracy (%)"),  # of older versions
 }
 PANEL_IN = 1.5
 """About the height of an axes among others."""

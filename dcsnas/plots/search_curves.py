@@ -36,6 +36,8 @@ from dcsnas.plots.style import (
 from dcsnas.search.cost_terms import target_of
 
 PHASES = {"weights": BLUE, "architecture": RED}
+LABELS = {"map": "mAP"}
+"""How scores are written where that is not their name."""
 COUNTS: dict[CostName, str] = {"macs": "MACs", "params": "parameters"}
 
 
@@ -106,7 +108,9 @@ def _panels(search: Search) -> list[Callable[[Axes, Search], None]]:
     ]
     wanted = {"expected_latency_ms": _draw_latency}
     wanted |= {f"expected_{cost}": _count_panel(cost) for cost in COUNTS}
-    wanted |= {"validation/map": _draw_score, "entropy": _draw_entropy}
+    scores = [name for name in search.frame if str(name).startswith("validation/")]
+    wanted |= {str(name): _score_panel(str(name)) for name in scores}
+    wanted["entropy"] = _draw_entropy
     if search.config.get("strategy") != "darts":  # plain softmax has no temperature
         wanted["temperature"] = _draw_temperature
     wanted["multiplier"] = _draw_multiplier
@@ -177,9 +181,14 @@ def _draw_target(
     label_ends(axes, labels, height_in=PANEL_IN)
 
 
-def _draw_score(axes: Axes, search: Search) -> None:
-    clean(axes, x="epoch", y="mAP (%)", title="mAP, most probable network")
-    _draw_one(axes, search.curve("validation/map"), "{}%")
+def _score_panel(name: str) -> Callable[[Axes, Search], None]:
+    def draw(axes: Axes, search: Search) -> None:
+        metric = name.removeprefix("validation/")
+        label = LABELS.get(metric, metric.replace("_", " "))
+        clean(axes, x="epoch", y=f"{label} (%)", title=f"{label}, most probable network")
+        _draw_one(axes, search.curve(name), "{}%")
+
+    return draw
 
 
 def _draw_entropy(axes: Axes, search: Search) -> None:

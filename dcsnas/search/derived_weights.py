@@ -3,20 +3,22 @@
 They tell what the search saw in a network (``dcsnas evaluate``), not what training makes of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.search import search_model
+from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.strict import load_with_overrides
-from dcsnas.data.reid import read_reid, samples_digest, split_train
-from dcsnas.evaluation.ranking import RetrievalResult
+from dcsnas.data.reid import samples_digest, split_train
 from dcsnas.nn.inherit import State
 from dcsnas.nn.weights import header_of, read_state, save_weights
+from dcsnas.search.derive import derive_ranked
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.tasks.task import Task, find_task, read_data
 
 NECK = "neck."
 
@@ -32,28 +34,67 @@ def save_derived_weights(
     """
     validator, layers, neck = _searched(run, found, data_root)
     network = validator.network(layers, neck, found.provenance.choice)
-    header = header_of("derive", found, validator.config.data, found.input, validator.num_classes)
+    data, classes = validator.config.data, validator.num_classes
+    header = header_of("derive", found, data, found.input, classes, task=validator.task.name)
     save_weights(path, network.state_dict(), header)
 
 
 def score_derived(
     run: Path, networks: Sequence[ArchitectureFile], *, data_root: Path | None = None
-) -> Iterator[RetrievalResult]:
-    """Yield how well each network retrieves with the supernet's weights, as the search scores it.
+) -> Iterator[dict[str, float]]:
+    """Yield each network's scores with the supernet's weights, in percent, as the search does.
 
-    Raises UserError as ``save_derived_weights`` does, and where no image could be found.
+    Raises UserError as ``save_derived_weights`` does, and where nothing can be scored.
     """
     validator, layers, neck = _searched(run, networks[0], data_root)
-    validator.refuse_without_matches()
+    validator.refuse_unscorable()
     for network in networks:
-        yield validator.retrieval(layers, neck, network.provenance.choice)
+        yield validator.scores(layers, neck, network.provenance.choice)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The most probable networks of a search, that first, and the task's metric of each."""
+
+    networks: list[ArchitectureFile]
+    scores: list[float]
+    task: Task
+
+    @property
+    def best(self) -> int:
+        """Return the position of the best score, the most probable network of equals."""
+        return max(range(len(self.scores)), key=self.scores.__getitem__)
+
+
+def rank_by_score(
+    run: Path,
+    *,
+    count: int,
+    target_ms: float | None = None,
+    data_root: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Ranked:
+    """Score the ``count`` most probable networks of a search; raises UserError as above.
+
+    ``target_ms`` limits their latency as in ``derive``; ``progress`` hears of networks scored.
+    """
+    networks = derive_ranked(run, count=count, target_ms=target_ms)
+    task, scores = find_task(_config(run).task), []
+    for found in score_derived(run, networks, data_root=data_root):
+        scores.append(found[task.metric])
+        progress(len(scores), len(networks))
+    return Ranked(networks, scores, task)
+
+
+def _config(run: Path) -> SearchConfig:
+    return load_with_overrides(search_model, run / "config.yaml", [])
 
 
 def _searched(
     run: Path, found: ArchitectureFile, data_root: Path | None
 ) -> tuple[Validator, State, State]:
-    """Return what scored the search's networks, the supernet's weights, and its neck's."""
-    config = load_with_overrides(search_model, run / "config.yaml", [])
+    """Return what scored the search's networks, the supernet's weights, and its head's."""
+    config = _config(run)
     supernet = run / "supernet.safetensors"
     if not supernet.exists():
         raise UserError(f"{supernet}: no such file; weights can be derived when the search is over")
@@ -62,9 +103,10 @@ def _searched(
     if not neck:
         raise UserError(f"{supernet}: holds no neck, as those of older versions; search again")
     root = data_root or config.data.root
-    data = read_reid(root, config.data.variant)
+    located = config.data.model_copy(update={"root": root})
+    data = read_data(find_task(config.task), located)
     if samples_digest(data.train) != read_yaml(run / "config.yaml")["inputs"]["data"]:
         raise UserError(f"{root}: not the training images of the search; give them by --data")
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
     space = SearchSpace.load(run / "space.yaml")
-    return Validator(config, space, found.input, parts, data.num_identities), state, neck
+    return Validator(config, space, found.input, parts, data.num_classes), state, neck

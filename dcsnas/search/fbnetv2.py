@@ -50,7 +50,7 @@ class PhaseLoader:
     def set_epoch(self, epoch: int) -> None:
         """Choose the batches of the next pass over both parts."""
         for loader in (self.weights, self.architecture):
-            loader.batch_sampler.set_epoch(epoch)
+            loader.batch_sampler.sampler.set_epoch(epoch)
 
 
 class SharedDraws(DARTS):

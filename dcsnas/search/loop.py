@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from nni.nas.evaluator.pytorch.lightning import LightningModule as EvaluatorModule
 from nni.nas.oneshot.pytorch.differentiable import DartsLightningModule
 from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from pytorch_lightning import LightningModule
@@ -13,10 +14,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from dcsnas.config.search import ArchitectureConfig
+from dcsnas.data.loading import Batch
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
-from dcsnas.search.task import SearchTask
+from dcsnas.training.module import TaskModule
 from dcsnas.training.optimizers import cosine, exponential
 from dcsnas.training.trainer import SHARED_STREAM, epoch_seed, progress_of
 
@@ -47,6 +49,36 @@ def choice_parameters(module: Any) -> dict[str, nn.Parameter]:
     return found
 
 
+class SearchModule(TaskModule, EvaluatorModule):
+    """The task's module as NNI's evaluator takes it: NNI sets the supernet, its network's backbone.
+
+    ``training_step`` is what NNI's own strategies call. The differentiable ones do for both phases,
+    ``alternating``: an even ``batch_idx`` is the architecture's, an odd one the weights'. Those of
+    random paths have the weights' phase alone.
+    """
+
+    alternating = True
+
+    @property
+    def rates(self) -> str:
+        """The keys of the learning rates, for messages."""
+        return "weights.lr or architecture.lr" if self.alternating else "weights.lr"
+
+    @property
+    def model(self) -> nn.Module:
+        """The supernet."""
+        return self.network.backbone
+
+    def set_model(self, model: nn.Module) -> None:
+        """Take the supernet."""
+        self.network.backbone = model
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch of either phase."""
+        index, of_weights = divmod(batch_idx, 2) if self.alternating else (batch_idx, 1)
+        return self.step(batch, index, "weights" if of_weights else "architecture")
+
+
 class ForwardedHooks(LightningModule):
     """Passes on what NNI does not; inherit it before NNI's module."""
 
@@ -70,7 +102,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
 
     def __init__(
         self,
-        training_module: SearchTask,
+        training_module: SearchModule,
         *,
         config: ArchitectureConfig,
         objective: CostObjective,
@@ -82,7 +114,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
             gradient_clip_val=gradient_clip,
             warmup_epochs=config.warmup_epochs,
         )
-        self.training_module: SearchTask
+        self.training_module: SearchModule
         self.config = config
         self.objective = objective
 
@@ -135,7 +167,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         if "train" in batch:
             with frozen(self.trained_in_architecture_phase):
                 self.resample()
-                loss = self.training_module.training_step(batch["train"], 2 * batch_idx + 1)
+                loss = self.training_module.step(batch["train"], batch_idx, "weights")
                 self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
         elif self.trainer.current_epoch >= self.warmup_epochs:
             loss = self._architecture_step(batch["val"], batch_idx, progress)
@@ -149,7 +181,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
             group["lr"] = self.config.lr * cosine(progress)
         with frozen(self.trained_in_weight_phase):
             self.resample()
-            loss = self.training_module.training_step(batch, 2 * batch_idx)
+            loss = self.training_module.step(batch, batch_idx, "architecture")
             cost = self.objective.cost(self.probabilities())
             total = self.objective(loss, cost)
             optimizer.zero_grad()

@@ -78,15 +78,15 @@ class ChoiceLog(Callback):
 
 
 class ValidationLog(EpochScore):
-    """Logs the mAP in percent of the most probable network every few epochs and after the last."""
+    """Logs the score of the most probable network every few epochs and after the last."""
 
     def __init__(self, validator: Validator, every: int) -> None:
-        super().__init__(every)
+        super().__init__(every, validator.task.metric)
         self.validator = validator
 
     def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the mAP of the most probable network under the supernet's weights."""
+        """Return the score of the most probable network under the supernet's weights."""
         space = self.validator.space
         choice = most_probable(space, current_probabilities(space, pl_module))
         module: Any = pl_module
-        return self.validator.score(module.model, module.training_module.neck, choice)
+        return self.validator.score(module.training_module.network, choice)

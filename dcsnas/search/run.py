@@ -1,7 +1,8 @@
-"""The search stage: a space, a latency table and a Re-ID set in, a run folder out."""
+"""The search stage: a space, a latency table and a task's data set in, a run folder out."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,22 @@ from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback
+from torch import nn
 
 from dcsnas.config.files import write_json, write_yaml
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.loading import Loader
-from dcsnas.data.reid import Sample, read_reid, samples_input, split_train
+from dcsnas.data.loading import Loader, names_below
+from dcsnas.data.reid import Sample, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
 from dcsnas.latency.table import LatencyTable, save_table
+from dcsnas.nn.distributed import cpu_threads
+from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreachable
 from dcsnas.search.derive import read_probabilities
+from dcsnas.search.loop import SearchModule
 from dcsnas.search.random_search import random_choices
 from dcsnas.search.recording import ChoiceLog, ProbabilityLog, ValidationLog
 from dcsnas.search.registry import (
@@ -36,11 +41,10 @@ from dcsnas.search.registry import (
     resumes,
 )
 from dcsnas.search.supernet import Supernet, network_weights
-from dcsnas.search.task import SearchTask
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Option, SearchSpace
-from dcsnas.training.inputs import names_below, pk_loader
+from dcsnas.tasks.task import Task, find_task, read_data
 from dcsnas.training.processes import Process, leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
 
@@ -91,36 +95,50 @@ def search(
     refuse_unused_cost(config)
     refuse_unreachable(config.objective, space, size, table)
     drawn = random_choices(config, space, table) if config.strategy == "random" else []
-    data = read_reid(config.data.root, config.data.variant)
+    task = find_task(config.task)
+    data = read_data(task, config.data)
     parts = split_train(data.train, fraction=config.split, seed=config.run.seed)
-    validator = Validator(config, space, size, parts, data.num_identities)
+    validator = Validator(config, space, size, parts, data.num_classes)
     if config.validate_every or drawn:
-        validator.refuse_without_matches()
-    loaders = _make_loaders(config, size, parts, process)
+        validator.refuse_unscorable()
+    loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
         _start(config, folder, space, table, samples_input(data.root, data.train))
 
-    context = SearchContext(config, folder, space, size, drawn, parts, data.num_identities)
-    seed_everything(config.run.seed)
-    task = _make_task(context)
+    context = SearchContext(task, config, folder, space, size, drawn, parts, data.num_classes)
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
     strategy = make_strategy(config, CostObjective(config.objective, cost))
     own = _callbacks(context, validator, latency)
-    trainer = _make_trainer(context, [*own, *callbacks], progress)
-    resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
-    evaluator = Lightning(task, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
-    supernet: Any = Supernet(space)
-    logging.getLogger("nni").setLevel(logging.CRITICAL)  # it repeats every error as its own
-    strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
-    leave_unless_first(process)
-    return _finish(context, strategy, latency, validator)
+    with cpu_threads(config.run.threads), _quiet_nni():
+        seed_everything(config.run.seed)
+        module = _make_module(context)
+        trainer = _make_trainer(context, [*own, *callbacks], progress)
+        resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
+        evaluator = Lightning(module, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
+        supernet: Any = Supernet(space)
+        strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
+        leave_unless_first(process)
+        return _finish(context, strategy, latency, validator)
+
+
+@contextmanager
+def _quiet_nni() -> Iterator[None]:
+    """Silence NNI's log inside the block: it repeats every error as its own."""
+    logger = logging.getLogger("nni")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @dataclass(frozen=True)
 class SearchContext:
     """What a search works with."""
 
+    task: Task
     config: SearchConfig
     folder: RunFolder
     space: SearchSpace
@@ -137,27 +155,32 @@ class SearchContext:
 
 
 def _make_loaders(
-    config: SearchConfig, size: Size, parts: Sequence[Sequence[Sample]], process: Process
+    task: Task,
+    config: SearchConfig,
+    size: Size,
+    parts: Sequence[Sequence[Sample]],
+    process: Process,
 ) -> list[Loader]:
-    loading = {"batch": config.batch, "workers": config.data.workers, "seed": config.run.seed}
     images = f"part (split {config.split:g}) of the training images in {config.data.root}"
     return [
-        pk_loader(part, size, **loading, process=process, name=f"the {owner} {images}")
+        task.loader(config, part, size, process, name=f"the {owner} {images}")
         for owner, part in zip(("weights'", "architecture's"), parts, strict=True)
     ]
 
 
-def _make_task(context: SearchContext) -> SearchTask:
-    root = context.config.data.root
-    weights, architecture = (names_below(root, part) for part in context.parts)
-    return SearchTask(
-        context.config,
+def _make_module(context: SearchContext) -> SearchModule:
+    config, task, classes = context.config, context.task, context.num_classes
+    features = context.space.feature_dim
+    weights, architecture = (names_below(config.data.root, part) for part in context.parts)
+    module = SearchModule(
+        TaskNetwork(nn.Identity(), task.head(features, classes)),  # until NNI sets the supernet
+        task.objective(config, classes, features),
+        config,
         size=context.size,
-        feature_dim=context.space.feature_dim,
-        num_classes=context.num_classes,
         names={"weights": weights, "architecture": architecture},
-        alternating=context.config.strategy not in RANDOM_PATHS,
     )
+    module.alternating = config.strategy not in RANDOM_PATHS
+    return module
 
 
 def _make_trainer(context: SearchContext, callbacks: Sequence[Callback], progress: bool) -> Any:
@@ -222,22 +245,26 @@ def _finish(
     context: SearchContext, strategy: Any, latency: ExpectedCost, validator: Validator
 ) -> SearchResult:
     config, folder, space = context.config, context.folder, context.space
-    supernet, neck = strategy.oneshot_module.model, strategy.oneshot_module.training_module.neck
+    network: TaskNetwork = strategy.oneshot_module.training_module.network
+    metric = context.task.metric
     result: dict[str, float] = {}
     if config.strategy in RANDOM_PATHS:
         if config.strategy == "random":
-            scores = [validator.score(supernet, neck, choice) for choice in context.drawn]
-            result["map"] = max(scores)
-            choice = context.drawn[scores.index(result["map"])]
-            networks = [{"map": m, "choice": c} for m, c in zip(scores, context.drawn, strict=True)]
+            scores = [validator.score(network, choice) for choice in context.drawn]
+            result[metric] = max(scores)
+            choice = context.drawn[scores.index(result[metric])]
+            networks = [
+                {metric: score, "choice": c} for score, c in zip(scores, context.drawn, strict=True)
+            ]
             write_json(folder.path / "random.json", {"networks": networks})
         else:
             choice = any_choice(strategy)
         context.probabilities.append(config.epochs, one_hot(space, choice))
     weights = folder.path / "supernet.safetensors"
-    header = header_of("search", space, config.data, context.size, context.num_classes)
-    state = {f"neck.{name}": tensor for name, tensor in neck.state_dict().items()}
-    save_weights(weights, {**network_weights(supernet), **state}, header)
+    task = context.task.name
+    header = header_of("search", space, config.data, context.size, context.num_classes, task=task)
+    state = {f"neck.{name}": tensor for name, tensor in network.neck.state_dict().items()}
+    save_weights(weights, {**network_weights(network.backbone), **state}, header)
     records = read_probabilities(folder.path)
     for name, record in (("initial", records[0]), ("final", records[-1])):
         tensors = {d.label: torch.tensor(record[d.label]) for d in space.decisions}

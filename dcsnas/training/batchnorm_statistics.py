@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.config.stages import AugmentConfig, DataConfig, Size
-from dcsnas.data.augment import Normalize
+from dcsnas.data.augment import Normalize, make_augment
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.nn.distributed import span_processes
 from dcsnas.nn.inherit import recalibrate
-from dcsnas.training.inputs import make_augment
 
 RECALIBRATION_IMAGES = 1024
 """At most so many images for BatchNorm's statistics, evenly spaced over those that there are."""

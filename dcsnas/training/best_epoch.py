@@ -1,6 +1,6 @@
-"""An exponential moving average of a network's weights while it trains."""
+"""Which weights a training ends with: scores of its epochs, and an average of its weights."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.stages import DataConfig, RetrainConfig, Size
-from dcsnas.data.reid import ReidData, has_matches
-from dcsnas.evaluation.features import retrieve
+from dcsnas.config.stages import DataConfig, Size, TrainConfig
 from dcsnas.nn.attention.block import draws_masks
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import ChosenEpoch
+from dcsnas.tasks.task import Task, TaskData, extractor_of
 from dcsnas.training.batchnorm_statistics import measure_statistics
-from dcsnas.training.reid import ReidModule
+from dcsnas.training.module import TaskModule
 
 
 class WeightAverage(Callback):
@@ -39,14 +38,14 @@ class WeightAverage(Callback):
         self.decay = decay
 
     @property
-    def network(self) -> ReidNetwork:
+    def network(self) -> TaskNetwork:
         """Return the network with the averaged weights."""
         network: Any = self.average.module
         return network
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Copy the network before a checkpoint is read, which fills the copy."""
-        assert isinstance(pl_module, ReidModule)
+        assert isinstance(pl_module, TaskModule)
         self.average = AveragedModel(
             pl_module.network,
             device=trainer.strategy.root_device,
@@ -62,7 +61,7 @@ class WeightAverage(Callback):
         batch_idx: int,
     ) -> None:
         """Take in the weights after a step."""
-        assert isinstance(pl_module, ReidModule)
+        assert isinstance(pl_module, TaskModule)
         self.average.update_parameters(pl_module.network)
 
     def state_dict(self) -> dict[str, Any]:
@@ -74,24 +73,27 @@ class WeightAverage(Callback):
         self.average.load_state_dict(state_dict["average"])
 
 
+SCORES = "validation/"
+"""What the name of a score in a log begins with, before the task's metric."""
+
+
 class EpochScore(Callback):
     """Logs a score every few epochs and after the last.
 
     The first process scores, and the others wait.
     """
 
-    METRIC = "validation/map"
-
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, metric: str) -> None:
         self.every = every
+        self.logged = f"{SCORES}{metric}"
 
     def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the mAP in percent; the training stays as it is."""
+        """Return the score in percent; the training stays as it is."""
         raise NotImplementedError
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last score, which Lightning would repeat in every epoch after."""
-        trainer.callback_metrics.pop(self.METRIC, None)
+        trainer.callback_metrics.pop(self.logged, None)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Score if it is time to."""
@@ -100,7 +102,44 @@ class EpochScore(Callback):
             return
         score = self.score(pl_module) if trainer.is_global_zero else 0.0
         score = trainer.strategy.broadcast(score)
-        pl_module.log(self.METRIC, score, sync_dist=True)
+        pl_module.log(self.logged, score, sync_dist=True)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores networks on probes and references of ``data``, as ``dcsnas evaluate`` does."""
+
+    task: Task
+    data: TaskData
+    size: Size
+    config: DataConfig
+
+    def refuse_unscorable(self) -> None:
+        """Raise UserError where nothing can be scored."""
+        if reason := self.task.unscorable(self.data.probes, self.data.references):
+            raise UserError(
+                f"{self.data.root}: {reason}, so epochs cannot be scored; set validation.every to "
+                "0, and retrain instead of pretraining"
+            )
+
+    def __call__(self, network: TaskNetwork, device: torch.device) -> float:
+        """Return the task's metric for ``network``, which goes to ``device``."""
+        extractor = extractor_of(network, self.size, self.config, device)
+        scores = self.task.score(extractor, self.data.probes, self.data.references)
+        return scores[self.task.metric]
+
+
+class CurrentScore(EpochScore):
+    """Logs the score of the network as it is after every epoch."""
+
+    def __init__(self, network: TaskNetwork, score: Score) -> None:
+        super().__init__(1, score.task.metric)
+        self.network = network
+        self.score_of = score
+
+    def score(self, pl_module: pl.LightningModule) -> float:
+        """Return the score of a copy, with the statistics of the training."""
+        return self.score_of(deepcopy(self.network), pl_module.device)
 
 
 @dataclass(frozen=True)
@@ -108,7 +147,7 @@ class Best:
     """The best score so far, in percent, its epoch from 0, and the weights that have it."""
 
     epoch: int
-    map: float
+    score: float
     weights: dict[str, Tensor]
 
 
@@ -119,6 +158,7 @@ class BestEpoch(EpochScore):
 
     Args:
         every: Epochs between scores.
+        metric: What the score is called.
         network: Returns what would be the result if the training ended now, as a copy.
         score_of: Scores a network on a device.
 
@@ -127,21 +167,22 @@ class BestEpoch(EpochScore):
     def __init__(
         self,
         every: int,
+        metric: str,
         *,
-        network: Callable[[], ReidNetwork],
-        score_of: Callable[[ReidNetwork, torch.device], float],
+        network: Callable[[], TaskNetwork],
+        score_of: Callable[[TaskNetwork, torch.device], float],
     ) -> None:
-        super().__init__(every)
+        super().__init__(every, metric)
         self.network = network
         self.score_of = score_of
         self.best: Best | None = None
 
     def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the mAP of the network as it is now, and keep its weights if it is the best."""
+        """Return the score of the network as it is now, and keep its weights if it is the best."""
         network = self.network()
         # in the precision of the log, so that what is equal there is equal here
         score = float(np.float32(self.score_of(network, pl_module.device)))
-        if self.best is None or score > self.best.map:
+        if self.best is None or score > self.best.score:
             weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
             self.best = Best(pl_module.current_epoch, score, weights)
         return score
@@ -155,47 +196,29 @@ class BestEpoch(EpochScore):
         self.best = Best(**state_dict["best"]) if state_dict["best"] else None
 
 
-@dataclass(frozen=True)
-class RetrievalScore:
-    """mAP in percent on query and gallery of ``data``, as ``dcsnas evaluate`` takes it."""
-
-    data: ReidData
-    size: Size
-    config: DataConfig
-
-    def refuse_without_matches(self) -> None:
-        """Raise UserError where no query has its identity in another camera of the gallery."""
-        if not has_matches(self.data.query, self.data.gallery):
-            raise UserError(
-                f"{self.data.root}: no query has a match from another camera, so epochs cannot be"
-                " scored; set validation.every to 0"
-            )
-
-    def __call__(self, network: ReidNetwork, device: torch.device) -> float:
-        """Return the score of ``network``, which goes to ``device``."""
-        data = self.data
-        result = retrieve(
-            network, data.query, data.gallery, size=self.size, data=self.config, device=device
-        )
-        return 100 * result.map
-
-
 class Outcome:
-    """Which weights a retraining ends with: the last, their average, or the best epoch's of either.
+    """Which weights a training ends with: the last, their average, or the best epoch's of either.
 
-    ``callbacks`` follow the training, the average before its score is taken.
+    ``callbacks`` follow the training, the average before its score is taken. ``log_scores`` has
+    every epoch scored as it is where no epoch is to be chosen.
     """
 
-    def __init__(self, config: RetrainConfig, network: ReidNetwork, score: RetrievalScore) -> None:
+    def __init__(
+        self, config: TrainConfig, network: TaskNetwork, score: Score, *, log_scores: bool = False
+    ) -> None:
         self.config = config
         self.last = network
         self.score = score
         self.average = None if config.ema is None else WeightAverage(config.ema)
-        every = config.validation.every
-        self.scores = BestEpoch(every, network=self.network, score_of=score) if every else None
-        self.callbacks = [callback for callback in (self.average, self.scores) if callback]
+        every, metric = config.validation.every, score.task.metric
+        scores = BestEpoch(every, metric, network=self.network, score_of=score) if every else None
+        self.scores = scores
+        logged = CurrentScore(network, score) if log_scores and not every else None
+        self.callbacks: list[Callback] = [
+            callback for callback in (self.average, scores, logged) if callback
+        ]
 
-    def network(self) -> ReidNetwork:
+    def network(self) -> TaskNetwork:
         """Return a copy of the network as it is now, averaged if it is to be, ready to evaluate."""
         network = deepcopy(self.average.network if self.average else self.last)
         if self.average or draws_masks(network):
@@ -209,11 +232,14 @@ class Outcome:
             )
         return network
 
-    @property
-    def state(self) -> Mapping[str, Tensor]:
-        """Return the resulting weights once the training is over."""
+    def result(self) -> TaskNetwork:
+        """Return the resulting network once the training is over."""
         best = self.scores and self.scores.best
-        return best.weights if best else self.network().state_dict()
+        if not best:
+            return self.network()
+        network = deepcopy(self.last)
+        network.load_state_dict(best.weights)
+        return network
 
     @property
     def chosen_epoch(self) -> ChosenEpoch | None:
@@ -222,4 +248,5 @@ class Outcome:
         if not best:
             return None
         on = "held-out identities" if self.config.validation.hold_out else "test"
-        return ChosenEpoch(epoch=best.epoch, map=best.map, selected_on=on)
+        metric = self.score.task.metric
+        return ChosenEpoch(epoch=best.epoch, metric=metric, score=best.score, selected_on=on)

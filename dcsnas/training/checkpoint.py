@@ -24,6 +24,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
 
 RUN = "dcsnas_run"
+LAYOUT = "dcsnas_layout"
+LAYOUT_NUMBER = 2
+"""Of the names in a checkpoint's state; to be raised when any of them changes."""
 SUMS = "dcsnas_sums"
 TIME_IS_UP = 1
 """What a process may ask for beside a signal, whose numbers are larger."""
@@ -44,7 +47,7 @@ class RunCheckpoint(CheckpointIO):
         """Replace ``path``; raises UserError where it cannot be written, and keeps what it held."""
         # torch's writer answers a full disk in several ways, a file with one OSError
         buffer = io.BytesIO()
-        torch.save({**checkpoint, RUN: self.run}, buffer)
+        torch.save({**checkpoint, RUN: self.run, LAYOUT: LAYOUT_NUMBER}, buffer)
         with replacing(Path(path)) as partial:
             partial.write_bytes(buffer.getbuffer())
 
@@ -65,6 +68,11 @@ class RunCheckpoint(CheckpointIO):
             raise UserError(
                 f"{path}: the checkpoint of another run; put this run's own in its place, or "
                 "delete it to start this run over"
+            )
+        if checkpoint.get(LAYOUT) != LAYOUT_NUMBER:
+            raise UserError(
+                f"{path}: written by another version of dcsnas, whose modules have other names; "
+                "continue with that version, or delete it to start this run over"
             )
         return checkpoint
 

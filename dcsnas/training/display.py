@@ -15,8 +15,8 @@ from rich.text import Text
 
 PHASES = {"train": "weights", "val": "architecture"}
 """What the parts of a search's batch are for, by the names that NNI gives them."""
-NAMES = {"ibb": "IBB", "map": "mAP", "val_accuracy": "validation accuracy"}
-UNITS = {"_ms": " ms", "map": "%", "val_accuracy": "%"}
+NAMES = {"ibb": "IBB", "map": "mAP"}
+UNITS = {"_ms": " ms", "map": "%", "accuracy": "%"}
 """By how a metric's name ends."""
 
 
@@ -86,11 +86,6 @@ class LiveDisplay(ProgressBar):
         self._read_at = time.monotonic()
         self._bars.update(self._epoch, completed=done, description=f"step {done}/{total}")
         self._bars.update(self._run, completed=trainer.current_epoch + done / total)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say that the epoch's steps are over."""
-        if self._live:
-            self._bars.update(self._epoch, description="validation")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up the epoch's means; those that it lacks stay, with the epoch they are of."""

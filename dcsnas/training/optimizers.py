@@ -80,8 +80,3 @@ def cosine(progress: float) -> float:
 def exponential(start: float, end: float, progress: float) -> float:
     """Return the geometric interpolation from ``start`` to ``end``."""
     return start * (end / start) ** progress
-
-
-def ramp(share: float, progress: float) -> float:
-    """Return a weight that grows linearly from 0 to 1 over the first ``share`` of the run."""
-    return 1.0 if share == 0 else min(1.0, progress / share)

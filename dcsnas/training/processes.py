@@ -6,7 +6,6 @@ configuration means the same however many there are. The first process alone wri
 """
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,24 +16,8 @@ from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import RunConfig
-from dcsnas.nn.distributed import pick_device, span_processes
+from dcsnas.nn.distributed import ALONE, Process, pick_device, span_processes
 from dcsnas.training.process_failures import DataParallel
-
-
-@dataclass(frozen=True)
-class Process:
-    """One of the processes that train together: its number, and how many there are."""
-
-    rank: int = 0
-    world_size: int = 1
-
-    @property
-    def first(self) -> bool:
-        """Return whether this is the process that writes files."""
-        return self.rank == 0
-
-
-ALONE = Process()
 
 
 def this_process(run: RunConfig) -> Process:

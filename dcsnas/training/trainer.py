@@ -116,8 +116,6 @@ def make_trainer(
     # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    if run.threads:
-        torch.set_num_threads(run.threads)
     bar = [LiveDisplay()] if progress else []
     seeding = EpochSeed(run.seed) if whole_epochs else StepSeed(run.seed)
     last = LastCheckpoint(folder.checkpoint, None if whole_epochs else run.checkpoint_minutes)
@@ -138,7 +136,7 @@ def make_trainer(
         enable_checkpointing=True,
         num_sanity_val_steps=0,
         # NNI's random paths would decode the architecture's part every epoch, and score nothing
-        limit_val_batches=0 if whole_epochs else None,
+        limit_val_batches=0,
         default_root_dir=folder.path,
     )
 

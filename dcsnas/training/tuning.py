@@ -16,11 +16,11 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig, TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
-from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
+from dcsnas.tasks.task import evaluate
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from dcsnas.training.processes import this_process
-from dcsnas.training.retrain import check_start, inputs_of, retrain
+from dcsnas.training.train import check_start, inputs_of, train
 
 Say = Callable[[str], None]
 
@@ -60,7 +60,7 @@ def folds_of(config: TuneEtaConfig, data: ReidData) -> list[ReidData]:
     """Return every fold of ``data``; raises UserError where one cannot be trained or scored."""
     dealing = {"folds": config.folds, "seed": config.run.seed, "share": config.share}
     parts = [hold_out(data, **dealing, fold=fold) for fold in range(config.folds)]
-    fewest = min(part.num_identities for part in parts)
+    fewest = min(part.num_classes for part in parts)
     if config.batch.identities > fewest:
         raise UserError(
             f"batch.identities is {config.batch.identities}, but {fewest} identities are left to "
@@ -135,10 +135,11 @@ def _train_and_measure(
 ) -> None:
     fields = {name: getattr(config, name) for name in RetrainConfig.model_fields}
     loss = config.loss.model_copy(update={"eta": run.eta})
-    trained = retrain(
+    trained = train(
         RetrainConfig(**{**fields, "loss": loss}),
         architecture,
         run.folder,
+        stage="retrain",
         start=start,
         data=run.data,
         progress=progress,
@@ -165,7 +166,7 @@ def _conditions(config: TuneEtaConfig, data: ReidData) -> dict[str, object]:
         "data": {
             "name": data.root.resolve().name,
             "set": data.title,
-            "train_identities": data.num_identities,
+            "train_identities": data.num_classes,
         },
         "protocol": {
             "map": "percent, on the held-out identities of the fold, matches from the query's own "

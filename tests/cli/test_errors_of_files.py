@@ -14,7 +14,7 @@ from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from dcsnas.training.retrain import retrain
+from dcsnas.training.train import train
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
@@ -122,7 +122,8 @@ def stopped(work: Path) -> Path:
     """Return the folder of a retraining that a user might continue."""
     config = load_with_overrides(RetrainConfig, work / "retrain.yaml", [])
     architecture = load_architecture(work / "small.yaml")
-    retrain(config, architecture, RunFolder(work / "stopped"), progress=False)
+    out = RunFolder(work / "stopped")
+    train(config, architecture, out, stage="retrain", progress=False)
     return work / "stopped"
 
 

@@ -65,7 +65,7 @@ def test_cuhk03_folders_are_chosen_by_their_boxes(tmp_path):
     detected, labeled = (
         read_reid(root, VariantConfig(cuhk03=boxes)) for boxes in ("detected", "labeled")
     )
-    assert (detected.num_identities, labeled.num_identities) == (4, 3)
+    assert (detected.num_classes, labeled.num_classes) == (4, 3)
     assert detected == read_reid(root)
     assert detected.title == "CUHK03 new protocol, detected"
     assert labeled.train[0].path.is_relative_to(root / "labeled")
@@ -224,7 +224,7 @@ def test_a_folder_one_level_too_high_is_told_the_right_one(tmp_path, write):
 def test_duke_is_read_with_a_notice(tmp_path, name):
     root = write_reid_set(tmp_path / name)
     with pytest.warns(UserWarning, match="withdrawn by its authors"):
-        assert read_reid(root).num_identities == 8
+        assert read_reid(root).num_classes == 8
 
 
 def test_a_set_in_a_folder_that_only_sounds_like_one_is_read_without_notice(tmp_path):

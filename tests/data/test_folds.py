@@ -41,8 +41,8 @@ def test_folds_partition_the_identities(
     parts = deal_identities(data, folds=folds, seed=seed, share=share)
     assert len(parts) == folds
     dealt = [label for part in parts for label in part]
-    assert len(dealt) == len(set(dealt)) == round(share * data.num_identities)
-    assert set(dealt) <= set(range(data.num_identities))
+    assert len(dealt) == len(set(dealt)) == round(share * data.num_classes)
+    assert set(dealt) <= set(range(data.num_classes))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert parts == deal_identities(data, folds=folds, seed=seed, share=share)
 
@@ -72,7 +72,7 @@ def test_no_identity_is_on_both_sides_and_no_image_is_lost(
         tested = {s.path: (s.identity, s.camera) for s in (*fold.query, *fold.gallery)}
         assert trained | tested == everything
         assert not {i for i, _ in trained.values()} & {i for i, _ in tested.values()}
-        assert {s.identity for s in fold.train} == set(range(fold.num_identities))
+        assert {s.identity for s in fold.train} == set(range(fold.num_classes))
         assert list(fold.train_identities) == sorted(i for i in {t[0] for t in trained.values()})
         order = [s.path for s in data.train]
         for part in (fold.train, fold.query, fold.gallery):
@@ -121,7 +121,7 @@ def test_a_fold_of_files_says_what_it_is(tmp_path: Path) -> None:
         assert sample.path.name.startswith(f"{sample.identity:04d}_c{sample.camera}")
     half = hold_out(data, folds=2, fold=0, seed=1, share=0.5)
     assert half.title == f"{data.title}, fold 1 of 2 of 0.5 of the training identities"
-    assert (half.num_identities, len({s.identity for s in half.query})) == (2, 2)
+    assert (half.num_classes, len({s.identity for s in half.query})) == (2, 2)
 
 
 def test_a_share_is_the_first_of_the_same_shuffled_identities() -> None:

@@ -32,7 +32,7 @@ def test_names_give_identity_and_camera_and_train_is_relabelled(tmp_path):
     data = read_reid(write_set(tmp_path / "set"))
     assert [(s.identity, s.camera) for s in data.train] == [(0, 1), (0, 2), (1, 12)]
     assert data.train_identities == (2, 7)
-    assert data.num_identities == 2
+    assert data.num_classes == 2
     assert [(s.identity, s.camera) for s in data.query] == [(1, 1)]
     assert [(s.identity, s.camera) for s in data.gallery] == [(-1, 1), (0, 3), (1, 2)]
     assert data.query[0].path == tmp_path / "set" / "query" / QUERY[0]

@@ -70,7 +70,7 @@ def test_example_gives_the_features_of_embed(networks: Networks, tmp_path: Path)
 
 
 def test_alone_means_without_torch_and_dcsnas(tmp_path: Path) -> None:
-    for name in ("torch", "dcsnas.nn.reid"):
+    for name in ("torch", "dcsnas.nn.heads"):
         done = run_alone(tmp_path, f"import {name}")
         assert done.returncode == 1
         assert "ModuleNotFoundError" in done.stderr

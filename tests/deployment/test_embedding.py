@@ -10,7 +10,7 @@ from PIL import Image
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest
 from dcsnas.deployment.embedding import Embedder, find_images, save_embeddings
-from dcsnas.evaluation.evaluate import load_reid_network
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.weights import read_header, save_weights
 from deployment_setup import Networks
 from latency_fakes import micro_space

@@ -13,19 +13,21 @@ from dcsnas.config.files import read_json
 from dcsnas.config.stages import DataConfig, VariantConfig
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid
-from dcsnas.evaluation.evaluate import evaluate, load_reid_network, save_evaluation
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.information import fisher_score
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.record import Evaluation
+from dcsnas.evaluation.reid import load_reid_network
+from dcsnas.evaluation.report import save_report
 from dcsnas.evaluation.reranking import KReciprocal
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.attention.selectors import GumbelSelector
 from dcsnas.nn.build import build
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
+from dcsnas.tasks.task import evaluate
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_reid_set
 
@@ -44,8 +46,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = architecture_of(SPACE, largest_choice(SPACE), table=fake_table(SPACE), seed=0)
     torch.manual_seed(0)
     backbone = build(file.network)
-    network = ReidNetwork(backbone, backbone.feature_dim, 6)
-    torch.nn.init.uniform_(network.neck.norm.weight, 0.5, 1.5)
+    neck = BNNeck(backbone.feature_dim, 6)
+    torch.nn.init.uniform_(neck.norm.weight, 0.5, 1.5)
+    network = TaskNetwork(backbone, neck)
     header = header_of("retrain", file, DataConfig(root=Path()), SIZE, 6)
     save_weights(root / "model.safetensors", network.state_dict(), header)
     return root
@@ -56,7 +59,7 @@ def run_evaluate(folder: Path, **options: Any) -> Evaluation:
     return evaluate(weights, people, device="cpu", workers=0, ib_size=(4, 2), **options)
 
 
-def extractor_of(folder: Path, *, flip: bool = False) -> Extractor:
+def extractor_of(folder: Path) -> Extractor:
     network, header, _ = load_reid_network(folder / "model.safetensors")
     return Extractor(
         network,
@@ -65,13 +68,17 @@ def extractor_of(folder: Path, *, flip: bool = False) -> Extractor:
         std=header.std,
         device=torch.device("cpu"),
         workers=0,
-        flip=flip,
     )
+
+
+def neck_of(extractor: Extractor) -> BNNeck:
+    assert isinstance(extractor.network.neck, BNNeck)
+    return extractor.network.neck
 
 
 def test_result_states_its_conditions(folder: Path) -> None:
     result = run_evaluate(folder, ap="trapezoid")
-    save_evaluation(folder / "metrics.json", result, folder / "people", {"measured_ms": 1.0})
+    save_report(folder / "metrics.json", result, {"measured_ms": 1.0})
     record = read_json(folder / "metrics.json")
     protocol = record["protocol"]
     assert protocol["feature"] == "after the neck's BatchNorm"
@@ -109,9 +116,9 @@ def test_another_gallery_is_another_data_set(folder: Path, tmp_path: Path) -> No
 def test_flip_is_the_mean_of_both_images(folder: Path) -> None:
     samples = read_reid(folder / "people").query
     plain = extractor_of(folder).embed(samples, lambda images: None)
-    averaged = extractor_of(folder, flip=True)
+    averaged = extractor_of(folder)
     heard: list[int] = []
-    found = averaged.embed(samples, heard.append)
+    found = averaged.embed(samples, heard.append, flip=True)
     assert heard == [12]
     twice = averaged.network.eval()
     images = torch.stack([image_of(averaged, sample) for sample in samples])
@@ -132,7 +139,7 @@ def test_options_reach_the_numbers(folder: Path) -> None:
     reranked = run_evaluate(folder, rerank=settings)
     samples = read_reid(folder / "people")
     sets = [
-        extractor_of(folder, flip=True).embed(part, lambda images: None)
+        extractor_of(folder).embed(part, lambda images: None, flip=True)
         for part in (samples.query, samples.gallery)
     ]
     assert flipped.retrieval == evaluate_retrieval(sets[0], sets[1])
@@ -180,7 +187,7 @@ def test_selected_channels_of_every_module(folder: Path) -> None:
 
 def test_diverged_network_names_the_images(folder: Path) -> None:
     extractor = extractor_of(folder)
-    torch.nn.init.constant_(extractor.network.neck.norm.weight, float("nan"))
+    torch.nn.init.constant_(neck_of(extractor).norm.weight, float("nan"))
     samples = read_reid(folder / "people").query
     found = extractor.embed(samples, lambda images: None)
     with pytest.raises(UserError, match=r"query features: 12 of 12 .*query/0007_c1s1"):
@@ -217,7 +224,7 @@ def test_features_after_the_neck_are_compared(folder: Path) -> None:
     extractor = extractor_of(folder)
     found = extractor.embed(samples, lambda images: None)
     before, _, _ = extractor.information(samples, lambda images: None, ib_size=(4, 2))
-    weight = extractor.network.neck.norm.weight.detach()
+    weight = neck_of(extractor).norm.weight.detach()
     # a fresh norm's statistics are 0 and 1
     torch.testing.assert_close(found.features, before * weight / (1 + 1e-5) ** 0.5)
     assert not torch.allclose(F.normalize(found.features), F.normalize(before), atol=1e-3)

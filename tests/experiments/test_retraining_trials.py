@@ -8,12 +8,12 @@ import pytest
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.experiment import resume, start, wait
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.report import write_report
 from dcsnas.spaces.architecture import load_architecture
+from dcsnas.tasks.task import evaluate
 from experiment_setup import (
     NNI_LEAVES_OPEN,
     begun_at,

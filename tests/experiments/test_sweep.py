@@ -82,6 +82,7 @@ def test_parameters_reach_the_search() -> None:
     variant = {"options": {"small": {"attention": "none", "epochs": 3, "loss.eta": 0.7}}}
     target = {"options": {"fast": {"objective": {"form": "target", "target": 0.2}}}}
     sweep = load_content(parameters={"variant": variant, "target": target}, repeats=2)
+    search: Any
     search, attention, share = search_of(sweep, planned(sweep)[1])
     assert (attention, share) == ("none", None)
     assert (search.epochs, search.loss.eta, search.run.seed) == (3, 0.7, 1)
@@ -107,10 +108,10 @@ def test_parameters_reach_the_retraining() -> None:
     sweep = load_content(
         parameters={"eta": eta, "kind": kind}, retrain={"data": {"root": "people"}}
     )
-    config = retrain_of(sweep, {"eta": 0.5, "kind": "long"})
-    assert config
+    config: Any = retrain_of(sweep, {"eta": 0.5, "kind": "long"})
     assert (config.loss.eta, config.epochs, config.optimizer.name) == (0.5, 9, "sgd")
-    assert search_of(sweep, {"eta": 0.5, "kind": "long"}).config.loss.eta == 0.5
+    search: Any = search_of(sweep, {"eta": 0.5, "kind": "long"}).config
+    assert search.loss.eta == 0.5
     with pytest.raises(UserError, match="kind: 'short' is none of long"):
         retrain_of(sweep, {"eta": 0.5, "kind": "short"})
 
@@ -148,8 +149,7 @@ def test_file_names_configurations_and_changes_them(tmp_path: Path) -> None:
     without = read_sweep(path, data=data, overrides=["retrain=null"])
     assert without.retrain is None
     stages = ["retrain=bag_of_tricks", "retrain.epochs=11", "set.epochs=9"]
-    other = read_sweep(path, data=data, overrides=stages)
-    assert other.retrain
+    other: Any = read_sweep(path, data=data, overrides=stages)
     assert (other.retrain.epochs, other.retrain.loss.center) == (11, 0.0005)
     assert (other.retrain.data.root, other.search.epochs) == (data, 9)
     with pytest.raises(UserError, match="shipped: ablation"):

@@ -36,8 +36,8 @@ def test_result_of_the_most_probable_network(inputs: Path, tmp_path: Path) -> No
     found = load_architecture(tmp_path / "architecture.yaml")
     assert result == read_json(tmp_path / "result.json")
     (score,) = score_derived(tmp_path / "search", [found])
-    assert result["default"] == 100 * score.map == pytest.approx(scores[-1])
-    assert result["validation_rank1"] == 100 * score.rank(1)
+    assert result["default"] == score["map"] == pytest.approx(scores[-1])
+    assert result["validation_rank1"] == score["rank1"]
     assert result["predicted_ms"] == pytest.approx(records[-1]["most_probable_latency_ms"])
     assert (result["params_m"], result["ran_p"]) == (found.params / 1e6, 0.5)
     assert "target_ms" not in result
@@ -52,7 +52,7 @@ def test_result_of_a_network_within_the_target(inputs: Path, tmp_path: Path) -> 
     assert last["most_probable_latency_ms"] > result["target_ms"] >= result["predicted_ms"]
     assert found.provenance.predicted_latency_ms == result["predicted_ms"]
     (score,) = score_derived(tmp_path / "search", [found])
-    assert result["default"] == result["validation_map"] == 100 * score.map
+    assert result["default"] == result["validation_map"] == score["map"]
     assert result["default"] != last["validation/map"]
 
 

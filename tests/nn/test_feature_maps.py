@@ -61,8 +61,10 @@ def test_maps_are_the_ends_of_the_stages(
     assert [found.shape[1] for found in maps] == [outputs[s].widths[-1] for s in expected]
 
 
-@pytest.mark.parametrize(("name", "size"), [("tiny", (64, 32)), ("fbnetv2", (128, 64))])
-def test_maps_are_what_the_layers_give(name: str, size: Size) -> None:
+@pytest.mark.parametrize(
+    ("name", "size", "count"), [("tiny", (64, 32), 3), ("fbnetv2", (128, 64), 4)]
+)
+def test_maps_are_what_the_layers_give(name: str, size: Size, count: int) -> None:
     network = smallest(name)
     module = chain_of(network)
     outputs: list[Tensor] = []
@@ -76,7 +78,7 @@ def test_maps_are_what_the_layers_give(name: str, size: Size) -> None:
         maps = module.feature_maps(x)
     assert features.shape == (2, network.feature_dim)
     assert len(outputs) >= len(network.layers) - 1
-    assert len(maps) == (3 if name == "tiny" else len(maps))
+    assert len(maps) == count
     for found in maps:
         assert torch.equal(found, expected[tuple(found.shape[2:])])
     assert torch.equal(maps[-1], list(expected.values())[-1])
@@ -97,7 +99,7 @@ def test_maps_are_those_after_attention() -> None:
             if index in places:
                 assert not torch.equal(before, x)
                 found.append(x)
-    assert any(torch.equal(maps[-1], after) for after in found)
+    assert all(torch.equal(map_, after) for map_, after in zip(maps, found, strict=True))
 
 
 def test_gradients_flow_through_the_maps() -> None:

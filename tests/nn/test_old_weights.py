@@ -15,11 +15,11 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dcsnas.evaluation.evaluate import load_reid_network
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.nn.inherit import inherit_weights
-from dcsnas.nn.reid import ReidNetwork
 from dcsnas.nn.weights import load_weights, read_header, read_state
 from dcsnas.search.supernet import network_weights
 from dcsnas.spaces.space import SearchSpace
@@ -86,7 +86,7 @@ def test_the_network_is_built_from_the_file_alone() -> None:
     assert header.architecture is not None
     assert header.architecture.schema_version == 2
     backbone = build(header.architecture.network)
-    network = ReidNetwork(backbone, backbone.feature_dim, header.num_classes)
+    network = TaskNetwork(backbone, BNNeck(backbone.feature_dim, header.num_classes))
     load_weights(MODEL, network, architecture=header.architecture)
     with torch.no_grad():
         assert_features(network.eval().embed(images(64, 32)), EXPECTED["model"])

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.build import build
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.nn.inherit import recalibrate
 from dcsnas.nn.layers import MaskedBatchNorm2d
-from dcsnas.nn.reid import ReidNetwork
 from dcsnas.spaces.sampling import largest_choice
 from latency_fakes import micro_space
 
@@ -99,7 +99,7 @@ def test_it_repairs_a_network_with_the_statistics_of_another() -> None:
     """After it, a batch gives in evaluation what it gives in training, where nothing is drawn."""
     space = micro_space(attention={"kind": "none"})
     backbone = build(space.architecture(largest_choice(space)))
-    network = ReidNetwork(backbone, backbone.feature_dim, 3)
+    network = TaskNetwork(backbone, BNNeck(backbone.feature_dim, 3))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
             nn.init.normal_(module.running_mean, std=3.0)  # type: ignore[arg-type]

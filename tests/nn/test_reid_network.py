@@ -1,16 +1,18 @@
 """The re-identification network around a backbone, and the choice of a device."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.nn.distributed import pick_device
-from dcsnas.nn.reid import ReidNetwork
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 
 
-def network() -> ReidNetwork:
-    return ReidNetwork(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), 5, 4)
+def network() -> Any:
+    return TaskNetwork(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), BNNeck(5, 4))
 
 
 def test_losses_see_features_before_the_neck() -> None:

@@ -1,7 +1,6 @@
 """A derived network with the supernet's weights: evaluated as any other, and as in the search."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.reid import read_reid, split_train
-from dcsnas.evaluation.evaluate import evaluate, load_reid_network
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.ranking import evaluate_retrieval
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.latency.table import save_table
 from dcsnas.nn.weights import read_header, read_state, save_weights
 from dcsnas.search import derived_weights
@@ -25,7 +24,8 @@ from dcsnas.search.derive import architecture_of, derive, derive_ranked
 from dcsnas.search.derived_weights import save_derived_weights, score_derived
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
-from dcsnas.training.retrain import retrain
+from dcsnas.tasks.task import evaluate
+from dcsnas.training.train import train
 from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 from search_setup import small_search, write_search_inputs
@@ -84,8 +84,7 @@ def test_best_of_the_most_probable_is_the_one_that_scores_best(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     ranked = derive_ranked(folder / "run", count=3)
-    results = score_derived(folder / "run", ranked)
-    given = [replace(result, map=map) for result, map in zip(results, (0.2, 0.5, 0.3), strict=True)]
+    given = [{"map": score, "rank1": 100.0} for score in (20.0, 50.0, 30.0)]
     monkeypatch.setattr(derived_weights, "score_derived", lambda *_, **__: given)
     derive_command(folder / "run", best_of=3, out=tmp_path / "a.yaml")
     assert load_architecture(tmp_path / "a.yaml") == ranked[1]
@@ -98,7 +97,7 @@ def test_it_has_the_score_of_the_search(folder: Path, weights: Path) -> None:
     last = json.loads((folder / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     (scored,) = score_derived(folder / "run", [derive(folder / "run")])
     score = pytest.approx(last["validation/map"], rel=1e-6)  # the log is of single precision
-    assert 100 * scored.map == score
+    assert scored["map"] == score
     network, header, _ = load_reid_network(weights)
     known, held_out = split_train(read_reid(folder / "data").train, fraction=0.8, seed=0)
     arguments: dict[str, Any] = {"size": header.input, "mean": header.mean, "std": header.std}
@@ -168,9 +167,9 @@ def test_a_chosen_kind_is_retrained_from_the_supernet(
         "data": {"root": str(folder / "data"), "workers": 0}, "epochs": 2,
         "batch": {"identities": 4, "images": 2}, "augment": {"pad": 1}, "loss": {"ib_size": [4, 2]},
     }  # fmt: skip
-    done = retrain(
+    done = train(
         validate(RetrainConfig, content, "test"), found, RunFolder(tmp_path / "retrained"),
-        start=run.path / "supernet.safetensors", progress=False,
+        stage="retrain", start=run.path / "supernet.safetensors", progress=False,
     )  # fmt: skip
     assert done.inherited is not None
     assert not done.inherited.left

@@ -8,9 +8,8 @@ import pytest
 from pytorch_lightning.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 
 from dcsnas.config.runs import RunFolder
-from dcsnas.search.loop import FBNetV2Module
+from dcsnas.search.loop import FBNetV2Module, SearchModule
 from dcsnas.search.run import search
-from dcsnas.search.task import SearchTask
 from search_setup import small_search, write_search_inputs
 
 ELSEWHERE = {
@@ -46,13 +45,15 @@ def test_hooks_are_called_on_the_task(tmp_path: Path, monkeypatch: pytest.Monkey
     called = []
     names = ("on_before_optimizer_step", "on_save_checkpoint", "on_before_backward")
     for name in names:
-        original = getattr(SearchTask, name)
+        original = getattr(SearchModule, name)
 
-        def watched(self: SearchTask, *args: Any, _name: str = name, _hook: Any = original) -> Any:
+        def watched(
+            self: SearchModule, *args: Any, _name: str = name, _hook: Any = original
+        ) -> Any:
             called.append(_name)
             return _hook(self, *args)
 
-        monkeypatch.setattr(SearchTask, name, watched)
+        monkeypatch.setattr(SearchModule, name, watched)
     folder = write_search_inputs(tmp_path)
     config = small_search(folder, epochs=2)
     search(config, RunFolder(tmp_path / "out"), allow_foreign=True, progress=False)

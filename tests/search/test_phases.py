@@ -20,10 +20,9 @@ from dcsnas.data.reid import read_reid, split_train
 from dcsnas.search.loop import FBNetV2Module
 from dcsnas.search.run import Split, search
 from dcsnas.search.supernet import Supernet
-from dcsnas.search.task import SearchTask
-from dcsnas.training.inputs import pk_loader
+from dcsnas.tasks.reid import pk_loader
 from latency_fakes import micro_space
-from search_setup import small_search, write_search_inputs
+from search_setup import search_module_of, small_search, write_search_inputs
 
 SPACE = micro_space()
 LR = 0.02
@@ -155,15 +154,9 @@ def test_stock_strategies_search_our_space_with_our_task(
     chosen = config(folder)
     data = read_reid(chosen.data.root)
     parts = split_train(data.train, fraction=0.5, seed=0)
-    loaders = [pk_loader(part, SPACE.size, batch=chosen.batch, workers=0, seed=0) for part in parts]
-    names = [[sample.path.name for sample in part] for part in parts]
-    task = SearchTask(
-        chosen,
-        size=SPACE.size,
-        feature_dim=SPACE.feature_dim,
-        num_classes=data.num_identities,
-        names={"weights": names[0], "architecture": names[1]},
-    )
+    loaders = [pk_loader(chosen, part, SPACE.size) for part in parts]
+    task = search_module_of(chosen, SPACE, classes=data.num_classes)
+    task.names = {phase: ["a.jpg"] * len(data.train) for phase in ("weights", "architecture")}
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -176,13 +169,14 @@ def test_stock_strategies_search_our_space_with_our_task(
     evaluator = Lightning(task, trainer, datamodule=Split(loaders[0], loaders[1]))
     supernet: Any = Supernet(SPACE)
     strategy = getattr(nni_strategies, name)(arc_learning_rate=0.1)
-    before = {key: p.detach().clone() for key, p in task.neck.named_parameters()}
+    neck: Any = task.network.neck
+    before = {key: p.detach().clone() for key, p in task.network.neck.named_parameters()}
     strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
     assert trainer.current_epoch == 1
     module: Any = strategy.oneshot_module
     # they start at a thousandth of a normal draw
     assert all(alpha.abs().max() > 0.02 for alpha in module.arch_parameters())
-    assert not torch.equal(task.neck.classifier.weight, before["classifier.weight"])
+    assert not torch.equal(neck.classifier.weight, before["classifier.weight"])
     (found,) = strategy.list_models(limit=1)
     architecture = SPACE.architecture(found.sample)
     assert len(architecture.layers) == len(SPACE.slots)

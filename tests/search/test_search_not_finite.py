@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
-from dcsnas.config.stages import BatchConfig
 from dcsnas.data.reid import read_reid, split_train
-from dcsnas.training.inputs import pk_loader
+from dcsnas.tasks.reid import pk_loader
 from killed_search import search_command, write_case
 from reid_data import SIZE
-from search_setup import write_search_inputs
+from search_setup import small_search, write_search_inputs
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +36,8 @@ def test_loss_that_is_not_finite_names_step_and_files(
         "; lower weights.lr or architecture.lr, or check the batch's images: "
     )
     parts = split_train(read_reid(folder / "data").train, fraction=0.4, seed=0)
-    batch = BatchConfig(identities=4, images=2)
-    loaders: list[Any] = [pk_loader(part, SIZE, batch=batch, workers=0, seed=0) for part in parts]
+    config = small_search(folder)
+    loaders: list[Any] = [pk_loader(config, part, SIZE) for part in parts]
     epoch, index = divmod(int(step), sum(map(len, loaders)))
     in_architecture = index >= len(loaders[0])
     assert in_architecture == (phase == "architecture")

@@ -1,5 +1,6 @@
 """The search loop's parts: what it trains, in which order, and what the latency term does."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,16 +10,15 @@ from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 from nni.nas.strategy import GumbelDARTS
 from torch import nn
 
-from dcsnas.config.search import AddConfig, ArchitectureConfig, SearchConfig
-from dcsnas.config.stages import DataConfig
+from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.table import predict_ms
 from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.fbnetv2 import FBNetV2, PhaseLoader
 from dcsnas.search.loop import FBNetV2Module, frozen
 from dcsnas.search.supernet import Supernet
-from dcsnas.search.task import SearchTask
 from latency_fakes import fake_table, micro_space
+from search_setup import search_module_of, small_search
 
 SPACE = micro_space()
 TABLE = fake_table(SPACE)
@@ -33,10 +33,9 @@ def search_module() -> FBNetV2Module:
     )
     supernet: Any = Supernet(SPACE)
     strategy.mutate_model(supernet)
-    config = SearchConfig(space="micro", table="t.json", data=DataConfig(root="."))  # type: ignore[arg-type]
-    task = SearchTask(config, size=SPACE.size, feature_dim=8, num_classes=3, names={})
-    task.set_model(supernet)
-    return strategy.configure_oneshot_module(task)
+    module = search_module_of(small_search(Path()), SPACE, classes=3)
+    module.set_model(supernet)
+    return strategy.configure_oneshot_module(module)
 
 
 def test_latency_term_alone_moves_the_choices_to_the_fastest_network() -> None:

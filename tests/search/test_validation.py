@@ -15,8 +15,8 @@ from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid, split_train
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.nn.build import build
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.nn.inherit import inherit_weights, recalibrate
-from dcsnas.nn.reid import BNNeck, ReidNetwork
 from dcsnas.nn.weights import read_state
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.recording import ProbabilityLog
@@ -43,10 +43,10 @@ def validator(folder: Path) -> Validator:
     config = small_search(folder)
     data = read_reid(config.data.root)
     parts = split_train(data.train, fraction=config.split, seed=0)
-    return Validator(config, SPACE, SPACE.size, parts, data.num_identities)
+    return Validator(config, SPACE, SPACE.size, parts, data.num_classes)
 
 
-def trained_looking() -> tuple[Supernet, BNNeck]:
+def trained_looking() -> TaskNetwork:
     """Return a supernet and a neck whose batchnorm_statistics are not those of new ones."""
     supernet: Any = Supernet(SPACE)
     SharedGumbel().mutate_model(supernet)
@@ -56,18 +56,18 @@ def trained_looking() -> tuple[Supernet, BNNeck]:
             torch.nn.init.normal_(module.weight, 1.0, 0.2)
             assert module.running_mean is not None
             torch.nn.init.normal_(module.running_mean)
-    return supernet, neck
+    return TaskNetwork(supernet, neck)
 
 
 def test_a_score_is_the_map_of_the_sliced_recalibrated_network(validator: Validator) -> None:
-    supernet, neck = trained_looking()
+    trained = trained_looking()
     choice = smallest_choice(SPACE)
-    score = validator.score(supernet, neck, choice)
+    score = validator.score(trained, choice)
 
     backbone = build(SPACE.architecture(choice))
-    inherit_weights(backbone, network_weights(supernet))
-    network = ReidNetwork(backbone, backbone.feature_dim, 8)
-    network.neck.load_state_dict(neck.state_dict())
+    inherit_weights(backbone, network_weights(trained.backbone))
+    network = TaskNetwork(backbone, BNNeck(backbone.feature_dim, 8))
+    network.neck.load_state_dict(trained.neck.state_dict())
 
     def embedded(samples: list[Sample]) -> Embeddings:
         with torch.no_grad():
@@ -80,28 +80,27 @@ def test_a_score_is_the_map_of_the_sliced_recalibrated_network(validator: Valida
         data = validator.config.data
         return Normalize(data.mean, data.std)(pixels.unsqueeze(0))
 
-    known, held_out = list(validator.known), list(validator.held_out)
+    known, held_out = list(validator.known), list(validator.probes)
     assert {s.path for s in known}.isdisjoint(s.path for s in held_out)
     recalibrate(network, [torch.cat([image(s) for s in known])])
     expected = evaluate_retrieval(embedded(held_out), embedded([*held_out, *known])).map
     assert score == pytest.approx(100 * expected, abs=1e-3)
-    other = validator.score(supernet, neck, largest_choice(SPACE))
+    other = validator.score(trained, largest_choice(SPACE))
     assert 0 < score < 100
     assert other != score
 
 
 def test_a_score_leaves_the_search_as_it_is(validator: Validator) -> None:
-    supernet, neck = trained_looking()
-    supernet.train()
-    before = copy.deepcopy(supernet.state_dict()), copy.deepcopy(neck.state_dict())
+    trained = trained_looking()
+    trained.train()
+    before = copy.deepcopy(trained.state_dict())
     state = torch.get_rng_state()
-    first = validator.score(supernet, neck, largest_choice(SPACE))
+    first = validator.score(trained, largest_choice(SPACE))
     assert torch.equal(torch.get_rng_state(), state)
-    for module, old in zip((supernet, neck), before, strict=True):
-        assert all(torch.equal(old[n], t) for n, t in module.state_dict().items())
-        assert module.training
+    assert all(torch.equal(before[n], t) for n, t in trained.state_dict().items())
+    assert all(module.training for module in (trained, *trained.children()))
     torch.manual_seed(77)
-    assert validator.score(supernet, neck, largest_choice(SPACE)) == first, "nothing is drawn"
+    assert validator.score(trained, largest_choice(SPACE)) == first, "nothing is drawn"
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 127, 128, 129, 130, 257, 1023, 1024, 1025, 2047, 5000])
@@ -109,7 +108,7 @@ def test_batches_for_statistics_are_of_nearly_one_size(
     validator: Validator, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image alone has no variance, and a small last batch would count as much as a whole."""
-    (sample, *_), held_out = validator.known, validator.held_out
+    (sample, *_), held_out = validator.known, validator.probes
     parts = [sample] * count, held_out
     large = Validator(validator.config, SPACE, SPACE.size, parts, 8)
     assert len(large.known) <= batchnorm_statistics.RECALIBRATION_IMAGES
@@ -200,7 +199,9 @@ def test_one_camera_is_refused_before_the_search(folder: Path, tmp_path: Path) -
             target = root / source.relative_to(folder / "data")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(source.read_bytes())
-    with pytest.raises(UserError, match=r"one_camera: no image of the architecture's part has its"):
+    with pytest.raises(
+        UserError, match=r"one_camera: in the architecture's part of the images no query has"
+    ):
         run(folder, "refused", data={"root": str(root), "workers": 0})
     assert not (folder / "refused").exists()
 

@@ -10,10 +10,10 @@ from dcsnas.config.stages import IMAGENET_MEAN, IMAGENET_STD
 from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import load_reid_network
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.inherit import recalibrate
 from dcsnas.nn.weights import read_header, read_state
-from dcsnas.training.reid import ReidModule
+from dcsnas.training.module import TaskModule
 from outcome_setup import (
     SPACE,
     STATISTICS,
@@ -31,10 +31,10 @@ def after_steps(monkeypatch: pytest.MonkeyPatch) -> list[State]:
     """Return a list that receives the network's state after every step."""
     states: list[State] = []
 
-    def watch(self: ReidModule, *_: Any) -> None:
+    def watch(self: TaskModule, *_: Any) -> None:
         states.append(copy_of(self.network))
 
-    monkeypatch.setattr(ReidModule, "on_train_batch_end", watch)
+    monkeypatch.setattr(TaskModule, "on_train_batch_end", watch)
     return states
 
 

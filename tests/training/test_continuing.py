@@ -19,10 +19,8 @@ from dcsnas.config.strict import validate
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.training.checkpoint import SUMS, LastCheckpoint
-from dcsnas.training.classify import ClassifyModule
-from dcsnas.training.pretrain import pretrain
-from dcsnas.training.reid import ReidModule
-from dcsnas.training.retrain import retrain
+from dcsnas.training.module import TaskModule
+from dcsnas.training.train import train
 from latency_fakes import fake_table, micro_space
 from reid_data import write_class_folder, write_reid_set
 
@@ -31,7 +29,6 @@ ARCHITECTURE = architecture_of(SPACE, largest_choice(SPACE), table=fake_table(SP
 STEPS = 6
 """Of an epoch, in both stages."""
 EPOCHS = 4
-MODULES = {"retrain": ReidModule, "pretrain": ClassifyModule}
 WEIGHTS = {"retrain": "model.safetensors", "pretrain": "backbone.safetensors"}
 
 
@@ -54,7 +51,7 @@ def run_stage(stage: str, folder: Path, out: Path, workers: int) -> None:
     if stage == "pretrain":
         data = {"root": str(folder / "classes"), "workers": workers}
         config = validate(PretrainConfig, {"data": data, "batch_size": 4, **common}, "test")
-        pretrain(config, ARCHITECTURE, RunFolder(out), progress=False)
+        train(config, ARCHITECTURE, RunFolder(out), stage="pretrain", progress=False)
         return
     content = {
         "data": {"root": str(folder / "people"), "workers": workers},
@@ -65,7 +62,7 @@ def run_stage(stage: str, folder: Path, out: Path, workers: int) -> None:
         "validation": {"every": 2},
     }
     config = validate(RetrainConfig, {**content, **common}, "test")
-    retrain(config, ARCHITECTURE, RunFolder(out), progress=False)
+    train(config, ARCHITECTURE, RunFolder(out), stage="retrain", progress=False)
 
 
 def fake_clock(patch: pytest.MonkeyPatch) -> None:
@@ -73,16 +70,16 @@ def fake_clock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("dcsnas.training.checkpoint.monotonic", count(0, 60).__next__)
 
 
-def stop_at(patch: pytest.MonkeyPatch, stage: str, epoch: int, step: int) -> None:
+def stop_at(patch: pytest.MonkeyPatch, epoch: int, step: int) -> None:
     """Raise in place of a step."""
-    training_step = MODULES[stage].training_step
+    training_step = TaskModule.training_step
 
     def step_or_stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
         if (self.current_epoch, batch_idx) == (epoch, step):
             raise KeyboardInterrupt
         return training_step(self, batch, batch_idx)
 
-    patch.setattr(MODULES[stage], "training_step", step_or_stop)
+    patch.setattr(TaskModule, "training_step", step_or_stop)
 
 
 def stopped_run(
@@ -91,7 +88,7 @@ def stopped_run(
     """Run a stage until it stops at a step, and return its checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
         fake_clock(patch)
-        stop_at(patch, stage, epoch, step)
+        stop_at(patch, epoch, step)
         with pytest.raises(SystemExit):
             run_stage(stage, folder, out, workers)
     return torch.load(out / "last.ckpt", weights_only=True)

@@ -34,11 +34,11 @@ CONFIG = {
     "run": {"checkpoint_minutes": 2, "seed": 1},
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
-SCORE = "dcsnas.training.best_epoch:RetrievalScore.__call__"
-STEP = "dcsnas.training.reid:ReidModule.training_step"
+SCORE = "dcsnas.training.best_epoch:Score.__call__"
+STEP = "dcsnas.training.module:TaskModule.training_step"
 METRICS_LINE = "dcsnas.training.trainer:append_record"
 CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
-SAVE_WEIGHTS = "dcsnas.training.retrain:save_weights"
+SAVE_WEIGHTS = "dcsnas.training.train:save_weights"
 
 FAULTS = {
     "while an epoch is scored": Fault(SCORE, 2, die),
@@ -82,7 +82,7 @@ def test_case_has_a_best_epoch_before_the_last(whole: Path) -> None:
     chosen = read_header(whole / "model.safetensors").chosen_epoch
     assert chosen is not None
     assert chosen.epoch < 4
-    assert chosen.map == scores[chosen.epoch] == max(score for score in scores if score)
+    assert chosen.score == scores[chosen.epoch] == max(score for score in scores if score)
 
 
 # one of before, within and after the rest of the epochs

@@ -49,7 +49,7 @@ CONFIG = {
     "run": {"checkpoint_minutes": 2, "device": "cpu"},
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
-STEP = "dcsnas.training.reid:ReidModule.training_step"
+STEP = "dcsnas.training.module:TaskModule.training_step"
 CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
 """The third call is after step 2 of the second epoch: 2, 4 and the end of the first, then that."""
 

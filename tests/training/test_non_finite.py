@@ -12,12 +12,11 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.image_folder import read_image_folder
-from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.data.loading import ImageSet, make_loader, names_below
 from dcsnas.data.reid import Sample
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.training.inputs import names_below
-from dcsnas.training.pretrain import pretrain
+from dcsnas.training.train import train
 from dcsnas.training.trainer import require_finite
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder
@@ -69,7 +68,7 @@ def test_pretraining_names_the_batch_with_its_classes(tmp_path: Path) -> None:
     }
     config = validate(PretrainConfig, content, "test")
     with pytest.raises(UserError, match=r"the loss is nan at step (\d+);") as caught:
-        pretrain(config, file, RunFolder(tmp_path / "run"), progress=False)
+        train(config, file, RunFolder(tmp_path / "run"), stage="pretrain", progress=False)
     step = int(str(caught.value).partition(" at step ")[2].partition(";")[0])
     data = read_image_folder(tmp_path / "classes")
     loader: Any = make_loader(
@@ -78,5 +77,5 @@ def test_pretraining_names_the_batch_with_its_classes(tmp_path: Path) -> None:
     epoch, index = divmod(step, len(loader))
     loader.sampler.set_epoch(epoch)
     paths = [data.train[i].path for i in list(loader.batch_sampler)[index]]
-    files = ", ".join(f"{path.parent.name}/{path.name}" for path in paths)
+    files = ", ".join(f"train/{path.parent.name}/{path.name}" for path in paths)
     assert str(caught.value).endswith(f"check the batch's images: {files}")

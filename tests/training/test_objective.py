@@ -1,6 +1,5 @@
 """Equation 4 put together from its parts."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,17 +7,17 @@ from torch import Tensor
 from dcsnas.config.stages import LossConfig
 from dcsnas.losses.bound import input_features
 from dcsnas.losses.metric import batch_hard_triplet
-from dcsnas.nn.reid import ReidOutput
-from dcsnas.training.objective import LossTerms, ReidObjective
+from dcsnas.nn.heads import Output
+from dcsnas.tasks.reid import ReidObjective
 
 CLASSES, FEATURES = 3, 5
 
 
-def batch() -> tuple[ReidOutput, Tensor, Tensor]:
+def batch() -> tuple[Output, Tensor, Tensor]:
     features = torch.randn(6, FEATURES, requires_grad=True)
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     inputs = input_features(torch.randn(6, 3, 8, 4), (2, 2))
-    return ReidOutput(features, torch.randn(6, CLASSES)), inputs, labels
+    return Output(features, torch.randn(6, CLASSES)), inputs, labels
 
 
 def ready_objective(**changes: float) -> ReidObjective:
@@ -36,20 +35,20 @@ def test_total_is_the_weighted_sum() -> None:
     output, inputs, labels = batch()
     terms = objective(output, inputs, labels, progress=0.25)
     expected_ce = F.cross_entropy(output.logits, labels, label_smoothing=0.1)
-    torch.testing.assert_close(terms.cross_entropy, expected_ce)
+    torch.testing.assert_close(terms["cross_entropy"], expected_ce)
     torch.testing.assert_close(
-        terms.triplet, batch_hard_triplet(output.features, labels, margin=0.3)
+        terms["triplet"], batch_hard_triplet(output.features, labels, margin=0.3)
     )
     bound = objective.bound(output.features, inputs, labels)
-    torch.testing.assert_close(terms.ibb, bound)
+    torch.testing.assert_close(terms["ibb"], bound)
     # a quarter of the run is half of the warm-up: half of eta
-    torch.testing.assert_close(terms.total, expected_ce + terms.triplet + 0.2 * bound)
+    torch.testing.assert_close(terms["loss"], expected_ce + terms["triplet"] + 0.2 * bound)
 
 
 def test_bound_has_a_gradient_to_the_features() -> None:
     objective = ready_objective(eta=1.0, eta_warmup=0.0)
     output, inputs, labels = batch()
-    objective(output, inputs, labels, progress=1.0).ibb.backward()
+    objective(output, inputs, labels, progress=1.0)["ibb"].backward()
     assert output.features.grad is not None
     assert output.features.grad.any()
 
@@ -61,10 +60,9 @@ def test_center_loss_is_added_with_its_weight() -> None:
     without = plain(output, inputs, labels, progress=1.0)
     terms = objective(output, inputs, labels, progress=1.0)
     assert objective.center is not None
-    assert terms.center is not None
-    assert torch.equal(terms.center, objective.center(output.features, labels))
-    torch.testing.assert_close(terms.total, without.total + 0.01 * terms.center)
-    assert list(terms.named()) == ["cross_entropy", "triplet", "ibb", "center", "loss"]
+    assert torch.equal(terms["center"], objective.center(output.features, labels))
+    torch.testing.assert_close(terms["loss"], without["loss"] + 0.01 * terms["center"])
+    assert list(terms) == ["cross_entropy", "triplet", "ibb", "center", "loss"]
 
 
 def test_centers_move_when_a_batch_is_observed() -> None:
@@ -83,34 +81,23 @@ def test_without_a_center_loss_nothing_is_different() -> None:
     objective = ready_objective()
     assert not [name for name in objective.state_dict() if "center." in name]
     terms = objective(*batch(), progress=1.0)
-    assert terms.center is None
-    assert list(terms.named()) == ["cross_entropy", "triplet", "ibb", "loss"]
+    assert list(terms) == ["cross_entropy", "triplet", "ibb", "loss"]
 
 
 def test_losses_are_float32_whatever_the_network_computed_in() -> None:
     """Under autocast the terms are those of the same values without it, bit by bit."""
     objective = ready_objective(eta=1.0, eta_warmup=0.0, center=0.01)
     output, inputs, labels = batch()
-    low = ReidOutput(output.features.bfloat16(), output.logits.bfloat16())
+    low = Output(output.features.bfloat16(), output.logits.bfloat16())
     expected = objective(
-        ReidOutput(low.features.float(), low.logits.float()), inputs, labels, progress=1.0
+        Output(low.features.float(), low.logits.float()), inputs, labels, progress=1.0
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = objective(low, inputs, labels, progress=1.0)
         objective.observe(low, inputs, labels)
-    for name, term in terms.named().items():
+    for name, term in terms.items():
         assert term.dtype == torch.float32
-        assert torch.equal(term, expected.named()[name]), name
+        assert torch.equal(term, expected[name]), name
     assert {t.dtype for t in objective.state_dict().values() if t.is_floating_point()} == {
         torch.float32
     }
-
-
-def test_blend_mixes_every_term() -> None:
-    first, second = (LossTerms(*torch.full((4,), value)) for value in (1.0, 3.0))
-    assert vars(first.blend(second, 0.75)) == {
-        **{name: pytest.approx(1.5) for name in ("cross_entropy", "triplet", "ibb", "total")},
-        "center": None,
-    }
-    first, second = (LossTerms(*torch.full((5,), value)) for value in (1.0, 3.0))
-    assert first.blend(second, 0.75).center == pytest.approx(1.5)

@@ -9,7 +9,7 @@ from torch import nn, optim
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import OptimizerConfig
 from dcsnas.config.strict import validate
-from dcsnas.nn.reid import BNNeck
+from dcsnas.nn.heads import BNNeck
 from dcsnas.training.optimizers import decay_groups, make_optimizer, make_scheduler, optimization
 
 

@@ -11,11 +11,11 @@ from torch import Tensor
 from dcsnas.config.errors import UserError
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
-from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.nn.weights import ChosenEpoch, read_header, read_state
+from dcsnas.tasks.task import evaluate
 from dcsnas.training.best_epoch import Best, BestEpoch
-from dcsnas.training.reid import ReidModule
-from dcsnas.training.retrain import RetrainResult
+from dcsnas.training.module import ONE, TaskModule
+from dcsnas.training.train import Trained
 from dcsnas.training.trainer import EpochLog
 from outcome_setup import (
     EVERYTHING,
@@ -48,12 +48,12 @@ def test_weights_are_those_of_the_best_epoch(
     scores = [record["validation/map"] for record in metrics(result)]
     assert len(set(scores)) > 1
     best = max(scores)
-    chosen = ChosenEpoch(epoch=scores.index(best), map=best, selected_on=on)
+    chosen = ChosenEpoch(epoch=scores.index(best), metric="map", score=best, selected_on=on)
     assert result.chosen_epoch == read_header(result.weights).chosen_epoch == chosen
     evaluation = evaluate(result.weights, scored_data(folder, share), workers=0)
     assert 100 * evaluation.retrieval.map == pytest.approx(best, abs=1e-5)
     assert evaluation.record()["chosen_epoch"] == {
-        "epoch": chosen.epoch, "map": best, "selected_on": on,
+        "epoch": chosen.epoch, "metric": "map", "score": best, "selected_on": on,
     }  # fmt: skip
 
 
@@ -61,13 +61,14 @@ def test_held_out_identities_are_not_trained_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[str] = set()
-    step = ReidModule.training_step
+    step = TaskModule.training_step
 
-    def watched(self: ReidModule, batch: Any, batch_idx: int) -> Tensor:
-        seen.update(Path(self.names[i]).name for i in batch.indices.tolist())
+    def watched(self: TaskModule, batch: Any, batch_idx: int) -> Tensor:
+        names: Any = self.names[ONE]
+        seen.update(Path(names[i]).name for i in batch.indices.tolist())
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ReidModule, "training_step", watched)
+    monkeypatch.setattr(TaskModule, "training_step", watched)
     result = run(folder, "seen", validation={"every": 5, "hold_out": 0.25})
     part = scored_data(folder, 0.25)
     assert seen == {sample.path.name for sample in part.train}
@@ -87,11 +88,11 @@ def test_scoring_leaves_the_training_as_it_is(folder: Path) -> None:
     plain = run(folder, "unscored", classifier_epochs=2)
     module: list[State] = []
 
-    def keep(self: ReidModule) -> None:
+    def keep(self: TaskModule) -> None:
         module.append(copy_of(self.network))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ReidModule, "on_train_end", keep)
+        patch.setattr(TaskModule, "on_train_end", keep)
         run(folder, "scored", classifier_epochs=2, validation={"every": 1})
     assert not different(read_state(plain.weights), module[0])
 
@@ -101,14 +102,14 @@ def test_first_of_equal_scores_is_kept() -> None:
     scores = [50.0, 70.0, 70.0, 60.0]
     given = iter(scores)
     best, copy = (
-        BestEpoch(1, network=iter(networks).__next__, score_of=lambda *_: next(given))
+        BestEpoch(1, "map", network=iter(networks).__next__, score_of=lambda *_: next(given))
         for _ in range(2)
     )
     for epoch, score in enumerate(scores):
         module: Any = SimpleNamespace(current_epoch=epoch, device=torch.device("cpu"))
         assert best.score(module) == score
     assert best.best is not None
-    assert (best.best.epoch, best.best.map) == (1, 70.0)
+    assert (best.best.epoch, best.best.score) == (1, 70.0)
     assert not different(best.best.weights, copy_of(networks[1]))
     copy.load_state_dict(best.state_dict())
     assert isinstance(copy.best, Best)
@@ -116,13 +117,13 @@ def test_first_of_equal_scores_is_kept() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(folder: Path) -> RetrainResult:
+def finished(folder: Path) -> Trained:
     return run(folder, "finished", **EVERYTHING)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_stopped_run_ends_as_the_uninterrupted_one(
-    folder: Path, finished: RetrainResult, epoch: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, finished: Trained, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Average, centres, bound, mixup and scores; stopped between a score and its checkpoint."""
     log = EpochLog.on_train_epoch_end

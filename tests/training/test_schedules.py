@@ -3,7 +3,8 @@
 import pytest
 
 from dcsnas.config.stages import OptimizerConfig
-from dcsnas.training.optimizers import cosine, exponential, learning_rate_factor, ramp
+from dcsnas.tasks.reid import ramp
+from dcsnas.training.optimizers import cosine, exponential, learning_rate_factor
 
 
 def test_steps_fall_at_the_papers_epochs() -> None:

@@ -14,17 +14,17 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate, load_reid_network
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.attention.block import draws_masks
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import Stage, WeightsHeader, read_state, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.tasks.task import evaluate
 from dcsnas.training.batchnorm_statistics import measure_statistics
-from dcsnas.training.pretrain import pretrain
-from dcsnas.training.reid import ReidModule
-from dcsnas.training.retrain import RetrainResult, retrain
+from dcsnas.training.module import TaskModule
+from dcsnas.training.train import Trained, train
 from dcsnas.training.trainer import EpochLog, seed_everything
 from latency_fakes import fake_table, micro_space
 from reid_data import SIZE, write_class_folder, write_reid_set
@@ -58,9 +58,9 @@ def retrain_config(folder: Path, **changes: Any) -> RetrainConfig:
     return validate(RetrainConfig, content, "test")
 
 
-def run_retrain(folder: Path, name: str, **changes: Any) -> RetrainResult:
+def run_retrain(folder: Path, name: str, **changes: Any) -> Trained:
     config = retrain_config(folder, **changes)
-    return retrain(config, architecture(), RunFolder(folder / name), progress=False)
+    return train(config, architecture(), RunFolder(folder / name), stage="retrain", progress=False)
 
 
 def pretrain_config(folder: Path) -> PretrainConfig:
@@ -75,20 +75,21 @@ def pretrain_config(folder: Path) -> PretrainConfig:
 
 
 def test_pretrained_network_classifies(folder: Path) -> None:
-    result = pretrain(
-        pretrain_config(folder), architecture(), RunFolder(folder / "pretrain"), progress=False
-    )
+    out = RunFolder(folder / "pretrain")
+    result = train(pretrain_config(folder), architecture(), out, stage="pretrain", progress=False)
     assert result.num_classes == 3
-    assert result.accuracy_percent > 80
+    assert result.score is not None
+    assert result.score > 80
     recorded = json.loads((folder / "pretrain" / "result.json").read_text())
-    assert recorded == {"accuracy_percent": result.accuracy_percent, "classes": 3}
+    assert recorded == {"accuracy_percent": result.score, "classes": 3}
     backbone = build(architecture().network)
     assert set(read_state(result.weights)) == set(backbone.state_dict())
 
 
 def test_pretrained_statistics_are_those_under_the_masks_of_evaluation(folder: Path) -> None:
     config = pretrain_config(folder).model_copy(update={"epochs": 1})
-    result = pretrain(config, architecture(), RunFolder(folder / "statistics"), progress=False)
+    out = RunFolder(folder / "statistics")
+    result = train(config, architecture(), out, stage="pretrain", progress=False)
     saved = read_state(result.weights)
     backbone = build(architecture().network)
     assert draws_masks(backbone)
@@ -107,11 +108,11 @@ def test_pretrained_statistics_are_those_under_the_masks_of_evaluation(folder: P
 
 
 @pytest.fixture(scope="module")
-def trained(folder: Path) -> RetrainResult:
+def trained(folder: Path) -> Trained:
     return run_retrain(folder, "trained")
 
 
-def test_retrained_network_retrieves_people(folder: Path, trained: RetrainResult) -> None:
+def test_retrained_network_retrieves_people(folder: Path, trained: Trained) -> None:
     untrained = run_retrain(folder, "untrained", epochs=1, optimizer={"lr": 1e-9})
     people = read_reid(folder / "people")
     before = evaluate(untrained.weights, people, workers=0, ib_size=(4, 2))
@@ -149,13 +150,13 @@ def test_stopped_retraining_ends_as_the_uninterrupted_one(
 def started_with(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Tensor]]:
     """Return a list that receives the network's state at the start of every epoch."""
     states = []
-    begin = ReidModule.on_train_epoch_start
+    begin = TaskModule.on_train_epoch_start
 
-    def watched(self: ReidModule) -> None:
+    def watched(self: TaskModule) -> None:
         states.append({name: t.clone() for name, t in self.network.state_dict().items()})
         begin(self)
 
-    monkeypatch.setattr(ReidModule, "on_train_epoch_start", watched)
+    monkeypatch.setattr(TaskModule, "on_train_epoch_start", watched)
     return states
 
 
@@ -202,10 +203,11 @@ def test_retraining_starts_from_the_pretrained_backbone(
     save_weights(
         folder / "donor.safetensors", donor.state_dict(), header("pretrain", architecture())
     )
-    retrain(
+    train(
         retrain_config(folder, epochs=1),
         architecture(),
         RunFolder(folder / "from_backbone"),
+        stage="retrain",
         start=folder / "donor.safetensors",
         progress=False,
     )
@@ -218,10 +220,11 @@ def test_retraining_inherits_slices_of_a_supernet(
     supernet = build(architecture(largest_choice).network)
     save_weights(folder / "super.safetensors", supernet.state_dict(), header("search", None))
     small = architecture(smallest_choice)
-    result = retrain(
+    result = train(
         retrain_config(folder, epochs=1),
         small,
         RunFolder(folder / "inherited"),
+        stage="retrain",
         start=folder / "super.safetensors",
         progress=False,
     )
@@ -240,10 +243,11 @@ def test_weights_of_another_architecture_are_refused(folder: Path) -> None:
     weights = folder / "other.safetensors"
     save_weights(weights, build(other.network).state_dict(), header("pretrain", other))
     with pytest.raises(UserError, match=r"weights of another architecture .* than the one given"):
-        retrain(
+        train(
             retrain_config(folder),
             architecture(),
             RunFolder(folder / "refused"),
+            stage="retrain",
             start=weights,
             progress=False,
         )

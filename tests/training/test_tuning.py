@@ -14,14 +14,14 @@ from dcsnas.config.stages import FIRST_EPOCH_OF_BOUND, RetrainConfig, TuneEtaCon
 from dcsnas.config.strict import validate
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.evaluate import evaluate
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
+from dcsnas.tasks.task import evaluate
 from dcsnas.training import tuning
 from dcsnas.training.eta_choice import EtaChoice
-from dcsnas.training.retrain import retrain
+from dcsnas.training.train import train
 from dcsnas.training.trainer import EpochLog
 from dcsnas.training.tuning import tune_eta
 from latency_fakes import fake_table, micro_space
@@ -68,7 +68,14 @@ def test_every_score_is_that_of_a_retraining_without_its_fold(
     data = {"root": str(people), "workers": 0}
     loss = {**RETRAIN["loss"], "eta": 3.0}
     config = validate(RetrainConfig, {"data": data, **RETRAIN, "loss": loss}, "test")
-    alone = retrain(config, ARCHITECTURE, RunFolder(tmp_path / "one"), data=part, progress=False)
+    alone = train(
+        config,
+        ARCHITECTURE,
+        RunFolder(tmp_path / "one"),
+        stage="retrain",
+        data=part,
+        progress=False,
+    )
     expected = evaluate(alone.weights, part, workers=0, ib_size=(4, 2)).record()
     (score,) = (s for s in tuned[1].scores if (s.eta, s.fold) == (3.0, 2))
     assert score.map == pytest.approx(expected["map"], abs=1e-9)

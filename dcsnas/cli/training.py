@@ -1,5 +1,6 @@
-"""``dcsnas tune-eta``: the weight of the information bound, by cross-validation."""
+"""Training: ``dcsnas pretrain``, ``dcsnas retrain``, and ``dcsnas tune-eta`` over retrainings."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from dcsnas.cli.options import (
     Arch,
     Config,
     Data,
+    DryRun,
     Out,
     Set,
     console,
@@ -24,6 +26,91 @@ from dcsnas.cli.options import (
 if TYPE_CHECKING:
     from dcsnas.config.stages import TuneEtaConfig
     from dcsnas.training.eta_choice import EtaChoice
+    from dcsnas.training.train import Stage, Trained
+
+Start = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="First weights: backbone.safetensors of pretrain, or supernet.safetensors of "
+        "search, of which the network inherits slices.",
+    ),
+]
+
+
+def pretrain(
+    config: Config,
+    arch: Arch,
+    data: Data = None,
+    start: Start = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train an architecture for another training to start from; writes backbone.safetensors.
+
+    Unless the configuration names another task, it is classification on an image folder (ImageNet
+    layout).
+
+    Example: dcsnas pretrain experiments/pretrain_tiny.yaml --arch architecture.yaml --data DIR
+    """
+    trained = _train("pretrain", config, arch, with_data(set_, data), start, out, dry_run)
+    if trained:
+        score = f"{trained.score:.1f} % {trained.task.label} on {trained.num_classes} classes"
+        console.print(f"{trained.weights}: {score}")
+
+
+def retrain(
+    config: Config,
+    arch: Arch,
+    data: Data = None,
+    start: Start = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train an architecture for its task, a person Re-ID set unless named; model.safetensors.
+
+    Example: dcsnas retrain experiments/retrain_tiny.yaml --arch architecture.yaml --data DIR
+    """
+    trained = _train("retrain", config, arch, with_data(set_, data), start, out, dry_run)
+    if trained:
+        console.print(f"{trained.weights}: next: dcsnas evaluate {trained.weights} --data DIR")
+
+
+def _train(
+    stage: "Stage",
+    config: str,
+    arch: Path,
+    overrides: list[str],
+    start: Path | None,
+    out: Path | None,
+    dry_run: bool,
+) -> "Trained | None":
+    """Train, or show the configuration and return nothing."""
+    from dcsnas.config.stages import train_model
+    from dcsnas.spaces.architecture import load_architecture
+
+    resolved = resolve(partial(train_model, stage), config, overrides)
+    architecture = load_architecture(arch)
+    if dry_run:
+        show(resolved)
+        return None
+    with_allocator()
+
+    from dcsnas.training.train import train
+
+    folder = run_folder(out, stage, config)
+    trained = train(
+        resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
+    )
+    if trained.inherited:
+        console.print(f"inherited: {trained.inherited.summary()}")
+    if chosen := trained.chosen_epoch:
+        best = f"epoch {chosen.epoch + 1} of {resolved.epochs}, the best of those scored"
+        label = trained.task.label
+        console.print(f"{best}: {label} {chosen.score:.2f} % on {chosen.selected_on}")
+    return trained
 
 
 def tune_eta(
@@ -38,9 +125,7 @@ def tune_eta(
     share: Annotated[
         float | None, typer.Option(help="Part of the training identities to use. Default: 1.")
     ] = None,
-    start: Annotated[
-        Path | None, typer.Option("--from", help="First weights, as for dcsnas retrain.")
-    ] = None,
+    start: Start = None,
     set_: Set = None,
     out: Out = None,
     dry_run: Annotated[
@@ -91,7 +176,7 @@ def _show_plan(config: "TuneEtaConfig") -> None:
     for number, part in enumerate(parts, 1):
         held_out = len({sample.identity for sample in part.gallery})
         console.print(
-            f"# fold {number}: {part.num_identities:,} identities train ({len(part.train):,} "
+            f"# fold {number}: {part.num_classes:,} identities train ({len(part.train):,} "
             f"images), {held_out:,} are held out ({len(part.query):,} queries)"
         )
 

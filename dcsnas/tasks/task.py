@@ -1,0 +1,213 @@
+"""A task: the data that a network is trained on, what it must learn of it, and how it is scored.
+
+Searching, training, scoring and evaluating know a task by this record alone. Another package adds
+one by ``register_task``; see ``examples/extending/task.py``.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dcsnas.config.errors import UserError
+from dcsnas.config.plugins import load_installed
+from dcsnas.config.search import SEARCH_CONFIGS, SearchConfig
+from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
+from dcsnas.data.loading import Loader
+from dcsnas.data.reid import Sample
+from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.report import Report
+from dcsnas.nn.distributed import Process, cpu_threads, pick_device
+from dcsnas.nn.heads import Head, Output, TaskNetwork
+from dcsnas.nn.weights import load_network, read_header
+
+
+class TaskData(Protocol):
+    """A data set of a task; a sample's ``identity`` is its class 0..C-1 where it trains."""
+
+    @property
+    def root(self) -> Path:
+        """Where it lies."""
+        ...
+
+    @property
+    def train(self) -> Sequence[Sample]:
+        """The training images."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes C of the training images."""
+        ...
+
+    @property
+    def probes(self) -> Sequence[Sample]:
+        """What a network is scored on."""
+        ...
+
+    @property
+    def references(self) -> Sequence[Sample]:
+        """What the probes are compared with, if they are."""
+        ...
+
+
+class Objective(nn.Module):
+    """A task's loss, and what it remembers of the epochs before, which most do not."""
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return what the loss needs of normalised images [B, 3, H, W] beside the output."""
+        return images
+
+    def forward(
+        self, output: Output, inputs: Tensor, labels: Tensor, *, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the terms of a batch by name, and ``loss``, the scalar to minimise.
+
+        Args:
+            output: What the network says of the images.
+            inputs: ``self.inputs`` of the images.
+            labels: [B].
+            progress: Share of the run that is over.
+
+        """
+        raise NotImplementedError
+
+    def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
+        """Take in a batch that trained the weights."""
+
+    def begin_epoch(self) -> None:
+        """Prepare for an epoch."""
+
+    def end_epoch(self) -> None:
+        """Conclude an epoch."""
+
+
+class MakeLoader(Protocol):
+    """Makes the loader of a process's share of the training batches; may raise UserError."""
+
+    def __call__(
+        self, config: Any, samples: Sequence[Sample], size: Size, process: Process, *, name: str
+    ) -> Loader:
+        """Return the loader; ``name`` says in messages what ``samples`` are."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What everything else knows of a task."""
+
+    name: str
+    metric: str
+    """The name of the main score, in percent, among those of ``score`` and in metrics.json."""
+    label: str
+    """How the metric is written for people."""
+    train_config: type[TrainConfig]
+    search_config: type[SearchConfig]
+    read: Callable[[DataConfig], Any]
+    """Returns the TaskData; opens no image. Raises UserError where it is none of the task's."""
+    loader: MakeLoader
+    head: Callable[[int, int], Head]
+    """Takes the numbers of features and classes."""
+    objective: Callable[[Any, int, int], Objective]
+    """Takes the configuration of a training or a search, the numbers of classes and features."""
+    score: Callable[[Extractor, Sequence[Sample], Sequence[Sample]], dict[str, float]]
+    """Returns scores in percent on probes, compared with references if they are."""
+    evaluate: Callable[..., Report]
+    """Takes an Extractor, the weights' header, the TaskData, ``progress`` and ``rules``."""
+    rules: frozenset[str] = frozenset()
+    """The names of the rules that ``evaluate`` takes."""
+    unscorable: Callable[[Sequence[Sample], Sequence[Sample]], str] = lambda probes, references: ""
+    """Says why probes and references cannot be scored; empty where they can."""
+    hold_out: Callable[..., Any] | None = None
+    """Returns a TaskData with one of its folds as probes and references, if the task has that."""
+
+
+TASKS: dict[str, Task] = {}
+
+
+def register_task(task: Task) -> None:
+    """Let configurations and weights name ``task``."""
+    TASKS[task.name] = task
+    TRAIN_CONFIGS[task.name] = task.train_config
+    SEARCH_CONFIGS[task.name] = task.search_config
+
+
+def find_task(name: str) -> Task:
+    """Return the task called ``name``; raises UserError where no package has it."""
+    if name not in TASKS:
+        load_installed()
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(TASKS))}"
+        raise UserError(
+            f"task '{name}': there is no such task; {hint}; one of another package needs "
+            "dcsnas --plugin MODULE"
+        )
+    return TASKS[name]
+
+
+def read_data(task: Task, config: DataConfig) -> TaskData:
+    """Return the data set for ``task``; raises UserError where it is none of the task's."""
+    try:
+        return task.read(config)
+    except UserError as error:
+        others = [f"'{other.name}'" for other in TASKS.values() if _reads(other, config)]
+        if not others:
+            raise
+        raise UserError(
+            f"{error}\nthe task is '{task.name}'; this is a data set of task {' or '.join(others)}"
+        ) from None
+
+
+def _reads(task: Task, config: DataConfig) -> bool:
+    try:
+        task.read(config)
+    except UserError:
+        return False
+    return True
+
+
+def extractor_of(
+    network: TaskNetwork, size: Size, data: DataConfig, device: torch.device
+) -> Extractor:
+    """Return what runs a network in training over images, on ``device``."""
+    return Extractor(
+        network, size=size, mean=data.mean, std=data.std, device=device, workers=data.workers
+    )
+
+
+def evaluate(
+    weights: Path,
+    data: TaskData,
+    *,
+    device: str = "auto",
+    workers: int = 2,
+    threads: int | None = None,
+    **rules: Any,
+) -> Any:
+    """Return the Report of a weights file by its task; ``rules`` are the task's, and ``progress``.
+
+    Raises UserError for a file without a whole network, and for rules of other tasks.
+    """
+    task = find_task(read_header(weights).task)
+    foreign = sorted(rules.keys() - task.rules - {"progress"})
+    if foreign:
+        raise UserError(
+            f"{weights}: is of task '{task.name}', whose evaluation has no rule "
+            f"{' or '.join(foreign)}; leave it out"
+        )
+    network, header, _ = load_network(weights, task.head)
+    with cpu_threads(threads):
+        extractor = Extractor(
+            network,
+            size=header.input,
+            mean=header.mean,
+            std=header.std,
+            device=pick_device(device),
+            workers=workers,
+        )
+        return task.evaluate(extractor, header, data, **rules)
