@@ -115,13 +115,17 @@ def test_page_counts_largest_networks_like_the_code(path: Path) -> None:
     assert table_below("The largest network of each space")[path.stem] == [params, *expected]
 
 
-def test_example_on_the_page_is_a_space(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+@pytest.mark.parametrize(("name", "blocks", "size"), [("example", 6, 2 * 24**3 * 7**2),
+                                                       ("resnet50_kinds", 0, 3**4)])  # fmt: skip
+def test_examples_on_the_page_are_spaces(tmp_path: Path, name: str, blocks: int, size: int) -> None:
+    pytest.importorskip("timm")
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    (example,) = (text for text in examples if f"name: {name}\n" in text)
     path = tmp_path / "example.yaml"
     path.write_text(example)
     space = SearchSpace.load(path)
-    assert space.num_blocks == 6
-    assert 10**space.log10_size == pytest.approx(2 * 24**3 * 7**2)
+    assert space.num_blocks == blocks
+    assert 10**space.log10_size == pytest.approx(size)
 
 
 def test_published_and_own_numbers_share_no_table() -> None:
