@@ -1,20 +1,40 @@
 """Running the real commands with a plugin of this folder, in a folder of the test's own."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dcsnas.cli.main import run
 from dcsnas.config import plugins
+from dcsnas.config.search import FORMS
+from dcsnas.latency.backends import BACKENDS
+from dcsnas.search.cost_terms import COST_FORMS
 
 Command = Callable[..., str]
+REGISTRIES: tuple[dict[str, Any], ...] = (BACKENDS, COST_FORMS, FORMS)
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    """Forget what a plugin registered when the test is over."""
+    kept = [(registry, dict(registry)) for registry in REGISTRIES]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+    for module in [name for name in sys.modules if name.startswith("examples.")]:
+        del sys.modules[module]
 
 
 @pytest.fixture
 def dcsnas(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    _as_before: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Command:
     """Return a function that runs a command and returns what it printed, or its error."""
     monkeypatch.chdir(tmp_path)
