@@ -10,6 +10,6 @@ Nothing heavy is imported here, so that ``dcsnas --help`` answers at once.
 
 from dcsnas.torchvision_compat import mend_torchvision
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 mend_torchvision()

@@ -11,19 +11,25 @@ from PIL import Image
 SIZE = (16, 8)
 
 
-def write_reid_set(root: Path, *, identities: int = 8, images: int = 5, cameras: int = 2) -> Path:
-    """Write a Market-1501 layout in which every query has a match in another camera."""
+def write_reid_set(
+    root: Path, *, identities: int = 8, images: int = 5, cameras: int = 2, noise: float = 12
+) -> Path:
+    """Write a Market-1501 layout in which every query has a match in another camera.
+
+    ``noise`` is the standard deviation of a pixel, whose values go to 255.
+    """
     rng = np.random.default_rng(0)
     patterns = rng.integers(40, 216, (2 * identities, 4, 2, 3))
     for identity in range(identities):
         for image in range(images):
             name = f"{identity + 1:04d}_c{image % cameras + 1}s1_{image:06d}_00.jpg"
-            _write(root / "bounding_box_train" / name, patterns[identity], rng)
+            _write(root / "bounding_box_train" / name, patterns[identity], rng, noise)
     for identity in range(identities, 2 * identities):
         for camera in range(1, cameras + 1):
             stem = f"{identity + 1:04d}_c{camera}s1"
-            _write(root / "query" / f"{stem}_000001_00.jpg", patterns[identity], rng)
-            _write(root / "bounding_box_test" / f"{stem}_000002_00.jpg", patterns[identity], rng)
+            for part, image in (("query", 1), ("bounding_box_test", 2)):
+                path = root / part / f"{stem}_{image:06d}_00.jpg"
+                _write(path, patterns[identity], rng, noise)
     return root
 
 
@@ -115,8 +121,8 @@ def _two_views(
             yield identity, index % 2 + 1, index, patterns[identity], rng
 
 
-def _write(path: Path, pattern: np.ndarray, rng: np.random.Generator) -> None:
+def _write(path: Path, pattern: np.ndarray, rng: np.random.Generator, noise: float = 12) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = pattern.repeat(SIZE[0] // 4, 0).repeat(SIZE[1] // 2, 1)
-    noisy = pixels + rng.normal(0, 12, pixels.shape)
+    noisy = pixels + rng.normal(0, noise, pixels.shape)
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(path, quality=95)

@@ -69,8 +69,20 @@ def test_page_lists_exactly_the_shipped_spaces() -> None:
 
 
 @pytest.mark.parametrize("path", BACKBONE_FILES, ids=lambda path: path.stem)
-def test_page_names_the_spaces_of_backbones(path: Path) -> None:
-    assert f"`{path.stem}`" in PAGE
+def test_page_counts_backbones_like_the_code(path: Path) -> None:
+    pytest.importorskip("timm")
+    space = SearchSpace.load(path)
+    plain, selecting = (
+        s.any_architecture.cost(space.size) for s in (space.without_attention(), space)
+    )
+    channels = [layer.widths[0] for layer in space.any_architecture.layers[1:]]
+    assert table_below("Shipped files, at 256x128")[path.stem] == [
+        f"{plain.params / 1e6:.3f}",
+        f"{plain.macs / 1e9:.3f}",
+        f"{selecting.params / 1e6:.3f}",
+        f"{selecting.macs / 1e9:.3f}",
+        ", ".join(map(str, channels)),
+    ]
 
 
 @pytest.mark.parametrize("path", ROW_FILES, ids=lambda path: path.stem)
@@ -103,13 +115,17 @@ def test_page_counts_largest_networks_like_the_code(path: Path) -> None:
     assert table_below("The largest network of each space")[path.stem] == [params, *expected]
 
 
-def test_example_on_the_page_is_a_space(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+@pytest.mark.parametrize(("name", "blocks", "size"), [("example", 6, 2 * 24**3 * 7**2),
+                                                       ("resnet50_kinds", 0, 3**4)])  # fmt: skip
+def test_examples_on_the_page_are_spaces(tmp_path: Path, name: str, blocks: int, size: int) -> None:
+    pytest.importorskip("timm")
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
+    (example,) = (text for text in examples if f"name: {name}\n" in text)
     path = tmp_path / "example.yaml"
     path.write_text(example)
     space = SearchSpace.load(path)
-    assert space.num_blocks == 6
-    assert 10**space.log10_size == pytest.approx(2 * 24**3 * 7**2)
+    assert space.num_blocks == blocks
+    assert 10**space.log10_size == pytest.approx(size)
 
 
 def test_published_and_own_numbers_share_no_table() -> None:

@@ -53,13 +53,13 @@ class ChainModule(nn.Module):
 
         They are the outputs of the stages, with their attention, without the head.
         """
-        maps: dict[int, Tensor] = {}
+        maps: dict[torch.Size, Tensor] = {}
         rows = x.shape[2]
         for layer in self.layers:
             x = layer(x)
             if x.dim() == 4:
-                maps[x.shape[2]] = x
-        return [found for height, found in maps.items() if QUARTER * height <= rows + QUARTER - 1]
+                maps[x.shape[2:]] = x
+        return [found for size, found in maps.items() if QUARTER * size[0] <= rows + QUARTER - 1]
 
 
 class BackboneModule(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+import dcsnas
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.runs import Input, RunFolder, next_run
@@ -56,7 +57,7 @@ def test_a_new_folder_says_what_runs(tmp_path: Path) -> None:
     }
     environment = read_json(run.path / "environment.json")
     assert environment["packages"]["torch"]
-    assert environment["dcsnas"] == "0.1.0"
+    assert environment["dcsnas"] == dcsnas.__version__
 
 
 def test_the_same_run_continues_and_keeps_its_files(tmp_path: Path) -> None:
