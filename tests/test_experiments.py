@@ -1,20 +1,21 @@
 """Every shipped configuration is valid, and says at its head how to run it."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dcsnas.config.search import SearchConfig, search_model
-from dcsnas.config.stages import PretrainConfig, RetrainConfig
+from dcsnas.config.stages import RetrainConfig, train_model
 from dcsnas.config.strict import load
 from dcsnas.spaces.shipped import find_space, shipped_folder
 
 MODELS: dict[str, Any] = {
     "search": search_model,
-    "pretrain": PretrainConfig,
-    "retrain": RetrainConfig,
+    "pretrain": partial(train_model, "pretrain"),
+    "retrain": partial(train_model, "retrain"),
 }
 FILES = sorted(shipped_folder("experiments").glob("*.yaml"))
 

@@ -66,6 +66,7 @@ def evaluate(
     images = tasks.read_data(task, DataConfig(root=data, variant=variant))
     chosen = {"camera_filter": camera_filter, "ap": ap, "flip": flip, "rerank": rerank}
     rules: dict[str, Any] = {name: it for name, it in chosen.items() if it != DEFAULTS[name]}
+    tasks.refuse_foreign_rules(task, rules)
     if rerank:
         rules["rerank"] = KReciprocal()
     running = {"device": device, "workers": workers, "threads": threads}

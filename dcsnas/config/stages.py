@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.plugins import load_installed
+from dcsnas.config.errors import UserError
+from dcsnas.config.plugins import registered
 from dcsnas.config.strict import Strict
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -155,15 +156,13 @@ class ValidationConfig(Strict):
         return self
 
 
-def _registered(name: str) -> str:
-    """Return the name of a task; raises ValueError where there is no such task."""
-    if name not in TRAIN_CONFIGS:
-        known = ", ".join(sorted(TRAIN_CONFIGS))
-        raise ValueError(f"there is no such task; give {known}, or name the plugin that has it")
+def _known_task(name: str) -> str:
+    """Return ``name``; raises UserError where there is no task of that name."""
+    registered(TRAIN_CONFIGS, name, "task")
     return name
 
 
-TaskName = Annotated[str, AfterValidator(_registered)]
+TaskName = Annotated[str, AfterValidator(_known_task)]
 
 
 class TrainConfig(Strict):
@@ -232,10 +231,10 @@ def class_for_task(
     Where there is no such task it is the default one's, which refuses the name.
     """
     default = DEFAULT_TASKS[stage]
-    task = content.get("task", default)
-    if task not in list(classes):  # whatever a file holds, lists too
-        load_installed()
-    return classes[task if task in list(classes) else default]
+    try:
+        return registered(classes, content.get("task", default), "task")
+    except UserError:
+        return classes[default]
 
 
 def train_model(stage: str, content: Mapping[str, Any]) -> type[TrainConfig]:

@@ -3,7 +3,7 @@
 Shapes: N images, C classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -86,13 +86,17 @@ def evaluate_classes(
     header: WeightsHeader,
     data: ImageFolderData,
     *,
+    scores: Callable[[Tensor, Tensor], dict[str, float]] = accuracies,
     progress: Progress = lambda done, total: None,
 ) -> ClassReport:
-    """Return how well a network tells the validation images apart."""
+    """Return how well a network tells the validation images apart.
+
+    ``scores`` are in percent, by logits [N, C] and labels [N].
+    """
     logits, labels = extractor.logits(data.val, counted(progress, len(data.val)))
     shares = class_accuracies(logits, labels)
     return ClassReport(
-        scores=accuracies(logits, labels),
+        scores=scores(logits, labels),
         by_class={data.classes[label]: 100 * share for label, share in shares.items()},
         data={"name": data.root.resolve().name, "val_digest": samples_digest(data.val)},
         counts={"val": len(data.val), "classes": data.num_classes},

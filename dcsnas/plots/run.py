@@ -33,8 +33,10 @@ def plot_run(run: Path) -> list[Path]:
     They lie under ``run/plots`` as PNG, what is made of lines as SVG too, what moves as GIF. Raises
     UserError where the folder is no run, supports no picture yet, or holds a broken file.
     """
-    stage = _stage(run)
+    stage, task = _stage_and_task(run)
     pictures = {name: draw for name, (file, draw) in PICTURES[stage].items() if _holds(run / file)}
+    if task != "reid":
+        pictures = {name: draw for name, draw in pictures.items() if name not in OF_RETRIEVAL}
     if not pictures:
         files = ", ".join(sorted({file for file, _ in PICTURES[stage].values()}))
         raise UserError(
@@ -77,6 +79,7 @@ def draw_gallery(run: Path) -> Figure:
 
 
 BITMAPS = ("probabilities", "gallery")
+OF_RETRIEVAL = ("retrieval", "gallery")
 PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
     "search": {
         "curves": ("metrics.jsonl", plot_search_curves),
@@ -100,7 +103,7 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
 """By stage and name: the file that a picture needs, and what draws it."""
 
 
-def _stage(run: Path) -> str:
+def _stage_and_task(run: Path) -> tuple[str, str]:
     config = run / "config.yaml"
     if not config.is_file():
         problem = "holds no config.yaml" if run.is_dir() else "no such folder"
@@ -108,12 +111,13 @@ def _stage(run: Path) -> str:
             f"{run}: {problem}; give the run folder of a {', '.join(PICTURES)} stage, "
             "such as runs/search-0000-search_tiny"
         )
-    stage = read_yaml(config).get("stage")
+    content = read_yaml(config)
+    stage = content.get("stage")
     if not isinstance(stage, str) or stage not in PICTURES:
         raise UserError(
             f"{config}: stage: {stage!r} has no pictures; stages that do: {', '.join(PICTURES)}"
         )
-    return stage
+    return stage, content.get("task", "reid")  # which those of older versions do not name
 
 
 def _holds(path: Path) -> bool:

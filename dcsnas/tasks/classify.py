@@ -20,18 +20,16 @@ from dcsnas.tasks.task import Objective, Task, register_task
 class ClassifyObjective(Objective):
     """Cross-entropy with label smoothing."""
 
-    def __init__(
-        self, config: PretrainConfig | ClassifySearchConfig, num_classes: int, feature_dim: int
-    ) -> None:
+    def __init__(self, config: Any, num_classes: int, feature_dim: int) -> None:
         super().__init__()
-        self.smoothing = config.label_smoothing
+        self.config = config
 
     def forward(
         self, output: Output, inputs: Tensor, labels: Tensor, *, progress: float
     ) -> dict[str, Tensor]:
         """Return the loss alone."""
-        loss = F.cross_entropy(output.logits, labels, label_smoothing=self.smoothing)
-        return {"loss": loss}
+        smoothing = self.config.label_smoothing
+        return {"loss": F.cross_entropy(output.logits, labels, label_smoothing=smoothing)}
 
 
 def read_classes(config: DataConfig) -> ImageFolderData:

@@ -4,8 +4,7 @@ Searching, training, scoring and evaluating know a task by this record alone. An
 one by ``register_task``; see ``examples/extending/task.py``.
 """
 
-import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.plugins import load_installed
+from dcsnas.config.plugins import registered
 from dcsnas.config.search import SEARCH_CONFIGS, SearchConfig
 from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
 from dcsnas.data.loading import Loader
@@ -138,16 +137,7 @@ def register_task(task: Task) -> None:
 
 def find_task(name: str) -> Task:
     """Return the task called ``name``; raises UserError where no package has it."""
-    if name not in TASKS:
-        load_installed()
-    if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(TASKS))}"
-        raise UserError(
-            f"task '{name}': there is no such task; {hint}; one of another package needs "
-            "dcsnas --plugin MODULE"
-        )
-    return TASKS[name]
+    return registered(TASKS, name, "task")
 
 
 def read_data(task: Task, config: DataConfig) -> TaskData:
@@ -180,6 +170,15 @@ def extractor_of(
     )
 
 
+def refuse_foreign_rules(task: Task, rules: Iterable[str]) -> None:
+    """Raise UserError where one of ``rules``, by name, is none of the task's evaluation."""
+    for rule in sorted(set(rules) - task.rules):
+        raise UserError(
+            f"{rule.replace('_', '-')}: is no rule for task '{task.name}', which the weights are "
+            "of; leave it out"
+        )
+
+
 def evaluate(
     weights: Path,
     data: TaskData,
@@ -194,12 +193,7 @@ def evaluate(
     Raises UserError for a file without a whole network, and for rules of other tasks.
     """
     task = find_task(read_header(weights).task)
-    foreign = sorted(rules.keys() - task.rules - {"progress"})
-    if foreign:
-        raise UserError(
-            f"{weights}: is of task '{task.name}', whose evaluation has no rule "
-            f"{' or '.join(foreign)}; leave it out"
-        )
+    refuse_foreign_rules(task, rules.keys() - {"progress"})
     network, header, _ = load_network(weights, task.head)
     with cpu_threads(threads):
         extractor = Extractor(

@@ -92,7 +92,7 @@ def test_rival_is_trained_by_the_shipped_recipe_and_only_once(
     def again(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished rival was trained again")
 
-    for stage in ("pretrain", "retrain", "evaluate"):
+    for stage in ("train", "evaluate"):
         monkeypatch.setattr(f"dcsnas.demo.rivals.{stage}", again)
     assert train_one(recipe, one) == metrics
 

@@ -91,7 +91,7 @@ class RecordingLoader(list):
     def __init__(self, batches: list[str]) -> None:
         super().__init__(batches)
         self.epochs: list[int] = []
-        self.batch_sampler = self
+        self.batch_sampler = self.sampler = self
 
     def set_epoch(self, epoch: int) -> None:
         self.epochs.append(epoch)

@@ -214,7 +214,8 @@ def test_rows_by_group_with_units():
         "weights": ["IBB 0.500"],
     }
     assert list(rows) == ["epoch 5", "validation", "weights"]
-    assert rows_of({"val_accuracy": (0, 12.5)}) == {"epoch 1": ["validation accuracy 12.5%"]}
+    accuracy = rows_of({"validation/accuracy": (0, 12.5)})
+    assert accuracy == {"epoch 1": [], "validation": ["accuracy 12.5%"]}
     assert rows_of({}) == {}
 
 
