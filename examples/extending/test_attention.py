@@ -28,7 +28,8 @@ def test_it_selects_the_share_that_a_file_asks_for(dcsnas: Callable[..., str]) -
         m for m in module.modules() if hasattr(m, "selectors") and m.depthwise.in_channels == 28
     )
     tokens = torch.randn(2, 32, 28)
-    query, key = block.selectors["strongest"](tokens, tokens)
+    selector: Any = block.get_submodule("selectors.strongest")
+    query, key = selector(tokens, tokens)
     chosen = (query != 0).any(1)
     assert chosen.sum(-1).tolist() == [7, 7]
     strength = tokens.square().mean(1)
