@@ -1,7 +1,6 @@
 """Classes in an order, through ``dcsnas search``, ``derive``, ``retrain`` and ``evaluate``."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,23 +11,12 @@ import yaml
 
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
-from dcsnas.config.search import SEARCH_CONFIGS
-from dcsnas.config.stages import TRAIN_CONFIGS
 from dcsnas.nn.weights import read_header, read_state
-from dcsnas.tasks.task import TASKS
 from reid_data import write_class_folder
 from search_setup import write_search_inputs
 
 PLUGIN = ("--plugin", "examples.extending.task")
 COMMON = {"task": "ordinal", "data": {"root": "classes", "workers": 0}, "augment": {"pad": 0}}
-
-
-@pytest.fixture(autouse=True)
-def _leave_no_task() -> Iterator[None]:
-    yield
-    sys.modules.pop("examples.extending.task", None)
-    for registry in (TASKS, TRAIN_CONFIGS, SEARCH_CONFIGS):
-        registry.pop("ordinal", None)
 
 
 def write(name: str, **content: Any) -> str:
