@@ -159,3 +159,14 @@ def test_next_run_counts_per_stage(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert next_run(tmp_path, "search", "tiny") == tmp_path / "search-0008-tiny"
     assert next_run(tmp_path, "retrain", "tiny") == tmp_path / "retrain-0010-tiny"
+
+
+def test_a_key_that_an_older_version_lacked_means_its_default(tmp_path: Path) -> None:
+    run = start(tmp_path / "old")
+    text = run.config.read_text().splitlines(keepends=True)
+    without = "".join(line for line in text if not line.startswith("epochs"))
+    run.config.write_text(without)
+    start(run.path)
+    assert run.config.read_text() == without, "what a run began with stays as it is"
+    with pytest.raises(UserError, match="epochs: there 3, now 4"):
+        start(run.path, Config(data=Path("some/where"), epochs=4))

@@ -195,8 +195,8 @@ def test_every_data_set_is_read_as_its_trial_reads_it(
 ) -> None:
     read = set()
     monkeypatch.setattr(
-        "dcsnas.experiments.trial_inputs.read_reid",
-        lambda root, variant: read.add((root.name, variant.cuhk03)),
+        "dcsnas.experiments.trial_inputs.read_data",
+        lambda task, data: read.add((data.root.name, data.variant.cuhk03)),
     )
     folder = write_search_inputs(tmp_path / "inputs")
     search = small_search(folder, validate_every=1).model_dump(mode="json")

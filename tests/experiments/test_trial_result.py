@@ -13,6 +13,7 @@ from dcsnas.experiments.channel import Channel
 from dcsnas.search.derived_weights import score_derived
 from dcsnas.spaces.architecture import load_architecture
 from experiment_setup import small_sweep
+from reid_data import write_class_folder
 
 
 def run(
@@ -63,3 +64,24 @@ def test_diverged_trial_has_no_result(
     with pytest.raises(UserError, match="the score is nan: the training diverged; lower its rate"):
         run(inputs, tmp_path, "target_share", 0.5)
     assert not (tmp_path / "result.json").exists()
+
+
+def test_result_of_another_task(inputs: Path, tmp_path: Path) -> None:
+    data = {"root": str(write_class_folder(tmp_path / "classes")), "workers": 0}
+    content = small_sweep(inputs).search.model_dump(mode="json", exclude={"batch", "loss"})
+    common = {"task": "classify", "data": data, "batch_size": 8, "augment": {"pad": 1}}
+    sweep = small_sweep(
+        inputs, search={**content, **common}, retrain={**common, "epochs": 2}, measure=False
+    )
+    sent: list[Any] = []
+    channel = Channel("abc", {"weight": 0.5}, lambda kind, epoch, values: sent.append(values))
+    result = trial.run_trial(sweep, tmp_path / "trial", channel)
+    scores = [
+        record["validation/accuracy"]
+        for record in read_records(tmp_path / "trial" / "search" / "metrics.jsonl")
+    ]
+    assert [values["default"] for values in sent] == pytest.approx(scores)
+    assert result["validation_accuracy"] == pytest.approx(scores[-1])
+    metrics = read_json(tmp_path / "trial" / "retrain" / "metrics.json")
+    assert result["default"] == result["accuracy"] == metrics["accuracy"]
+    assert not {"map", "validation_map"} & result.keys()

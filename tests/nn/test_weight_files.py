@@ -10,7 +10,14 @@ from torch import nn
 from dcsnas.config.errors import UserError
 from dcsnas.nn.build import build
 from dcsnas.nn.inherit import inherit_weights
-from dcsnas.nn.weights import WeightsHeader, load_weights, read_header, read_state, save_weights
+from dcsnas.nn.weights import (
+    ChosenEpoch,
+    WeightsHeader,
+    load_weights,
+    read_header,
+    read_state,
+    save_weights,
+)
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.sampling import largest_choice, sample_choice
 from dcsnas.spaces.shipped import find_space
@@ -112,3 +119,20 @@ def test_inherited_weights_are_leading_slices() -> None:
             assert (tensor.shape == source.shape) is (name in report.copied), name
     assert network.extra.tolist() == [5.0, 5.0]  # type: ignore[union-attr]
     assert report.summary().endswith("sliced, 2 left as initialised")
+
+
+def test_a_header_names_its_task_unless_it_is_the_first() -> None:
+    plain = header(described(0))
+    assert "task" not in plain.model_dump()
+    assert WeightsHeader.model_validate(plain.model_dump()).task == "reid"
+    other = plain.model_copy(update={"task": "classify"})
+    assert other.model_dump()["task"] == "classify"
+    assert WeightsHeader.model_validate(other.model_dump()) == other
+
+
+def test_a_chosen_epoch_of_older_files_is_read() -> None:
+    """They named the score by its metric."""
+    old = {"epoch": 3, "map": 61.5, "selected_on": "test"}
+    found = ChosenEpoch.model_validate(old)
+    assert found == ChosenEpoch(epoch=3, metric="map", score=61.5, selected_on="test")
+    assert ChosenEpoch.model_validate(found.model_dump()) == found

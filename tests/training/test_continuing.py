@@ -18,7 +18,7 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
-from dcsnas.training.checkpoint import SUMS, LastCheckpoint
+from dcsnas.training.checkpoint import LAYOUT, LAYOUT_NUMBER, SUMS, LastCheckpoint
 from dcsnas.training.module import TaskModule
 from dcsnas.training.train import train
 from latency_fakes import fake_table, micro_space
@@ -163,3 +163,13 @@ def test_an_epoch_goes_on_with_as_many_processes(tmp_path: Path) -> None:
     last = LastCheckpoint(tmp_path / "last.ckpt", 10.0)
     with pytest.raises(UserError, match="written by 2 processes, and now there are 1;"):
         last.on_load_checkpoint(alone, LightningModule(), {SUMS: [{}, {}]})
+
+
+def test_a_checkpoint_with_other_names_is_refused(folder: Path, tmp_path: Path) -> None:
+    """It would be read into modules that are called otherwise."""
+    checkpoint = stopped_run("retrain", folder, tmp_path, 0, epoch=0, step=2)
+    assert checkpoint.pop(LAYOUT) == LAYOUT_NUMBER
+    for other in ({}, {LAYOUT: LAYOUT_NUMBER + 1}):
+        torch.save({**checkpoint, **other}, tmp_path / "last.ckpt")
+        with pytest.raises(UserError, match=r"last.ckpt: written by another version of dcsnas,"):
+            run_stage("retrain", folder, tmp_path, 0)
