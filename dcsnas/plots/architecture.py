@@ -45,9 +45,7 @@ def plot_architecture(
     or the space is not the architecture's.
     """
     columns = columns_of(architecture, table=table, space=space)
-    panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [
-        (1.5, _draw_widths),
-    ]
+    panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [(1.5, _draw_widths)]
     if any(column.kind == "block" for column in columns):
         panels.append((0.9, _draw_expansions))
     if table is not None:

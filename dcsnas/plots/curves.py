@@ -12,16 +12,7 @@ from matplotlib.figure import Figure
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.plots.records import read_metrics
-from dcsnas.plots.style import (
-    BLUE,
-    LIGHT,
-    SMALL,
-    clean,
-    digits,
-    draw_line,
-    label_ends,
-    new_figure,
-)
+from dcsnas.plots.style import BLUE, LIGHT, SMALL, clean, digits, draw_line, label_ends, new_figure
 
 LOSSES = {
     "loss": ("total loss, Equation 4", "loss"),
@@ -111,12 +102,7 @@ def plot_cmc(run: Path) -> Figure:
 
 
 def curves_figure(
-    run: Path,
-    config: Mapping[str, Any],
-    frame: pd.DataFrame,
-    *,
-    shape: tuple[int, int],
-    note: str,
+    run: Path, config: Mapping[str, Any], frame: pd.DataFrame, *, shape: tuple[int, int], note: str
 ) -> Figure:
     """Return a figure for ``shape`` (rows, columns) of panels, which says of which run they are."""
     rows, columns = shape

@@ -61,11 +61,7 @@ def judged(
 
 
 def plot_ranked_gallery(
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    *,
-    neighbours: Tensor,
-    n_queries: int = 8,
+    query: Sequence[Sample], gallery: Sequence[Sample], *, neighbours: Tensor, n_queries: int = 8
 ) -> Figure:
     """Draw ``n_queries`` queries, evenly spaced over all, with their nearest gallery images.
 

@@ -180,11 +180,7 @@ def _pictures(paths: ReportPaths) -> list[str]:
         relative = Path(os.path.relpath(picture, paths.report.parent)).as_posix()
         where = Path(relative).parent.as_posix().removesuffix("/plots")
         title = picture.stem if where in ("", ".") else f"{picture.stem} of {where}"
-        lines += [
-            f"### {title}",
-            CAPTIONS.get(picture.stem, ""),
-            f"![{title}]({quote(relative)})",
-        ]
+        lines += [f"### {title}", CAPTIONS.get(picture.stem, ""), f"![{title}]({quote(relative)})"]
     return [line for line in lines if line]
 
 
