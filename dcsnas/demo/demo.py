@@ -23,6 +23,7 @@ from dcsnas.data.reid import read_reid
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.demo.summary import Summary
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
+from dcsnas.evaluation.speed import latency_record
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
@@ -181,15 +182,10 @@ def _measure(
     conditions = table.file.conditions
     demo.say("measuring both networks")
     timings = measure_architectures([a.network for a in architectures.values()], conditions)
-    rivals = []
-    for (name, architecture), timing in zip(architectures.items(), timings, strict=True):
-        latency = {
-            "measured_ms": timing.value_ms(conditions.statistic),
-            "predicted_ms": architecture.provenance.predicted_latency_ms,
-            "conditions": conditions.model_dump(mode="json"),
-        }
-        rivals.append(Rival(name, architecture, latency))
-    return rivals
+    return [
+        Rival(name, one, latency_record(timing, conditions, one.provenance.predicted_latency_ms))
+        for (name, one), timing in zip(architectures.items(), timings, strict=True)
+    ]
 
 
 def _train(demo: Demo, rivals: list[Rival]) -> list[dict[str, Any]]:
