@@ -22,7 +22,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.data.drawn.appearance import Appearance, Colours, draw_appearance, draw_colours
 from dcsnas.data.drawn.scene import Camera, draw_camera, photograph
-from dcsnas.data.reid import GALLERY, QUERY, TRAIN
+from dcsnas.data.sets.market import GALLERY, QUERY, TRAIN
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
