@@ -63,7 +63,8 @@ def scan_splits(root: Path, variant: VariantConfig) -> Scan:
     present = set(image_files(images))
     items = _read_split(split, source, images)
     samples, findings = listed(items, _PARTS, present=present, shared=shared)
-    return Scan(title(variant), **samples, sources=(source,) * 3, findings=tuple(findings))
+    train, query, gallery = samples.values()
+    return Scan(title(variant), train, query, gallery, (source, source, source), tuple(findings))
 
 
 def _boxes(root: Path, variant: VariantConfig, name: str) -> Path:

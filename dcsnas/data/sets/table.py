@@ -18,7 +18,8 @@ SPLITS = ("train", "query", "gallery")
 def scan(source: Path, variant: VariantConfig) -> Scan:
     """Return the set of a CSV file, paths relative to it; it has no variants."""
     samples, findings = listed(_read_rows(source), SPLITS)
-    return Scan("CSV", **samples, sources=(source,) * 3, findings=tuple(findings))
+    train, query, gallery = samples.values()
+    return Scan("CSV", train, query, gallery, (source, source, source), tuple(findings))
 
 
 def _read_rows(source: Path) -> Iterator[Entry | Finding]:
