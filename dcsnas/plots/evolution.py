@@ -33,6 +33,7 @@ from dcsnas.plots.style import (
     clean,
     digits,
     new_figure,
+    note,
     whole_numbers,
 )
 
@@ -175,8 +176,8 @@ def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
         if column.kind == "attention":
             color = RED if column.runs else GREY
             axes.plot([column.x] * 2, [0, top], color=color, linewidth=1.2)
-            named = {"size": TINY, "color": MUTED if color == GREY else RED, "ha": "center"}
-            axes.annotate(column.name, (column.x, top), (0, 2), textcoords="offset points", **named)
+            look = {"size": TINY, "color": MUTED if color == GREY else RED, "ha": "center"}
+            note(axes, column.name, (column.x, top), (0, 2), **look)
     axes.set(ylim=(0, 1.15 * top), xlim=(-0.7, shown[-1].x + 1.7))
     blocks = [c for c in shown if c.kind == "block"]
     blocks = blocks[:: max(1, ceil(len(blocks) / 30))]

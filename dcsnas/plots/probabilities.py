@@ -6,6 +6,7 @@ Shapes: E records in time, O options of a decision, B places of a group.
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -223,16 +224,8 @@ def _heat_map(
 ) -> AxesImage:
     axes.tick_params(labelsize=TINY, length=2, width=0.5, color=MUTED, labelcolor=INK)
     axes.spines[:].set(linewidth=0.5, color=MUTED)
-    return axes.imshow(
-        values,
-        cmap=cmap,
-        vmin=0,
-        vmax=vmax,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        extent=(*x, *y),
-    )
+    look: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    return axes.imshow(values, cmap=cmap, vmin=0, vmax=vmax, extent=(*x, *y), **look)
 
 
 def _draw_fixed(axes: Axes) -> None:

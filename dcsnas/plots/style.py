@@ -6,6 +6,7 @@ Everything is set on the figure itself; matplotlib's global settings stay as the
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -86,17 +87,16 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, height_i
     wanted = [float(to_fraction.transform((1, y))[1]) for y, _, _ in ordered]
     gap = SMALL * 1.2 / (height_in * _POINTS)
     for fraction, (_, text, color) in zip(spread(wanted, gap=gap), ordered, strict=True):
-        axes.annotate(
-            text,
-            (1, fraction),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            size=SMALL,
-            color=color,
-            va="center",
-            annotation_clip=False,
-        )
+        look = {"color": color, "va": "center", "annotation_clip": False}
+        note(axes, text, (1, fraction), (5, 0), xycoords="axes fraction", **look)
+
+
+def note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any
+) -> None:
+    """Write ``text`` where the point ``at`` is, moved by ``shift`` in points: small, in ink."""
+    look = {"size": SMALL, "color": INK, **look}
+    axes.annotate(text, at, shift, textcoords="offset points", **look)
 
 
 def spread(positions: Sequence[float], *, gap: float) -> list[float]:
