@@ -14,11 +14,11 @@ from dcsnas.plots.style import (
     BLUE,
     GREY,
     INK,
+    LABEL,
     LIGHT,
     MUTED,
     RED,
     SMALL,
-    TEXT,
     TIMES,
     TINY,
     clean,
@@ -184,7 +184,7 @@ def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
         explained += "; light: range of the options"
     attention = {c.kind_options for c in columns if c.kind_options}
     explained += "".join(f"\nattention: one of {', '.join(names)}" for names in sorted(attention))
-    axes.set_xlabel(explained, size=TEXT, color=INK)
+    axes.set_xlabel(explained, **LABEL)
 
 
 def _on_top(axes: Axes, x: float, y: float, text: str, *, size: float, dense: bool) -> None:

@@ -27,6 +27,8 @@ TIMES = "\u00d7"  # the multiplication sign
 
 TITLE, TEXT, SMALL, TINY = 11.0, 8.5, 7.5, 6.5
 """Type sizes in points."""
+LABEL: dict[str, Any] = {"size": TEXT, "color": INK}
+"""How axes are named."""
 DPI = 150
 
 _POINTS = 72.0
@@ -52,9 +54,9 @@ def new_figure(width_in: float, height_in: float, *, title: str, subtitle: str) 
 
 def clean(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
     """Label ``axes`` and leave only what carries data: two thin axes lines, short ticks."""
-    axes.set_xlabel(x, size=TEXT, color=INK)
-    axes.set_ylabel(y, size=TEXT, color=INK)
-    axes.set_title(title, size=TEXT, color=INK, loc="left", weight="bold")
+    axes.set_xlabel(x, **LABEL)
+    axes.set_ylabel(y, **LABEL)
+    axes.set_title(title, **LABEL, loc="left", weight="bold")
     axes.tick_params(labelsize=SMALL, colors=MUTED, length=2.5, width=0.6, labelcolor=INK)
     axes.tick_params(which="minor", length=1.5, width=0.4, labelsize=TINY, colors=MUTED)
     axes.spines[["top", "right"]].set_visible(False)
