@@ -40,10 +40,6 @@ class Search:
         """Return a metric where it was logged; empty where it never was."""
         return curve_of(self.frame, name)
 
-    def target(self, cost: CostName) -> float | None:
-        """Return where the expected ``cost`` was to end, if that was the objective."""
-        return target_of(self.config.get("objective", {}), cost)
-
 
 def plot_search_curves(run: Path) -> Figure:
     """Draw a search's losses in both phases, expected costs, entropy, scores and schedules.
@@ -155,12 +151,13 @@ def _draw_target(
     text: Callable[[float], str],
 ) -> None:
     """End the panel of a cost: its target, what it adds to the loss, an axis from 0, labels."""
-    target = search.target(cost)
+    objective = search.config.get("objective", {})
+    target = target_of(objective, cost)
     if target is not None:
         _reference(axes, target, style.INK)
         labels.append((target, f"target {text(target)}", style.INK))
     term = search.curve("cost_term")
-    if len(term) and search.config.get("objective", {}).get("cost", "latency") == cost:
+    if len(term) and objective.get("cost", "latency") == cost:
         adds = f"adds {digits(term.iloc[0])} \u2192 {digits(term.iloc[-1])} to the loss"
         axes.text(0.04, 0.05, adds, size=style.SMALL, color=style.MUTED, transform=axes.transAxes)
     highest = max(float(axes.dataLim.y1), *(y for y, _, _ in labels))
