@@ -8,7 +8,7 @@ import typer
 from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console, with_allocator
 
 if TYPE_CHECKING:
-    from dcsnas.evaluation.report import Report
+    from dcsnas.evaluation.record import Report
     from dcsnas.nn.weights import WeightsHeader
 
 DEFAULTS = {"camera_filter": True, "ap": "plain", "flip": False, "rerank": False}
@@ -55,7 +55,7 @@ def evaluate(
 
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import DataConfig, VariantConfig
-    from dcsnas.evaluation.report import save_report
+    from dcsnas.evaluation.record import save_report
     from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.tasks import task as tasks

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
+from dcsnas.data.sets.scan import relative_to
 
 # what Pillow's decoders raise on damaged files; OSError covers most of them
 _DECODING_ERRORS = (
@@ -182,9 +183,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def names_below(root: Path, samples: Sequence[Sample]) -> list[str]:
     """Return the files' paths below the data set, a folder or a CSV file in one, for messages."""
-    folder = root if root.is_dir() else root.parent
-    paths = (sample.path for sample in samples)
-    return [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths]
+    return [relative_to(sample.path, root) for sample in samples]
 
 
 def decode_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:

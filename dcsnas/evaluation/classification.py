@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dcsnas.data.image_folder import ImageFolderData
 from dcsnas.data.reid import Sample, samples_digest
-from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.report import Progress, counted
+from dcsnas.evaluation.features import Extractor, Progress, counted
 from dcsnas.nn.weights import ChosenEpoch, WeightsHeader
 
 WORST = 3

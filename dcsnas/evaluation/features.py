@@ -17,10 +17,24 @@ from dcsnas.nn.heads import TaskNetwork
 
 Advance = Callable[[int], None]
 """Hears of the size of every batch."""
+Progress = Callable[[int, int], None]
+"""Hears of how many images of how many are done."""
 
 
 def unheard(images: int) -> None:
     """Tell nobody."""
+
+
+def counted(progress: Progress, total: int) -> Callable[[int], None]:
+    """Return what tells ``progress`` of ``total`` images when it hears of a batch's size."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    return advance
 
 
 class Extractor:

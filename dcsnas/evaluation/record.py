@@ -1,8 +1,11 @@
-"""What is measured of one trained network, and how ``metrics.json`` states it."""
+"""What an evaluation says of one trained network, and how ``metrics.json`` states it."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
+from dcsnas.config.files import write_json
 from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
 from dcsnas.evaluation.ranking import RetrievalResult
@@ -12,6 +15,33 @@ from dcsnas.evaluation.selection import SelectedChannels
 from dcsnas.nn.weights import ChosenEpoch
 
 RANKS = (1, 5, 10)
+
+
+class Report(Protocol):
+    """The numbers of one network, whatever it was trained for, and under which rules they hold."""
+
+    def percentages(self) -> dict[str, float]:
+        """Return the scores in percent."""
+        ...
+
+    def record(self) -> dict[str, object]:
+        """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
+        ...
+
+    def files(self) -> dict[str, object]:
+        """Return what pictures need, by the names of files beside ``metrics.json``."""
+        ...
+
+    def lines(self) -> list[str]:
+        """Return what to print beside the scores."""
+        ...
+
+
+def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
+    """Write ``path`` (metrics.json) and the files beside it."""
+    write_json(path, {**report.record(), "latency": dict(latency)})
+    for name, content in report.files().items():
+        write_json(path.with_name(name), content)
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import ReidData, Sample, samples_digest
-from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.features import Extractor, Progress, counted
 from dcsnas.evaluation.information import fisher_score, measure_information
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import ApRule, evaluate_retrieval, nearest
 from dcsnas.evaluation.record import Evaluation, percentages
-from dcsnas.evaluation.report import Progress, counted
 from dcsnas.evaluation.reranking import KReciprocal, Reranked
 from dcsnas.evaluation.roc import verify
 from dcsnas.evaluation.selection import SelectionCounter

@@ -19,7 +19,7 @@ from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
 from dcsnas.data.loading import Loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.report import Report
+from dcsnas.evaluation.record import Report
 from dcsnas.nn.distributed import Process, cpu_threads, pick_device
 from dcsnas.nn.heads import Head, Output, TaskNetwork
 from dcsnas.nn.weights import load_network, read_header
