@@ -11,7 +11,7 @@ from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.strict import apply_overrides, validate
+from dcsnas.config.strict import apply_overrides, path_override, validate
 from dcsnas.experiments.settings import retrain_of, search_of
 from dcsnas.experiments.sweep import SweepConfig, sweep_model, tried
 from dcsnas.spaces.shipped import find_experiment
@@ -43,7 +43,7 @@ def read_sweep(
             content[stage] = _stage(path, stage, content[stage], key, changes)
         elif changes:
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
-    quoted = [f"{key}={json.dumps(str(value))}" for key, value in given.items() if value]
+    quoted = [one for key, value in given.items() for one in path_override(key, value)]
     return load_sweep(path, apply_overrides(content, [*quoted, *inner]))
 
 
