@@ -56,7 +56,6 @@ def evaluate(
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import DataConfig, VariantConfig
     from dcsnas.evaluation.record import save_report
-    from dcsnas.evaluation.reranking import KReciprocal
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.tasks import task as tasks
 
@@ -67,8 +66,6 @@ def evaluate(
     chosen = {"camera_filter": camera_filter, "ap": ap, "flip": flip, "rerank": rerank}
     rules: dict[str, Any] = {name: it for name, it in chosen.items() if it != DEFAULTS[name]}
     tasks.refuse_foreign_rules(task, rules)
-    if rerank:
-        rules["rerank"] = KReciprocal()
     running = {"device": device, "workers": workers, "threads": threads}
     with bar("evaluating") as progress:
         report = tasks.evaluate(weights, images, **running, **rules, progress=progress)

@@ -57,6 +57,11 @@ class ClassReport:
         """Return the accuracies in percent."""
         return self.scores
 
+    @property
+    def accuracy(self) -> float:
+        """Return the accuracy over all images in percent."""
+        return self.scores["accuracy"]
+
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``."""
         return {

@@ -85,6 +85,16 @@ class Evaluation:
         """Return mAP, Rank-k and mINP in percent."""
         return percentages(self.retrieval)
 
+    @property
+    def map(self) -> float:
+        """Return the mAP in percent."""
+        return self.percentages()["map"]
+
+    @property
+    def rank1(self) -> float:
+        """Return Rank-1 in percent."""
+        return self.percentages()["rank1"]
+
     def files(self) -> dict[str, object]:
         """Return what pictures of the ranking need."""
         variant = self.variant.model_dump(mode="json")

@@ -13,7 +13,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import TrainConfig
-from dcsnas.config.strict import Model, Strict, apply_overrides, validate
+from dcsnas.config.strict import Model, Strict, apply_overrides, path_override, validate
 from dcsnas.experiments.sweep import (
     ATTENTION,
     RETRAIN,
@@ -56,7 +56,7 @@ def read_sweep(
             content[stage] = _stage(path, stage, content[stage], key, changes)
         elif changes:
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
-    quoted = [f"{key}={json.dumps(str(value))}" for key, value in given.items() if value]
+    quoted = [one for key, value in given.items() for one in path_override(key, value)]
     return load_sweep(path, apply_overrides(content, [*quoted, *inner]))
 
 

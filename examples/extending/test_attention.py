@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from dcsnas.config.files import read_yaml
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.shipped import find_space
