@@ -30,7 +30,7 @@ from dcsnas.data.drawn.render import ReidSettings, render_reid
 from dcsnas.data.loading import Given
 from dcsnas.deployment.embedding import Embedder, one_by_one
 from dcsnas.deployment.export import Exported, export_onnx
-from dcsnas.evaluation.record import Progress
+from dcsnas.evaluation.features import Progress
 from dcsnas.latency.conditions import DType
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import TABLES, default_name, profile_space
