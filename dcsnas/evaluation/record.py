@@ -6,6 +6,7 @@ from pathlib import Path
 from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
 from dcsnas.evaluation.ranking import RetrievalResult
+from dcsnas.evaluation.report import Report
 from dcsnas.evaluation.reranking import KReciprocal
 from dcsnas.evaluation.roc import RESOLUTION, Verification
 from dcsnas.evaluation.selection import SelectedChannels
@@ -29,7 +30,7 @@ def percentages(result: RetrievalResult) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Report):
     """Everything that is measured of one trained network, and under which rules."""
 
     retrieval: RetrievalResult

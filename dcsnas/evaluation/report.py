@@ -1,8 +1,9 @@
 """What every evaluation of a network says, whatever it was trained for."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dcsnas.config.files import write_json
 
@@ -10,24 +11,24 @@ Progress = Callable[[int, int], None]
 """Hears of how many images of how many are done."""
 
 
-class Report(Protocol):
+class Report(ABC):
     """The numbers of one network, and under which rules they hold."""
 
+    @abstractmethod
     def percentages(self) -> dict[str, float]:
         """Return the scores in percent."""
-        ...
 
+    @abstractmethod
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
-        ...
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """Return what to print beside the scores."""
 
     def files(self) -> dict[str, object]:
         """Return what pictures need, by the names of files beside ``metrics.json``."""
-        ...
-
-    def lines(self) -> list[str]:
-        """Return what to print beside the scores."""
-        ...
+        return {}
 
 
 def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
