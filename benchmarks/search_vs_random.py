@@ -32,7 +32,7 @@ from dcsnas.config.search import search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.report import save_report
+from dcsnas.evaluation.record import save_report
 from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable

@@ -19,8 +19,8 @@ from dcsnas.experiments.database import Trial
 from dcsnas.experiments.experiment import stop
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import LOOPBACK, answer, configure, launch
+from dcsnas.experiments.settings import load_sweep
 from dcsnas.experiments.sweep import SweepConfig, dump
-from dcsnas.experiments.sweep_file import load_sweep
 from search_setup import small_search
 
 LIGHT_TRIAL = Path(__file__).with_name("light_trial.py")

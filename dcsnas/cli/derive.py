@@ -1,6 +1,5 @@
 """``dcsnas derive``: from probabilities to architectures."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +9,10 @@ from rich.table import Table
 from dcsnas.cli.options import bar, console
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import require_file_path
+from dcsnas.config.search import MOST_DERIVED, check_count, check_target_ms
 
 if TYPE_CHECKING:
     from dcsnas.spaces.architecture import ArchitectureFile
-
-MOST = 100
-
 
 TargetMs = Annotated[
     float | None,
@@ -23,12 +20,14 @@ TargetMs = Annotated[
         help="Largest predicted latency. Default: that of a search for a target latency, else any."
     ),
 ]
-TopK = Annotated[int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST}.")]
+TopK = Annotated[
+    int, typer.Option(help=f"How many: the most probable distinct ones, 1 to {MOST_DERIVED}.")
+]
 BestOf = Annotated[
     int,
     typer.Option(
         help="Take, of so many most probable ones, the one whose score with the supernet's "
-        f"weights is best, 1 to {MOST}."
+        f"weights is best, 1 to {MOST_DERIVED}."
     ),
 ]
 Out = Annotated[
@@ -63,11 +62,9 @@ def derive(
 
     Example: dcsnas derive runs/search-0000-search_tiny --target-ms 2.5
     """
-    if target_ms is not None and not 0 < target_ms < math.inf:
-        raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
-    for option, count in (("--top-k", top_k), ("--best-of", best_of)):
-        if not 1 <= count <= MOST:
-            raise UserError(f"{option} {count}: expected a number from 1 to {MOST}")
+    check_target_ms(target_ms)
+    check_count("--top-k", top_k)
+    check_count("--best-of", best_of)
     if data and not weights and best_of == 1:
         raise UserError("--data: is for --weights and --best-of; give one, or leave it out")
     if top_k > 1:
@@ -99,7 +96,7 @@ def _best(run: Path, target_ms: float | None, count: int, data: Path | None) -> 
         f"number {best + 1} of the {len(scores)} most probable: {ranked.task.label} "
         f"{scores[best]:.1f} % with the supernet's weights; the first has {scores[0]:.1f} %"
     )
-    return ranked.networks[best]
+    return ranked.found
 
 
 def _write_one(

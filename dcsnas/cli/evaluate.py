@@ -8,7 +8,7 @@ import typer
 from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console, with_allocator
 
 if TYPE_CHECKING:
-    from dcsnas.evaluation.report import Report
+    from dcsnas.evaluation.record import Report
     from dcsnas.nn.weights import WeightsHeader
 
 DEFAULTS = {"camera_filter": True, "ap": "plain", "flip": False, "rerank": False}
@@ -55,8 +55,7 @@ def evaluate(
 
     from dcsnas.config.files import require_file_path
     from dcsnas.config.stages import DataConfig, VariantConfig
-    from dcsnas.evaluation.report import save_report
-    from dcsnas.evaluation.reranking import KReciprocal
+    from dcsnas.evaluation.record import save_report
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.tasks import task as tasks
 
@@ -67,8 +66,6 @@ def evaluate(
     chosen = {"camera_filter": camera_filter, "ap": ap, "flip": flip, "rerank": rerank}
     rules: dict[str, Any] = {name: it for name, it in chosen.items() if it != DEFAULTS[name]}
     tasks.refuse_foreign_rules(task, rules)
-    if rerank:
-        rules["rerank"] = KReciprocal()
     running = {"device": device, "workers": workers, "threads": threads}
     with bar("evaluating") as progress:
         report = tasks.evaluate(weights, images, **running, **rules, progress=progress)

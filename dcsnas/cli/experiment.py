@@ -80,8 +80,8 @@ def start(
     --table TABLE.json
     """
     from dcsnas.config.files import read_yaml
+    from dcsnas.experiments.settings import read_sweep
     from dcsnas.experiments.sweep import dump, planned
-    from dcsnas.experiments.sweep_file import read_sweep
     from dcsnas.spaces.shipped import find_sweep
 
     resolved = read_sweep(find_sweep(sweep), data=data, table=table, overrides=set_ or [])
@@ -248,13 +248,8 @@ def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: boo
 
 
 def _bars() -> Bars:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Bars(*columns, console=console)
+    what = TextColumn("{task.description}")
+    return Bars(what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
 
 
 class Show:

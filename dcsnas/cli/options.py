@@ -1,13 +1,11 @@
 """Arguments and options that several commands share."""
 
-import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -23,14 +21,6 @@ from rich.progress import (
 )
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.runs import RunFolder, next_run
-from dcsnas.config.strict import Model, load_with_overrides
-from dcsnas.spaces.shipped import find_experiment
-
-if TYPE_CHECKING:
-    from dcsnas.spaces.space import SearchSpace
-
-M = TypeVar("M", bound=BaseModel)
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -61,43 +51,10 @@ DryRun = Annotated[
 Arch = Annotated[Path, typer.Option("--arch", help="An architecture.yaml.", show_default=False)]
 
 
-def with_data(overrides: list[str] | None, data: Path | None) -> list[str]:
-    """Return the overrides, with ``--data`` as one of them."""
-    return [*(overrides or []), *path_override("data.root", data)]
-
-
-def path_override(key: str, path: Path | None) -> list[str]:
-    """Return ``--set key=path`` with the path quoted, so that YAML takes it as it is."""
-    return [f"{key}={json.dumps(str(path))}"] if path else []
-
-
-def resolve(model: Model[M], config: str, overrides: list[str]) -> M:
-    """Return the configuration that a command runs under; raises UserError."""
-    return load_with_overrides(model, find_experiment(config), overrides)
-
-
 def show(config: BaseModel) -> None:
     """Print a resolved configuration as YAML."""
     dumped: Any = config.model_dump(mode="json")
     console.print(yaml.safe_dump(dumped, sort_keys=False), end="")
-
-
-NEW_RUN = "DCSNAS_NEW_RUN"
-"""The environment variable with the folder that the first process of a run has chosen."""
-
-
-def run_folder(out: Path | None, stage: str, config: str) -> RunFolder:
-    """Return the folder given, or the next free one under ``runs/``.
-
-    A process that Lightning starts to train along takes the folder of the first.
-    """
-    if out:
-        return RunFolder(out)
-    if int(os.environ.get("LOCAL_RANK", 0)) and (chosen := os.environ.get(NEW_RUN)):
-        return RunFolder(Path(chosen))
-    path = next_run(Path("runs"), stage, Path(config).stem)
-    os.environ[NEW_RUN] = str(path)
-    return RunFolder(path)
 
 
 def show_progress() -> bool:
@@ -111,15 +68,6 @@ def parse_size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--input {text}: expected HEIGHTxWIDTH in pixels, such as 256x128")
     return int(match[1]), int(match[2])
-
-
-def with_attention(space: "SearchSpace", kind: str | None) -> "SearchSpace":
-    """Return ``space`` with the kind of ``--attention`` at every position, if there is one."""
-    try:
-        return space.with_attention(kind) if kind else space
-    except ValueError as error:
-        reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
-        raise UserError(f"--attention {kind}: {reason}") from None
 
 
 def with_allocator() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dcsnas.cli.options import bar, console, parse_size, with_allocator, with_attention
+from dcsnas.cli.options import bar, console, parse_size, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def profile(
     from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.profile import TABLES, default_name, profile_space
     from dcsnas.latency.samples import Settings
-    from dcsnas.spaces.space import SearchSpace
+    from dcsnas.spaces.space import load_space
 
-    searched = with_attention(SearchSpace.named(space), attention)
+    searched = load_space(space, attention)
     size = parse_size(input_size) if input_size else searched.size
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
     conditions = current_conditions(size, batch, **how)
@@ -92,8 +92,7 @@ def profile(
     _announce(searched, conditions, settings)
     if dry_run:
         return
-    name = default_name(searched.name, conditions, attention=attention, sparse=sparse)
-    path = out or TABLES / name
+    path = out or TABLES / default_name(searched, conditions, sparse=sparse)
     require_file_path(path)
     with bar("profiling") as report:
         table = profile_space(

@@ -1,6 +1,5 @@
 """``dcsnas search``: the differentiable search."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +12,10 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
-    path_override,
-    resolve,
-    run_folder,
     show,
     show_progress,
     with_allocator,
-    with_data,
 )
-from dcsnas.config.errors import UserError
 
 
 def search(
@@ -46,10 +40,12 @@ def search(
 
     Example: dcsnas search experiments/search_tiny.yaml --data DIR --target-ms 2.5
     """
-    from dcsnas.config.search import search_model
+    from dcsnas.config.runs import run_folder
+    from dcsnas.config.search import search_model, search_overrides
+    from dcsnas.spaces.shipped import resolve
 
-    overrides = [*with_data(set_, data), *path_override("table", table)]
-    resolved = resolve(search_model, config, [*_target_override(target_ms), *overrides])
+    overrides = search_overrides(set_ or [], data=data, table=table, target_ms=target_ms)
+    resolved = resolve(search_model, config, overrides)
     if dry_run:
         return show(resolved)
     with_allocator()
@@ -62,12 +58,3 @@ def search(
         f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
         f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"
     )
-
-
-def _target_override(target_ms: float | None) -> list[str]:
-    """Return the objective of ``--target-ms``; it stands first, so that --set can add to it."""
-    if target_ms is None:
-        return []
-    if not 0 < target_ms < math.inf:
-        raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
-    return [f"objective={{form: target, target: {target_ms!r}}}"]

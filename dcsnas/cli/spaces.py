@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import console, with_attention
+from dcsnas.cli.options import console
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def sample(
     from dcsnas.config.files import require_file_path
     from dcsnas.spaces import sampling
     from dcsnas.spaces.architecture import save_architecture
-    from dcsnas.spaces.space import SearchSpace
+    from dcsnas.spaces.space import load_space
 
     size = parse_size(input_) if input_ else None
     require_file_path(out)
-    found = with_attention(SearchSpace.named(space), attention)
+    found = load_space(space, attention)
     match which:
         case "largest":
             choice = sampling.largest_choice(found)

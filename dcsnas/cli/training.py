@@ -15,13 +15,13 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
-    resolve,
-    run_folder,
     show,
     show_progress,
     with_allocator,
-    with_data,
 )
+from dcsnas.config.runs import run_folder
+from dcsnas.config.strict import with_data
+from dcsnas.spaces.shipped import resolve
 
 if TYPE_CHECKING:
     from dcsnas.config.stages import TuneEtaConfig
@@ -54,7 +54,7 @@ def pretrain(
 
     Example: dcsnas pretrain experiments/pretrain_tiny.yaml --arch architecture.yaml --data DIR
     """
-    trained = _train("pretrain", config, arch, with_data(set_, data), start, out, dry_run)
+    trained = _train("pretrain", config, arch, with_data(set_ or [], data), start, out, dry_run)
     if trained:
         score = f"{trained.score:.1f} % {trained.task.label} on {trained.num_classes} classes"
         console.print(f"{trained.weights}: {score}")
@@ -73,7 +73,7 @@ def retrain(
 
     Example: dcsnas retrain experiments/retrain_tiny.yaml --arch architecture.yaml --data DIR
     """
-    trained = _train("retrain", config, arch, with_data(set_, data), start, out, dry_run)
+    trained = _train("retrain", config, arch, with_data(set_ or [], data), start, out, dry_run)
     if trained:
         console.print(f"{trained.weights}: next: dcsnas evaluate {trained.weights} --data DIR")
 
@@ -142,7 +142,7 @@ def tune_eta(
     tried = [f"etas={eta}"] if eta else []
     numbers = {"folds": folds, "share": share}
     given = [f"{key}={value}" for key, value in numbers.items() if value is not None]
-    resolved = resolve(TuneEtaConfig, config, [*with_data(set_, data), *tried, *given])
+    resolved = resolve(TuneEtaConfig, config, [*with_data(set_ or [], data), *tried, *given])
     architecture = load_architecture(arch)
     if dry_run:
         return _show_plan(resolved)

@@ -123,6 +123,25 @@ def next_run(root: Path, stage: str, slug: str) -> Path:
     return root / f"{stage}-{number:04d}-{slug}"
 
 
+NEW_RUN = "DCSNAS_NEW_RUN"
+"""The environment variable with the folder that the first process of a run has chosen."""
+
+
+def run_folder(out: Path | str | None, stage: str, config: object) -> RunFolder:
+    """Return the folder given, or the next free one under ``runs/``, named after a file ``config``.
+
+    A process that Lightning starts to train along takes the folder of the first.
+    """
+    if out:
+        return RunFolder(Path(out))
+    if int(os.environ.get("LOCAL_RANK", 0)) and (chosen := os.environ.get(NEW_RUN)):
+        return RunFolder(Path(chosen))
+    slug = Path(config).stem if isinstance(config, str | Path) else "custom"
+    path = next_run(Path("runs"), stage, slug)
+    os.environ[NEW_RUN] = str(path)
+    return RunFolder(path)
+
+
 def _defaults(config: BaseModel) -> dict[str, Any]:
     """Return what the keys mean that a file of an older version lacks."""
     fields = type(config).model_fields.items()

@@ -3,7 +3,8 @@
 Defaults are the papers' where they give one (``docs/decisions.md`` says where they do not).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.stages import (
     AugmentConfig,
@@ -31,7 +33,7 @@ from dcsnas.config.stages import (
     TaskName,
     class_for_task,
 )
-from dcsnas.config.strict import Strict, narrowed, validate
+from dcsnas.config.strict import Strict, narrowed, path_override, validate, with_data
 
 Strategy = Literal[
     "fbnetv2",
@@ -213,3 +215,37 @@ def search_model(content: Mapping[str, Any]) -> type[SearchConfig]:
 def validate_search(content: Mapping[str, Any], source: Path | str) -> SearchConfig:
     """Return ``content`` as a search's configuration; raises UserError as ``validate`` does."""
     return validate(search_model, content, source)
+
+
+def search_overrides(
+    overrides: Iterable[str],
+    *,
+    data: Path | str | None = None,
+    table: Path | str | None = None,
+    target_ms: float | None = None,
+) -> list[str]:
+    """Return the overrides of a search, with its data set, its table, and a target if given.
+
+    The target's objective stands first, so that others can add to it. Raises UserError.
+    """
+    check_target_ms(target_ms)
+    target = (
+        [] if target_ms is None else [f"objective={{form: target, target: {float(target_ms)!r}}}"]
+    )
+    return [*target, *with_data(overrides, data), *path_override("table", table)]
+
+
+def check_target_ms(target_ms: float | None) -> None:
+    """Raise UserError where a target latency is given that is no time."""
+    if target_ms is not None and not 0 < target_ms < math.inf:
+        raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
+
+
+MOST_DERIVED = 100
+"""Networks that can be asked of a search at once."""
+
+
+def check_count(option: str, count: int) -> None:
+    """Raise UserError where ``count``, given as ``option``, is no number of networks to derive."""
+    if not 1 <= count <= MOST_DERIVED:
+        raise UserError(f"{option} {count}: expected a number from 1 to {MOST_DERIVED}")

@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -188,6 +189,16 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
             node = child
         node[last] = value
     return result
+
+
+def with_data(overrides: Iterable[str], data: Path | str | None) -> list[str]:
+    """Return the overrides, with the data set at ``data`` as one of them if there is one."""
+    return [*overrides, *path_override("data.root", data)]
+
+
+def path_override(key: str, path: Path | str | None) -> list[str]:
+    """Return ``key=path`` with the path quoted, so that YAML takes it as it is; nothing of None."""
+    return [] if path is None else [f"{key}={json.dumps(str(path))}"]
 
 
 def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -> M:

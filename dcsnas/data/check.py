@@ -2,18 +2,17 @@
 
 import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.data.loading import ImageError, decode_rgb
-from dcsnas.data.report import CheckReport, PartCounts, relative_to
+from dcsnas.data.report import CheckReport, PartCounts
 from dcsnas.data.sets.faults import Fault, Finding
 from dcsnas.data.sets.layouts import scan_set
 from dcsnas.data.sets.published import PUBLISHED, Published, counts, identify
-from dcsnas.data.sets.scan import JUNK, Sample, Scan
+from dcsnas.data.sets.scan import JUNK, Sample, Scan, cameras_of, relative_to
 
 SMALLEST_SIDE = 8
 
@@ -111,16 +110,8 @@ def _counts(samples: Sequence[Sample]) -> PartCounts:
     return PartCounts(len(samples), len(identities), len({sample.camera for sample in samples}))
 
 
-def _cameras(samples: Iterable[Sample]) -> dict[int, set[int]]:
-    """Return the cameras that saw each identity."""
-    cameras: defaultdict[int, set[int]] = defaultdict(set)
-    for sample in samples:
-        cameras[sample.identity].add(sample.camera)
-    return cameras
-
-
 def _single_camera(samples: Iterable[Sample]) -> list[int]:
-    cameras = _cameras(samples).items()
+    cameras = cameras_of(samples).items()
     return sorted(identity for identity, seen in cameras if len(seen) == 1 and identity != JUNK)
 
 
@@ -160,9 +151,9 @@ def _identity_findings(scan: Scan, published: Published | None) -> Iterator[Find
 
 
 def _matching(scan: Scan) -> Iterator[Finding]:
-    cameras = _cameras(scan.gallery)
+    cameras = cameras_of(scan.gallery)
     query = [sample for sample in scan.query if sample.identity != JUNK]
-    unmatched = [s for s in query if not cameras.get(s.identity, set()) - {s.camera}]
+    unmatched = [s for s in query if not cameras[s.identity] - {s.camera}]
     if not scan.gallery or not query:
         return
     if len(unmatched) == len(query):

@@ -4,7 +4,7 @@ Identities and not images are held out, as Re-ID is about people that training h
 real query and gallery stay untouched until the end.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -93,18 +93,18 @@ def _query_and_gallery(
     samples: Sequence[Sample], rng: np.random.Generator
 ) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Return queries and gallery in the order of ``samples``."""
-    positions: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    positions: dict[tuple[int, int], list[int]] = defaultdict(list)
     for position, sample in enumerate(samples):
-        positions[sample.identity][sample.camera].append(position)
+        positions[sample.identity, sample.camera].append(position)
+    cameras = Counter(identity for identity, _ in positions)
     queries: set[int] = set()
     alone: set[int] = set()
-    for _, cameras in sorted(positions.items()):
-        for _, own in sorted(cameras.items()):
-            drawn = own[int(rng.integers(len(own)))]
-            if len(cameras) > 1:
-                queries.add(drawn)
-            if len(own) == 1:
-                alone.add(drawn)
+    for (identity, _), own in sorted(positions.items()):
+        drawn = own[int(rng.integers(len(own)))]
+        if cameras[identity] > 1:
+            queries.add(drawn)
+        if len(own) == 1:
+            alone.add(drawn)
     query = tuple(sample for i, sample in enumerate(samples) if i in queries)
     gallery = tuple(sample for i, sample in enumerate(samples) if i not in queries or i in alone)
     return query, gallery

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
+from dcsnas.data.sets.scan import relative_to
 
 # what Pillow's decoders raise on damaged files; OSError covers most of them
 _DECODING_ERRORS = (
@@ -77,10 +78,55 @@ class ImageSet(Dataset[Item]):
         """Return the file of an image."""
         return Path(os.fsdecode(self._paths[index]))
 
+    def picture(self, index: int) -> Image.Image:
+        """Return an image of the set's size; raises ImageError where there is none."""
+        return decode_rgb(self.path(index), self.size)
+
     def __getitem__(self, index: int) -> Item:
-        pixels = np.array(decode_rgb(self.path(index), self.size))
+        pixels = np.array(self.picture(index))
         image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
         return image, int(self.labels[index]), int(self.cameras[index]), index
+
+
+Given = Path | str | np.ndarray | Tensor
+"""An image: a file, or RGB of any size as an array uint8 [H,W,3] or a tensor uint8 [3,H,W]."""
+
+
+class GivenImages(ImageSet):
+    """Images of nobody known, as a caller has them; raises UserError for what is no image."""
+
+    def __init__(self, images: Sequence[Given], size: tuple[int, int]) -> None:
+        files = [
+            Path(one) if isinstance(one, Path | str) else Path(f"image {index}")
+            for index, one in enumerate(images)
+        ]
+        super().__init__([Sample(file, identity=0, camera=0) for file in files], size)
+        self._arrays = {
+            index: _array(one, files[index])
+            for index, one in enumerate(images)
+            if not isinstance(one, Path | str)
+        }
+
+    def picture(self, index: int) -> Image.Image:
+        """Return an image of the set's size, scaled as those of files are."""
+        if index not in self._arrays:
+            return super().picture(index)
+        height, width = self.size
+        picture = Image.fromarray(self._arrays[index])
+        return picture.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _array(image: np.ndarray | Tensor, name: Path) -> np.ndarray:
+    """Return an image in memory as uint8 [H,W,3]."""
+    is_tensor = isinstance(image, Tensor)
+    array = image.permute(1, 2, 0).cpu().numpy() if is_tensor and image.ndim == 3 else image
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
+        given = f"{type(image).__name__} {image.dtype} {tuple(image.shape)}"
+        raise UserError(
+            f"{name}: {given}: expected RGB from 0 to 255 as uint8, an array [H, W, 3] or a tensor "
+            "[3, H, W], not normalised; convert it"
+        )
+    return np.ascontiguousarray(array)
 
 
 class Loader(DataLoader[Item]):
@@ -182,9 +228,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 def names_below(root: Path, samples: Sequence[Sample]) -> list[str]:
     """Return the files' paths below the data set, a folder or a CSV file in one, for messages."""
-    folder = root if root.is_dir() else root.parent
-    paths = (sample.path for sample in samples)
-    return [str(p.relative_to(folder) if p.is_relative_to(folder) else p) for p in paths]
+    return [relative_to(sample.path, root) for sample in samples]
 
 
 def decode_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:

@@ -4,7 +4,6 @@
 """
 
 import warnings
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,10 @@ from dcsnas.config.runs import Input
 from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
 from dcsnas.data.sets.faults import Finding, Level
 from dcsnas.data.sets.layouts import scan_set
-from dcsnas.data.sets.market import GALLERY as GALLERY
-from dcsnas.data.sets.market import QUERY as QUERY
-from dcsnas.data.sets.market import TRAIN as TRAIN
 from dcsnas.data.sets.published import identify
-from dcsnas.data.sets.scan import JUNK as JUNK
 from dcsnas.data.sets.scan import Sample as Sample
 from dcsnas.data.sets.scan import TaskData as TaskData
+from dcsnas.data.sets.scan import cameras_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,7 @@ class ReidData(TaskData):
 
 def has_matches(query: Sequence[Sample], gallery: Sequence[Sample]) -> bool:
     """Return whether any query has its identity in another camera of the gallery."""
-    cameras = defaultdict(set)
-    for sample in gallery:
-        cameras[sample.identity].add(sample.camera)
+    cameras = cameras_of(gallery)
     return any(cameras[sample.identity] - {sample.camera} for sample in query)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dcsnas.data.sets.faults import Fault, Finding, Level
 from dcsnas.data.sets.published import Published
+from dcsnas.data.sets.scan import relative_to
 
 LISTED = 50
 
@@ -91,10 +92,6 @@ class CheckReport:
             f"verdict: {self.verdict}",
         ]
 
-    def relative(self, path: Path) -> str:
-        """Return ``path`` as seen from the data set, or as it is where it lies elsewhere."""
-        return relative_to(path, self.root)
-
     def _table(self) -> list[str]:
         lines = [f"  {'part':<10}{'images':>10}{'identities':>12}{'cameras':>9}"]
         parts = {"training": self.train, "query": self.query, "gallery": self.gallery}
@@ -115,14 +112,8 @@ class CheckReport:
         lines = [f"{fault.level.value}: {fault.title}: {len(found):,} ({fault.advice})"]
         for finding in found[:LISTED]:
             # a fault of the whole set has no place within it
-            place = self.relative(finding.path) if finding.path != self.root else ""
+            place = relative_to(finding.path, self.root) if finding.path != self.root else ""
             lines.append(f"  {': '.join(filter(None, (place, finding.detail)))}")
         if len(found) > LISTED:
             lines.append(f"  and {len(found) - LISTED:,} more")
         return lines
-
-
-def relative_to(path: Path, root: Path) -> str:
-    """Return ``path`` as seen from the data set ``root``, or as it is where it lies elsewhere."""
-    folder = root if root.is_dir() else root.parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

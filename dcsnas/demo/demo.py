@@ -20,14 +20,14 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.data.reid import read_reid
+from dcsnas.demo.report import ReportPaths, Summary, write_report
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
-from dcsnas.demo.summary import Summary
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
+from dcsnas.evaluation.speed import latency_record
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
 from dcsnas.latency.whole_networks import measure_architectures
-from dcsnas.plots.report import ReportPaths, write_report
 from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
 from dcsnas.search.random_search import random_choice_at
@@ -181,15 +181,10 @@ def _measure(
     conditions = table.file.conditions
     demo.say("measuring both networks")
     timings = measure_architectures([a.network for a in architectures.values()], conditions)
-    rivals = []
-    for (name, architecture), timing in zip(architectures.items(), timings, strict=True):
-        latency = {
-            "measured_ms": timing.value_ms(conditions.statistic),
-            "predicted_ms": architecture.provenance.predicted_latency_ms,
-            "conditions": conditions.model_dump(mode="json"),
-        }
-        rivals.append(Rival(name, architecture, latency))
-    return rivals
+    return [
+        Rival(name, one, latency_record(timing, conditions, one.provenance.predicted_latency_ms))
+        for (name, one), timing in zip(architectures.items(), timings, strict=True)
+    ]
 
 
 def _train(demo: Demo, rivals: list[Rival]) -> list[dict[str, Any]]:
@@ -221,4 +216,4 @@ def _report(demo: Demo, summary: Summary) -> None:
         environment=runs[0] / "environment.json",
         pictures=tuple(path for path in drawn if path != again),
     )
-    write_report(paths, asdict(summary))
+    write_report(paths, summary)

@@ -19,7 +19,7 @@ from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.loading import decode_rgb
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.report import save_report
+from dcsnas.evaluation.record import save_report
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.shipped import find_experiment
 from dcsnas.tasks.task import evaluate

@@ -1,10 +1,11 @@
-"""Features of image files as a trained network gives them to its users: of unit length.
+"""Features of images as a trained network gives them to its users: of unit length.
 
 Shapes: N images, D features.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ import torch
 from torch.nn import functional as F
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import file_digest, replacing
+from dcsnas.config.files import replacing
+from dcsnas.data.loading import Given, GivenImages, ImageSet
 from dcsnas.data.reid import Sample
 from dcsnas.data.sets.scan import IMAGE_SUFFIXES, images_below
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.reid import load_reid_network
-from dcsnas.nn.distributed import pick_device
+from dcsnas.nn.weights import NetworkInUse
 
 Progress = Callable[[int, int], None]
 
@@ -32,22 +34,21 @@ class Identity:
 
 
 class Embedder:
-    """The network of a weights file, with its own input size and normalisation.
+    """The network of a weights file, or one in memory, with its input size and normalisation.
 
     Raises UserError where the file is not the model.safetensors of a ``retrain`` run.
     """
 
-    def __init__(self, weights: Path, *, device: str = "auto", workers: int = 0) -> None:
-        network, header, architecture = load_reid_network(weights)
-        self.identity = Identity(file_digest(weights), architecture.network.digest)
-        self._extractor = Extractor(
-            network,
-            size=header.input,
-            mean=header.mean,
-            std=header.std,
-            device=pick_device(device),
-            workers=workers,
-        )
+    def __init__(
+        self, weights: Path | NetworkInUse, *, device: str = "auto", workers: int = 0
+    ) -> None:
+        self._used = load_reid_network(weights)
+        self._extractor = Extractor.of(self._used, device=device, workers=workers)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Return which network this is."""
+        return Identity(self._used.digest(), self._used.architecture_digest)
 
     @property
     def device(self) -> torch.device:
@@ -55,7 +56,7 @@ class Embedder:
         return self._extractor.device
 
     def embed_samples(
-        self, samples: Sequence[Sample], progress: Progress = lambda done, total: None
+        self, samples: Sequence[Sample] | ImageSet, progress: Progress = lambda done, total: None
     ) -> Embeddings:
         """Return the L2-normalised features [N, D] of ``samples``, with their labels.
 
@@ -72,18 +73,36 @@ class Embedder:
         features = F.normalize(embeddings.features)
         bad = (~torch.isfinite(features).all(dim=1)).nonzero().flatten().tolist()
         if bad:
+            first = embeddings.names[bad[0]] if embeddings.names else bad[0]
             raise UserError(
-                f"{samples[bad[0]].path}: its features are not finite, as those of {len(bad)} of "
-                f"{len(samples)} images; the network diverged in training, retrain it"
+                f"{first}: its features are not finite, as those of {len(bad)} of {len(samples)} "
+                "images; the network diverged in training, retrain it"
             )
         return replace(embeddings, features=features)
 
     def embed(
-        self, images: Sequence[Path], progress: Progress = lambda done, total: None
+        self, images: Sequence[Given], progress: Progress = lambda done, total: None
     ) -> np.ndarray:
-        """Return the L2-normalised features [N, D], float32, of image files; raises UserError."""
-        nobody = [Sample(path, identity=0, camera=0) for path in images]
-        return self.embed_samples(nobody, progress).features.numpy()
+        """Return the L2-normalised features [N, D], float32, of images; raises UserError."""
+        given = GivenImages(images, self._used.header.input)
+        return self.embed_samples(given, progress).features.numpy()
+
+
+def one_by_one(images: Given | Sequence[Given]) -> list[Given]:
+    """Return a list of the images of a batch, a list or a folder, or of the one that is given.
+
+    A batch is an array [N, H, W, 3] or a tensor [N, 3, H, W]. Raises UserError where there is none.
+    """
+    if isinstance(images, Path | str):
+        images = [images]
+    elif isinstance(images, np.ndarray | torch.Tensor) and images.ndim == 3:
+        images = images[None]
+    found: list[Given] = []
+    for one in images:
+        found += find_images([Path(one)]) if isinstance(one, Path | str) else [one]
+    if not found:
+        raise UserError("no images are given; give files, folders, arrays or tensors")
+    return found
 
 
 def save_embeddings(

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import file_digest, replacing
+from dcsnas.config.files import replacing
 from dcsnas.data.augment import Normalize
 from dcsnas.deployment.parity import Difference, compare
 from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.latency.backends.onnx_runtime import require_onnx, to_onnx
 from dcsnas.nn.heads import TaskNetwork
-from dcsnas.nn.weights import WeightsHeader
+from dcsnas.nn.weights import NetworkInUse, WeightsHeader
 
 TOLERANCE = 1e-4
 """Largest difference from torch of a value in a feature of length 1; and how far from 0, relative
@@ -53,8 +53,8 @@ class Exported:
     differences: tuple[Difference, ...]
 
 
-def export_onnx(weights: Path, out: Path) -> Exported:
-    """Write the network of ``weights`` as an ONNX model to ``out``, checked against torch.
+def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
+    """Write the network of a file, or one in memory, as an ONNX model, checked against torch.
 
     Input ``images`` is uint8 [B, 3, H, W], RGB, any B; output ``features`` is float32 [B, D] of
     unit length. The file's ``metadata_props`` say which network it is and how far from torch.
@@ -65,14 +65,15 @@ def export_onnx(weights: Path, out: Path) -> Exported:
 
     """
     require_onnx("export to ONNX")
-    network, header, architecture = load_reid_network(weights)
-    module = PixelsToFeatures(network, header).eval()
+    used = load_reid_network(weights)
+    header = used.header
+    module = PixelsToFeatures(used.network, header).cpu().eval()
     model = to_onnx(module, _images(_TRACED, header.input), dynamic_batch=True)
     differences = [compare(model, module, _images(batch, header.input)) for batch in BATCHES]
     properties = {
         "dcsnas_version": __version__,
-        "architecture": architecture.network.digest,
-        "weights": file_digest(weights),
+        "architecture": used.architecture_digest,
+        "weights": used.digest(),
         "input": header.input,
         "mean": header.mean,
         "std": header.std,
@@ -81,9 +82,8 @@ def export_onnx(weights: Path, out: Path) -> Exported:
     content = _with_metadata(model, properties)
     with replacing(out) as partial:
         partial.write_bytes(content)
-    return Exported(
-        len(content), header.input, architecture.network.feature_dim, tuple(differences)
-    )
+    feature_dim = module(_images(1, header.input)).shape[1]
+    return Exported(len(content), header.input, feature_dim, tuple(differences))
 
 
 def _within_tolerance(out: Path, differences: Sequence[Difference]) -> float:

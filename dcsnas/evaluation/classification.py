@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dcsnas.data.image_folder import ImageFolderData
 from dcsnas.data.reid import Sample, samples_digest
-from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.report import Progress, Report, counted
+from dcsnas.evaluation.features import Extractor, Progress, counted
+from dcsnas.evaluation.record import Report
 from dcsnas.nn.weights import ChosenEpoch, WeightsHeader
 
 WORST = 3
@@ -57,6 +57,11 @@ class ClassReport(Report):
     def percentages(self) -> dict[str, float]:
         """Return the accuracies in percent."""
         return self.scores
+
+    @property
+    def accuracy(self) -> float:
+        """Return the accuracy over all images in percent."""
+        return self.scores["accuracy"]
 
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``."""

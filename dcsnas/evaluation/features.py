@@ -13,14 +13,30 @@ from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.losses.bound import input_features
+from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.heads import TaskNetwork
+from dcsnas.nn.weights import NetworkInUse
 
 Advance = Callable[[int], None]
 """Hears of the size of every batch."""
+Progress = Callable[[int, int], None]
+"""Hears of how many images of how many are done."""
 
 
 def unheard(images: int) -> None:
     """Tell nobody."""
+
+
+def counted(progress: Progress, total: int) -> Callable[[int], None]:
+    """Return what tells ``progress`` of ``total`` images when it hears of a batch's size."""
+    done = 0
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, total)
+
+    return advance
 
 
 class Extractor:
@@ -44,21 +60,39 @@ class Extractor:
         self.batch_size = batch_size
         self.workers = workers
 
+    @classmethod
+    def of(cls, used: NetworkInUse, *, device: str, workers: int) -> "Extractor":
+        """Return what runs a network in use, on ``device``."""
+        header = used.header
+        return cls(
+            used.network,
+            size=header.input,
+            mean=header.mean,
+            std=header.std,
+            device=pick_device(device),
+            workers=workers,
+        )
+
     @torch.no_grad()
     def embed(
-        self, samples: Sequence[Sample], advance: Advance = unheard, *, flip: bool = False
+        self,
+        samples: Sequence[Sample] | ImageSet,
+        advance: Advance = unheard,
+        *,
+        flip: bool = False,
     ) -> Embeddings:
         """Return what ``samples`` are compared by.
 
         ``flip`` takes the mean of an image's own features and its mirror image's.
         """
-        images, rows = ImageSet(samples, self.size), []
+        images = samples if isinstance(samples, ImageSet) else ImageSet(samples, self.size)
+        rows = []
         for pixels, features in self._run(images, advance):
             retrieval = self.network.neck.embed(features)
             if flip:
                 retrieval = (retrieval + self.network.embed(pixels.flip(-1))) / 2
             rows.append(retrieval.float().cpu())
-        names = [str(sample.path) for sample in samples]
+        names = [str(images.path(index)) for index in range(len(images))]
         return Embeddings(torch.cat(rows), images.labels, images.cameras, names)
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.record import Information
-from dcsnas.losses.information import class_means, mutual_information, soft_assignment
+from dcsnas.losses.information import mutual_information, soft_assignment
 
 ROWS = 4096
 """Images in a block."""
@@ -30,7 +30,6 @@ def measure_information(
         labels: [N], integers in 0..C-1, each of them at least once.
         num_classes: C.
         rows: Images in a block.
-
     """
     feature_means = _means(features, labels, num_classes, rows)
     input_means = _means(inputs, labels, num_classes, rows)
@@ -38,10 +37,8 @@ def measure_information(
     by_label = torch.zeros_like(joint)  # identities, clusters of F
     certainty = joint.new_zeros(())  # sum of phi_x log phi_x
     for f, x, y in _blocks(features, inputs, labels, rows=rows):
-        phi_f, phi_x = (
-            soft_assignment(f.double(), feature_means),
-            soft_assignment(x.double(), input_means),
-        )
+        phi_f = soft_assignment(f.double(), feature_means)
+        phi_x = soft_assignment(x.double(), input_means)
         joint += phi_f.T @ phi_x
         by_label.index_add_(0, y, phi_f)
         certainty += torch.xlogy(phi_x, phi_x).sum()
@@ -88,7 +85,6 @@ def fisher_score(features: Tensor, labels: Tensor) -> float:
 
     Raises:
         UserError: The labels are not of at least two identities.
-
     """
     identities, labels = labels.cpu().unique(return_inverse=True)
     classes, size = len(identities), features.shape[1]
@@ -98,9 +94,9 @@ def fisher_score(features: Tensor, labels: Tensor) -> float:
             "at least two are needed"
         )
     features = features.detach().cpu()
-    means = class_means(features.double(), labels, classes)
+    means = _means(features, labels, classes, _ROWS)
     within = torch.zeros(size, size, dtype=torch.float64)
-    for rows, own in zip(features.split(_ROWS), labels.split(_ROWS), strict=True):
+    for rows, own in _blocks(features, labels, rows=_ROWS):
         residual = rows.double() - means[own]
         within += residual.T @ residual / len(features)
     share = torch.bincount(labels).double() / len(features)

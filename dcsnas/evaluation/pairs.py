@@ -52,6 +52,14 @@ class Pairs:
     removed: list[np.ndarray]
 
     @classmethod
+    def checked(
+        cls, query: Embeddings, gallery: Embeddings, *, metric: str, camera_filter: bool
+    ) -> "Pairs":
+        """Return the pairs of sets that can be compared; raises UserError for others."""
+        check_embeddings(query, gallery, metric=metric)
+        return cls.of(query, gallery, camera_filter=camera_filter)
+
+    @classmethod
     def of(cls, query: Embeddings, gallery: Embeddings, *, camera_filter: bool) -> "Pairs":
         """Return the pairs under the protocol; without the camera filter nothing is removed."""
         kept = np.flatnonzero(gallery.identities.cpu().numpy() != JUNK)

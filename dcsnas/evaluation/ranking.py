@@ -25,7 +25,6 @@ from dcsnas.evaluation.pairs import (
     Pairs,
     Scorer,
     Tie,
-    check_embeddings,
     indices,
     queries_with_a_match,
 )
@@ -92,8 +91,7 @@ def evaluate_retrieval(
     Raises UserError where features are not finite, sets do not fit, or no query has a match.
     """
     _check_options(ap, max_rank=max_rank, chunk=chunk)
-    check_embeddings(query, gallery, metric=metric)
-    pairs = Pairs.of(query, gallery, camera_filter=camera_filter)
+    pairs = Pairs.checked(query, gallery, metric=metric, camera_filter=camera_filter)
     valid = queries_with_a_match(query, gallery, pairs)
     scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
     ranks = _all_ranks(scorer, pairs, valid, chunk)
@@ -131,8 +129,7 @@ def nearest(
     fills up where fewer than k images remain. Arguments and errors are those of evaluate_retrieval,
     but no query needs a match.
     """
-    check_embeddings(query, gallery, metric=metric)
-    pairs = Pairs.of(query, gallery, camera_filter=camera_filter)
+    pairs = Pairs.checked(query, gallery, metric=metric, camera_filter=camera_filter)
     scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
     kept = torch.from_numpy(pairs.kept)
     result = torch.full((len(query.features), k), -1, dtype=torch.long)

@@ -1,18 +1,48 @@
-"""What is measured of one trained network, and how ``metrics.json`` states it."""
+"""What an evaluation says of one trained network, and how ``metrics.json`` states it."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from dcsnas.config.files import write_json
 from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
 from dcsnas.evaluation.ranking import RetrievalResult
-from dcsnas.evaluation.report import Report
 from dcsnas.evaluation.reranking import KReciprocal
 from dcsnas.evaluation.roc import RESOLUTION, Verification
 from dcsnas.evaluation.selection import SelectedChannels
 from dcsnas.nn.weights import ChosenEpoch
 
 RANKS = (1, 5, 10)
+
+
+class Report(ABC):
+    """The numbers of one network, whatever it was trained for, and under which rules they hold."""
+
+    @abstractmethod
+    def percentages(self) -> dict[str, float]:
+        """Return the scores in percent."""
+
+    @abstractmethod
+    def record(self) -> dict[str, object]:
+        """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """Return what to print beside the scores."""
+
+    def files(self) -> dict[str, object]:
+        """Return what pictures need, by the names of files beside ``metrics.json``."""
+        return {}
+
+
+def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
+    """Write ``path`` (metrics.json) and the files beside it."""
+    write_json(path, {**report.record(), "latency": dict(latency)})
+    for name, content in report.files().items():
+        write_json(path.with_name(name), content)
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,16 @@ class Evaluation(Report):
     def percentages(self) -> dict[str, float]:
         """Return mAP, Rank-k and mINP in percent."""
         return percentages(self.retrieval)
+
+    @property
+    def map(self) -> float:
+        """Return the mAP in percent."""
+        return self.percentages()["map"]
+
+    @property
+    def rank1(self) -> float:
+        """Return Rank-1 in percent."""
+        return self.percentages()["rank1"]
 
     def files(self) -> dict[str, object]:
         """Return what pictures of the ranking need."""

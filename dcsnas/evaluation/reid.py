@@ -8,18 +8,16 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.reid import ReidData, Sample, samples_digest
-from dcsnas.evaluation.features import Extractor
+from dcsnas.evaluation.features import Extractor, Progress, counted
 from dcsnas.evaluation.information import fisher_score, measure_information
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import ApRule, evaluate_retrieval, nearest
 from dcsnas.evaluation.record import Evaluation, percentages
-from dcsnas.evaluation.report import Progress, counted
 from dcsnas.evaluation.reranking import KReciprocal, Reranked
 from dcsnas.evaluation.roc import verify
 from dcsnas.evaluation.selection import SelectionCounter
-from dcsnas.nn.heads import BNNeck, TaskNetwork
-from dcsnas.nn.weights import WeightsHeader, load_network, read_header
-from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.nn.heads import BNNeck
+from dcsnas.nn.weights import NetworkInUse, WeightsHeader, load_network, read_header
 
 TASK = "reid"
 NEIGHBOURS = 10
@@ -30,14 +28,18 @@ class _Rules(TypedDict):
     device: torch.device
 
 
-def load_reid_network(path: Path) -> tuple[TaskNetwork, WeightsHeader, ArchitectureFile]:
-    """Return the network of ``retrain`` or ``derive --weights``; raises UserError for others."""
-    if (task := read_header(path).task) != TASK:
+def load_reid_network(given: Path | NetworkInUse) -> NetworkInUse:
+    """Return the network of ``retrain`` or ``derive --weights``; raises UserError for others.
+
+    One in memory is returned as it is.
+    """
+    header = read_header(given) if isinstance(given, Path) else given.header
+    if header.task != TASK:
         raise UserError(
-            f"{path}: holds a network of task '{task}', whose features are not made to be compared;"
-            f" give one of task {TASK}"
+            f"{given}: holds a network of task '{header.task}', whose features are not made to be "
+            f"compared; give one of task {TASK}"
         )
-    return load_network(path, BNNeck)
+    return load_network(given, BNNeck) if isinstance(given, Path) else given
 
 
 def evaluate_reid(
@@ -49,10 +51,11 @@ def evaluate_reid(
     camera_filter: bool = True,
     ap: ApRule = "plain",
     flip: bool = False,
-    rerank: KReciprocal | None = None,
+    rerank: KReciprocal | bool | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Evaluation:
     """Evaluate on query and gallery, as in papers' tables; information is on train."""
+    rerank = KReciprocal() if rerank is True else rerank or None
     rules: _Rules = {"camera_filter": camera_filter, "device": extractor.device}
     advance = counted(progress, len(data.train) + len(data.query) + len(data.gallery))
     with (selection := SelectionCounter(extractor.network)).counting():

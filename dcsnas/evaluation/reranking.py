@@ -20,16 +20,7 @@ from scipy import sparse
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.pairs import (
-    TIE,
-    Block,
-    DotProducts,
-    Embeddings,
-    Metric,
-    Pairs,
-    Tie,
-    check_embeddings,
-)
+from dcsnas.evaluation.pairs import TIE, Block, DotProducts, Embeddings, Metric, Pairs, Tie
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,6 @@ class Reranked:
     Raises:
         UserError: As evaluate_retrieval, the settings are not possible, or all images have the
             same features, which leaves no neighbours to tell.
-
     """
 
     @torch.no_grad()
@@ -65,10 +55,9 @@ class Reranked:
         device: torch.device | str = "cpu",
     ) -> None:
         _check(settings)
-        check_embeddings(query, gallery, metric=metric)
         self.metric: Metric = metric
         self.settings = settings
-        kept = Pairs.of(query, gallery, camera_filter=False).kept
+        kept = Pairs.checked(query, gallery, metric=metric, camera_filter=False).kept
         self._products = DotProducts(query, gallery, kept, metric=metric, device=device)
         images = _joined(query, gallery, kept)
         self._squares, self._farthest, neighbours = _neighbours(

@@ -16,14 +16,7 @@ import torch
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
-from dcsnas.evaluation.pairs import (
-    DotProducts,
-    Embeddings,
-    Pairs,
-    check_embeddings,
-    indices,
-    queries_with_a_match,
-)
+from dcsnas.evaluation.pairs import DotProducts, Embeddings, Pairs, indices, queries_with_a_match
 
 FPRS = (1e-1, 1e-2, 1e-3, 1e-4)
 RESOLUTION = 2.0**-20
@@ -69,12 +62,10 @@ def verify(
 
     Raises:
         UserError: As evaluate_retrieval, or a rate is not in [0, 1].
-
     """
     if not all(0 <= fpr <= 1 for fpr in fprs):
         raise UserError(f"fprs: {list(fprs)} given; every rate must be in [0, 1]")
-    check_embeddings(query, gallery, metric="cosine")
-    pairs = Pairs.of(query, gallery, camera_filter=camera_filter)
+    pairs = Pairs.checked(query, gallery, metric="cosine", camera_filter=camera_filter)
     valid = queries_with_a_match(query, gallery, pairs)
     products = DotProducts(query, gallery, pairs.kept, metric="cosine", device=device)
     histogram = torch.zeros(_BINS, dtype=torch.long, device=device)

@@ -8,6 +8,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.backends.eager import PLAIN
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import conditions_like, current_conditions
+from dcsnas.latency.samples import Timing
 from dcsnas.latency.table import load_table
 from dcsnas.latency.whole_networks import measure_architectures
 from dcsnas.nn.distributed import pick_device
@@ -31,9 +32,16 @@ def measure_latency(weights: Path, *, device: str = "auto") -> dict[str, Any]:
     same_input = header.input == header.architecture.input
     comparable = as_predicted and same_input and conditions.device_name == origin.latency_device
     (timing,) = measure_architectures([header.architecture.network], conditions)
+    return latency_record(timing, conditions, origin.predicted_latency_ms if comparable else None)
+
+
+def latency_record(
+    timing: Timing, conditions: Conditions, predicted_ms: float | None
+) -> dict[str, Any]:
+    """Return a measured latency as files state it."""
     return {
         "measured_ms": timing.value_ms(conditions.statistic),
-        "predicted_ms": origin.predicted_latency_ms if comparable else None,
+        "predicted_ms": predicted_ms,
         "conditions": conditions.model_dump(mode="json"),
     }
 
@@ -68,12 +76,8 @@ def measure_like_tables(networks: Sequence[tuple[ArchitectureFile, Path]]) -> li
         found = [networks[index][0] for index in alike]
         timings = measure_architectures([one.network for one in found], conditions)
         for index, one, timing in zip(alike, found, timings, strict=True):
-            records[index] = {
-                "measured_ms": timing.value_ms(conditions.statistic),
-                "predicted_ms": one.provenance.predicted_latency_ms,
-                "conditions": conditions.model_dump(mode="json"),
-                "instead_of": wanted[index][1],
-            }
+            records[index] = latency_record(timing, conditions, one.provenance.predicted_latency_ms)
+            records[index]["instead_of"] = wanted[index][1]
     return records
 
 

@@ -47,11 +47,7 @@ Watch = Callable[[list[Progress]], None]
 
 
 def start(
-    sweep: SweepConfig,
-    path: Path,
-    *,
-    host: str = LOOPBACK,
-    service: TrainingService | None = None,
+    sweep: SweepConfig, path: Path, *, host: str = LOOPBACK, service: TrainingService | None = None
 ) -> ExperimentFolder:
     """Start ``sweep`` in the new folder ``path``; its manager outlives this program.
 

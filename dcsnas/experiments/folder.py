@@ -4,15 +4,14 @@
 last was), ``trials/ID/``, ``report/``, and NNI's own files under ``nni/``.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.experiments.database import Database
+from dcsnas.experiments.settings import load_sweep
 from dcsnas.experiments.sweep import SweepConfig
-from dcsnas.experiments.sweep_file import load_sweep
 
 LINES_SHOWN = 12
 ERROR = "error: "
@@ -22,41 +21,19 @@ MESSAGE_LINES = 100
 """At most that many of a message."""
 
 
-@dataclass(frozen=True)
 class ExperimentFolder:
     """The files of one experiment."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """Return the path of the resolved sweep."""
-        return self.path / "experiment.yaml"
-
-    @property
-    def identity(self) -> Path:
-        """Return the path of NNI's id."""
-        return self.path / "id.json"
-
-    @property
-    def manager(self) -> Path:
-        """Return the path of the manager's address."""
-        return self.path / "manager.json"
-
-    @property
-    def service(self) -> Path:
-        """Return the path of NNI's training service; there is none where trials run here."""
-        return self.path / "service.yaml"
-
-    @property
-    def nni(self) -> Path:
-        """Return the folder of NNI's own files, of all experiments that were started here."""
-        return self.path / "nni"
-
-    @property
-    def report(self) -> Path:
-        """Return the folder of the report."""
-        return self.path / "report"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "experiment.yaml"
+        self.identity = path / "id.json"
+        self.manager = path / "manager.json"
+        self.service = path / "service.yaml"
+        """NNI's training service; there is none where trials run here."""
+        self.nni = path / "nni"
+        """NNI's own files, of all experiments that were started here."""
+        self.report = path / "report"
 
     @property
     def log(self) -> Path:
@@ -105,19 +82,15 @@ class ExperimentFolder:
         return read_json(self.manager)["url"]
 
     @property
-    def trial_host(self) -> str | None:
-        """Return the manager's machine as trials elsewhere see it; None where they run here."""
-        return (self.service_content or {}).get("nni_manager_ip")
-
-    @property
     def service_content(self) -> dict[str, Any] | None:
         """Return NNI's training service as the file describes it; None where trials run here."""
         return read_yaml(self.service) if self.service.exists() else None
 
     @property
     def trial_url(self) -> str:
-        """Return where trials reach the manager."""
-        return f"http://{self.trial_host or 'localhost'}:{read_json(self.manager)['port']}"
+        """Return where trials reach the manager, which the service names if they run elsewhere."""
+        host = (self.service_content or {}).get("nni_manager_ip") or "localhost"
+        return f"http://{host}:{read_json(self.manager)['port']}"
 
     def database(self) -> Database:
         """Return NNI's database."""

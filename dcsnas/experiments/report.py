@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ import pandas as pd
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, replacing, write_json
-from dcsnas.experiments.conditions import Record, conditions_of, in_words
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.sweep import CONDITIONS, RESULTS, SweepConfig
@@ -19,6 +18,8 @@ from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.plots.style import save
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
 
+Record = Mapping[str, Any]
+"""A measured latency, as ``evaluation.speed`` returns it."""
 MEASURED, PREDICTED = "measured_ms", "predicted_ms"
 WHOLE: Any = {"latency_threads": "Int64", "latency_batch": "Int64"}
 """Columns whose numbers stay whole where some are missing."""
@@ -65,12 +66,14 @@ def write_report(
     table.loc[[point.name for point in front], "front"] = True
     named = [point.name for point in points]
     notes = [
-        *([in_words(table.loc[named, list(CONDITIONS)])] if named else []),
+        *([_in_words(table.loc[named, list(CONDITIONS)])] if named else []),
         *_notes(folder, table, latency),
         *_instead(measured[name] for name in named if latency == MEASURED and name in measured),
     ]
     folder.report.mkdir(parents=True, exist_ok=True)
-    files = [_write_table(folder.report / "trials.csv", table)]
+    files = [folder.report / "trials.csv"]
+    with replacing(files[0]) as partial:
+        table.to_csv(partial)
     files += _draw(folder, sweep, points, latency, notes)
     files += _export(folder, points, front, budgets_ms or sweep.budgets_ms, notes)
     return Report(table, files, notes)
@@ -89,24 +92,38 @@ def _row(
     folder: ExperimentFolder, sweep: SweepConfig, trial: Trial, measured: Record | None
 ) -> dict[str, Any]:
     final = (trial.final if trial.succeeded else None) or {}
-    parameters = {n: trial.parameters.get(n) for n in [*sweep.parameters, *_seed(sweep)]}
+    parameters = {name: trial.parameters.get(name) for name in _names(sweep)}
     return {
         "trial": trial.id,
         "number": trial.number,
         "status": trial.status,
         **parameters,
         **{name: final[name] for name in RESULTS if name in final},
-        **(conditions_of(_network(folder, trial.id), measured) if trial.succeeded else {}),
+        **(_conditions(_network(folder, trial.id), measured) if trial.succeeded else {}),
         "folder": str(folder.trial(trial.id)),
     }
+
+
+def _conditions(network: ArchitectureFile, measured: Record | None) -> dict[str, Any]:
+    """Return the conditions of the measured latency of ``network``, else of the predicted one."""
+    if measured:
+        found = measured["conditions"]
+        names = ("device_name", "backend", "threads", "dtype", "batch")
+        (height, width), device, *others = (found[name] for name in ("input", *names))
+    else:
+        origin, (height, width) = network.provenance, network.input
+        device, others = origin.latency_device, [origin.latency_backend, origin.latency_threads]
+        others += [origin.latency_dtype, origin.latency_batch]
+    values = (device or "unknown", *others, f"{height}x{width}")
+    return dict(zip(CONDITIONS, values, strict=True))
 
 
 def _network(folder: ExperimentFolder, trial: str) -> ArchitectureFile:
     return load_architecture(folder.trial(trial) / "architecture.yaml")
 
 
-def _seed(sweep: SweepConfig) -> list[str]:
-    return ["seed"] if sweep.repeats > 1 else []
+def _names(sweep: SweepConfig) -> list[str]:
+    return [*sweep.parameters, *(["seed"] if sweep.repeats > 1 else [])]
 
 
 def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Record]:
@@ -141,6 +158,20 @@ def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[
     return notes
 
 
+def _in_words(found: pd.DataFrame) -> str:
+    """Return the conditions of all rows; where they differ, in what."""
+    values = {name.removeprefix("latency_"): found[name].unique() for name in found}
+    differing = {name: known for name, known in values.items() if len(known) > 1}
+    if not differing:
+        one = {name: known[0] for name, known in values.items()}
+        return (
+            f"latencies: {one['device']}, {one['backend']}, threads {one['threads']}, "
+            f"{one['dtype']}, batch {one['batch']}, {one['input']}"
+        )
+    listed = [f"{name} {' or '.join(map(str, known))}" for name, known in differing.items()]
+    return f"latencies do not compare with each other: {', '.join(listed)}"
+
+
 def _instead(measured: Iterable[Record]) -> list[str]:
     """Return what could not be run as it was predicted, so that it was measured otherwise."""
     missing = sorted({record["instead_of"] for record in measured if record.get("instead_of")})
@@ -148,12 +179,6 @@ def _instead(measured: Iterable[Record]) -> list[str]:
         return []
     return [f"measured eagerly in float32: this machine cannot run {' or '.join(missing)}, for "
             "which latencies were predicted"]  # fmt: skip
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> Path:
-    with replacing(path) as partial:
-        table.to_csv(partial)
-    return path
 
 
 def _draw(
@@ -181,7 +206,7 @@ def _labels(folder: ExperimentFolder, sweep: SweepConfig) -> dict[str, str]:
     """Return what a network is called: its parameters, and its trial's id."""
     labels = {}
     for trial in folder.database().trials():
-        shown = [_short(n, trial.parameters.get(n)) for n in [*sweep.parameters, *_seed(sweep)]]
+        shown = [_short(name, trial.parameters.get(name)) for name in _names(sweep)]
         labels[trial.id] = f"{', '.join(shown)} [{trial.id}]"
     return labels
 
@@ -210,9 +235,7 @@ def _export(
             notes.append(f"no network within {budget:g} ms; the fastest takes {fastest:.3g}")
     if not budgets_ms:
         chosen = {f"front_{i:02}_{point.name}": point for i, point in enumerate(front, 1)}
-    paths = []
-    for name, point in chosen.items():
-        path = best / f"{name}.yaml"
+    paths = {best / f"{name}.yaml": point for name, point in chosen.items()}
+    for path, point in paths.items():
         save_architecture(path, _network(folder, point.name))
-        paths.append(path)
-    return paths
+    return list(paths)

@@ -134,7 +134,7 @@ def _score(path: Path, found: "ArchitectureFile") -> dict[str, float]:
 
 
 def _retrain(config: "TrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
-    from dcsnas.evaluation.report import save_report
+    from dcsnas.evaluation.record import save_report
     from dcsnas.tasks.task import evaluate, find_task, read_data
     from dcsnas.training.train import train
 

@@ -162,13 +162,13 @@ def estimated_seconds(
     return seconds
 
 
-def default_name(space: str, conditions: Conditions, *, attention: str | None, sparse: bool) -> str:
+def default_name(space: SearchSpace, conditions: Conditions, *, sparse: bool) -> str:
     """Return the file name that tells tables of one folder apart."""
     device = re.sub(r"[^a-z0-9]+", "-", conditions.device_name.lower()).strip("-")
     height, width = conditions.input
-    parts = [space, device, conditions.backend, f"{height}x{width}", f"b{conditions.batch}"]
+    parts = [space.name, device, conditions.backend, f"{height}x{width}", f"b{conditions.batch}"]
     unusual = {
-        f"attention-{attention}": attention is not None,
+        f"attention-{space.attention}": space.attention is not None,
         f"{conditions.threads}-threads": conditions.threads > 1,
         conditions.dtype: conditions.dtype != "float32",
         "sparse": sparse,

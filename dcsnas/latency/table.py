@@ -161,12 +161,12 @@ def save_table(path: Path, file: TableFile) -> LatencyTable:
     return LatencyTable(file, str(path))
 
 
-def load_table(path: Path, *, expected: Conditions | None) -> LatencyTable:
+def load_table(path: Path | str, *, expected: Conditions | None = None) -> LatencyTable:
     """Read a latency table that is to be used under ``expected`` conditions, None for any.
 
     Raises UserError where the file is truncated or edited, or was measured under others.
     """
-    table = LatencyTable(_read(path), str(path))
+    table = LatencyTable(_read(Path(path)), str(path))
     if expected is not None:
         table.refuse_other(expected)
     return table

@@ -21,7 +21,6 @@ def input_features(images: Tensor, size: tuple[int, int] = (16, 8)) -> Tensor:
 
     Returns:
         [B, 3 * rows * columns].
-
     """
     # torch's pooling of channels-last images of few channels takes twice the copy and its pooling
     return F.adaptive_avg_pool2d(images.contiguous(), size).flatten(1)
@@ -58,7 +57,6 @@ class InformationBound(nn.Module):
         num_classes: C, identities in the training set.
         feature_dim: D.
         input_dim: X, such as 3 * 16 * 8 for the default of input_features.
-
     """
 
     ready: Tensor
@@ -93,7 +91,6 @@ class InformationBound(nn.Module):
             features: [B, D].
             inputs: [B, X].
             labels: [B], integers in 0..C-1.
-
         """
         if not self.ready:
             return self.q.new_zeros(())

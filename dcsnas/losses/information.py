@@ -1,7 +1,8 @@
-"""Information-bottleneck loss and its variational bound, on soft assignments to class centroids.
+"""The variational bound of the information-bottleneck loss ``I(F; X) - I(F; Y)``.
 
-Everything here is in nats. A soft assignment ``phi`` is a distribution over C clusters per image,
-one cluster per identity; ``phi_f`` is that of the learned features F, ``phi_x`` of the inputs X.
+Everything here is in nats. A soft assignment ``phi`` to class centroids is a distribution over C
+clusters per image, one cluster per identity; ``phi_f`` is that of the features F, ``phi_x`` of the
+inputs X.
 Source: DCS-Attention 2025, Section 3.3, Theorem 3.1 and Section 5.
 Legend: B images, D feature size, C identities (and clusters), a cluster of F, b cluster of X,
 y identity.
@@ -10,19 +11,6 @@ y identity.
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-
-def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return the mean feature of each class [C, D]; a class without images is a row of zeros.
-
-    Args:
-        features: [B, D].
-        labels: [B], integers in 0..C-1.
-        num_classes: C.
-
-    """
-    sums = features.new_zeros(num_classes, features.shape[1]).index_add(0, labels, features)
-    return sums / _counts(labels, num_classes).clamp(min=1)[:, None]
 
 
 def soft_assignment(features: Tensor, centroids: Tensor) -> Tensor:
@@ -34,51 +22,11 @@ def soft_assignment(features: Tensor, centroids: Tensor) -> Tensor:
 
     Args:
         features: [B, D].
-        centroids: [C, D], as from class_means.
-
+        centroids: [C, D], such as the mean of each class.
     """
     absent = (centroids == 0).all(dim=1)
     logits = 2.0 * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
     return logits.masked_fill(absent, -torch.inf).softmax(dim=1)
-
-
-def conditional(assignment: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return ``Q(a | y)`` [C, C], rows y: the mean assignment of the images of each identity.
-
-    The row of an identity without images is uniform, which commits to nothing.
-
-    Args:
-        assignment: phi_f [B, C].
-        labels: [B], integers in 0..C-1.
-        num_classes: C.
-
-    """
-    means = class_means(assignment, labels, num_classes)
-    absent = _counts(labels, num_classes) == 0
-    return means.masked_fill(absent[:, None], 1.0 / assignment.shape[1])
-
-
-def entropy(assignment: Tensor) -> Tensor:
-    """Return the entropy of the marginal ``p(a) = mean_i phi(i, a)`` of an assignment [B, C]."""
-    return -_p_log_p(assignment.mean(dim=0)).sum()
-
-
-def ib_loss(phi_f: Tensor, phi_x: Tensor, labels: Tensor) -> Tensor:
-    """Return the information-bottleneck loss ``I(F; X) - I(F; Y)``.
-
-    Both mutual informations come from the joint tables ``P(a, b) = mean_i phi_f(i,a) phi_x(i,b)``
-    and ``P(a, y) = mean_i phi_f(i,a) 1[y_i = y]``, so memory is O(B C + C C).
-
-    Args:
-        phi_f: [B, C].
-        phi_x: [B, C].
-        labels: [B], integers in 0..C-1.
-
-    """
-    num_images, num_classes = phi_f.shape
-    with_inputs = phi_f.T @ phi_x / num_images
-    with_labels = phi_f.new_zeros(num_classes, num_classes).index_add(0, labels, phi_f) / num_images
-    return mutual_information(with_inputs) - mutual_information(with_labels)
 
 
 def mutual_information(joint: Tensor) -> Tensor:
@@ -95,8 +43,8 @@ def information_bound(phi_f: Tensor, phi_x: Tensor, labels: Tensor, q: Tensor) -
 
     ``IBB = mean_i sum_ab phi_f(i,a) phi_x(i,b) log phi_x(i,b)
     - mean_i sum_a phi_f(i,a) log q(a | y_i)``, and for every q,
-    ``ib_loss <= IBB + entropy(phi_x) - entropy(phi_f)``; the second half is tight at
-    ``q = conditional(phi_f, labels, C)``.
+    ``I(F; X) - I(F; Y) <= IBB + H(mean_i phi_x(i)) - H(mean_i phi_f(i))``; the second half is tight
+    where q(a | y) is the mean of phi_f over the images of y.
 
     The first term needs no B x C x C tensor: ``sum_a phi_f(i,a) = 1``, so it is
     ``mean_i sum_b phi_x(i,b) log phi_x(i,b)`` whatever the network does, and it carries no
@@ -112,16 +60,8 @@ def information_bound(phi_f: Tensor, phi_x: Tensor, labels: Tensor, q: Tensor) -
         phi_x: [B, C], rows sum to 1.
         labels: [B], integers in 0..C-1.
         q: [C, C], rows y sum to 1 over the clusters a.
-
     """
-    input_term = _p_log_p(phi_x).sum(dim=1).mean()
+    # 0 log 0 = 0, with a finite gradient
+    input_term = (phi_x * torch.where(phi_x > 0, phi_x, 1.0).log()).sum(dim=1).mean()
     log_q = q[labels].clamp(min=torch.finfo(q.dtype).tiny).log()
     return input_term - (phi_f * log_q).sum(dim=1).mean()
-
-
-def _p_log_p(p: Tensor) -> Tensor:
-    return p * torch.where(p > 0, p, 1.0).log()  # 0 log 0 = 0, with a finite gradient
-
-
-def _counts(labels: Tensor, num_classes: int) -> Tensor:
-    return torch.bincount(labels, minlength=num_classes)

@@ -24,7 +24,6 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None
 
     Returns:
         Scalar, at least float32.
-
     """
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     same = labels[:, None] == labels[None, :]

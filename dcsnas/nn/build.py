@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
+from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Chain
@@ -152,8 +153,11 @@ def joined(
     )
 
 
-def build(network: AnyNetwork, generator: torch.Generator | None = None) -> Backbone:
+def build(
+    network: AnyNetwork | ArchitectureFile, generator: torch.Generator | None = None
+) -> Backbone:
     """Return ``network`` as a module with fresh weights, its own drawn from ``generator``."""
+    network = network.network if isinstance(network, ArchitectureFile) else network
     return joined(network, [build_layer(layer) for layer in network.layers], generator)
 
 

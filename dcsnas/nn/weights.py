@@ -1,10 +1,11 @@
 """Weights on disk: safetensors with the architecture in the header, so that a file is complete."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 from safetensors import SafetensorError, safe_open
@@ -96,10 +97,14 @@ def header_of(
 
 def save_weights(path: Path, state: Mapping[str, Tensor], header: WeightsHeader) -> None:
     """Write a module's state and ``header`` to ``path`` atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    tensors = _on_cpu(state)
     with replacing(path) as partial:
         # the library's own writer answers a full disk with an error that is no OSError
         partial.write_bytes(save(tensors, metadata={"dcsnas": header.model_dump_json()}))
+
+
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
 def read_header(path: Path) -> WeightsHeader:
@@ -147,9 +152,50 @@ def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFil
     module.load_state_dict(read_state(path))
 
 
-def load_network(
-    path: Path, head: Callable[[int, int], Head]
-) -> tuple[TaskNetwork, WeightsHeader, ArchitectureFile]:
+class NetworkInUse(NamedTuple):
+    """A whole network and what its use takes; ``source`` is its weights file, if it has one."""
+
+    network: TaskNetwork
+    header: WeightsHeader
+    source: Path | None = None
+
+    def __str__(self) -> str:
+        return str(self.source or "the network in memory")
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits that identify the weights file, or the state in memory."""
+        if self.source:
+            return file_digest(self.source)
+        return hashlib.sha256(save(_on_cpu(self.network.state_dict()))).hexdigest()[:16]
+
+    @property
+    def architecture_digest(self) -> str:
+        """Return what identifies the architecture; empty where it is none of ours."""
+        file = self.header.architecture
+        return file.network.digest if file else ""
+
+
+def network_in_memory(
+    network: nn.Module,
+    *,
+    task: str,
+    size: tuple[int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> NetworkInUse:
+    """Return a module for use: a TaskNetwork, or one that maps images [B, 3, H, W] to features.
+
+    Raises UserError where a value is not what a weights file's header can say.
+    """
+    whole = network if isinstance(network, TaskNetwork) else TaskNetwork(network, Head())
+    content = {
+        "stage": "retrain", "task": task, "architecture": None, "space_digest": "",
+        "num_classes": 0, "input": size, "mean": mean, "std": std,
+    }  # fmt: skip
+    return NetworkInUse(whole, validate(WeightsHeader, content, "the network in memory"))
+
+
+def load_network(path: Path, head: Callable[[int, int], Head]) -> NetworkInUse:
     """Return a whole network, whose task's ``head`` takes the numbers of features and classes.
 
     Raises UserError for weights of a stage without one.
@@ -163,7 +209,7 @@ def load_network(
     backbone = build(header.architecture.network)
     network = TaskNetwork(backbone, head(backbone.feature_dim, header.num_classes))
     load_weights(path, network, architecture=header.architecture)
-    return network, header, header.architecture
+    return NetworkInUse(network, header, path)
 
 
 def check_same_network(path: Path, header: WeightsHeader, wanted: ArchitectureFile) -> None:

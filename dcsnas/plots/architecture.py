@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
@@ -13,16 +14,17 @@ from dcsnas.plots.style import (
     BLUE,
     GREY,
     INK,
+    LABEL,
     LIGHT,
     MUTED,
     RED,
     SMALL,
-    TEXT,
     TIMES,
     TINY,
     clean,
     digits,
     new_figure,
+    note,
     si,
 )
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -45,9 +47,7 @@ def plot_architecture(
     or the space is not the architecture's.
     """
     columns = columns_of(architecture, table=table, space=space)
-    panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [
-        (1.5, _draw_widths),
-    ]
+    panels: list[tuple[float, Callable[[Axes, Sequence[Column]], None]]] = [(1.5, _draw_widths)]
     if any(column.kind == "block" for column in columns):
         panels.append((0.9, _draw_expansions))
     if table is not None:
@@ -126,9 +126,8 @@ def _draw_choices(
     spans = [span_of(o) for o in options]
     heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
     axes.bar(x, heights, 0.86, bottom=bottoms, color=LIGHT, label="options")
-    axes.bar(
-        x, values, 0.5, color=[COLORS[c.kind] if c.runs else GREY for c in columns], label="chosen"
-    )
+    colors = [COLORS[c.kind] if c.runs else GREY for c in columns]
+    axes.bar(x, values, 0.5, color=colors, label="chosen")
     size = TINY if dense or len(columns) > 12 else SMALL
     for column, value in zip(columns, values, strict=True):
         _on_top(axes, column.x, value, f"{value:g}", size=size, dense=dense)
@@ -145,18 +144,12 @@ def _draw_latencies(axes: Axes, columns: Sequence[Column]) -> None:
     for column in columns:
         text = f"{column.percent:.1f}%" if column.runs else ""
         _on_top(axes, column.x, column.ms or 0.0, text, size=size, dense=dense)
-    parts = [
-        TextArea(
-            f"{NAMES[kind]} {percent:.1f}%",
-            textprops={
-                "size": SMALL,
-                "color": BLUE if kind == "block" else _ink(kind),
-                "weight": "bold",
-            },
-        )
-        for kind, percent in kind_shares(columns).items()
-    ]
-    row = HPacker(children=list(parts), pad=0, sep=10)
+    parts: list[Artist] = []
+    for kind, percent in kind_shares(columns).items():
+        look = {"color": BLUE if kind == "block" else _ink(kind), "weight": "bold"}
+        text = f"{NAMES[kind]} {percent:.1f}%"
+        parts.append(TextArea(text, textprops={"size": SMALL, **look}))
+    row = HPacker(children=parts, pad=0, sep=10)
     above = {"bbox_to_anchor": (0, 1), "bbox_transform": axes.transAxes, "borderpad": 0}
     axes.add_artist(AnchoredOffsetbox("lower left", child=row, frameon=False, pad=0.1, **above))
 
@@ -172,17 +165,9 @@ def _name_resolutions(axes: Axes, columns: Sequence[Column]) -> None:
     """Write over each run of layers the resolution at which they put out."""
     for size, members in groupby(columns, key=lambda c: c.size):
         xs = [c.x for c in members]
-        axes.annotate(
-            f"{size[0]}{TIMES}{size[1]}",
-            ((xs[0] + xs[-1]) / 2, 1.0),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 3),
-            textcoords="offset points",
-            size=SMALL,
-            color=INK,
-            ha="center",
-            annotation_clip=False,
-        )
+        middle, above = ((xs[0] + xs[-1]) / 2, 1.0), axes.get_xaxis_transform()
+        look = {"xycoords": above, "ha": "center", "annotation_clip": False}
+        note(axes, f"{size[0]}{TIMES}{size[1]}", middle, (0, 3), **look)
 
 
 def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
@@ -199,34 +184,18 @@ def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
         explained += "; light: range of the options"
     attention = {c.kind_options for c in columns if c.kind_options}
     explained += "".join(f"\nattention: one of {', '.join(names)}" for names in sorted(attention))
-    axes.set_xlabel(explained, size=TEXT, color=INK)
+    axes.set_xlabel(explained, **LABEL)
 
 
 def _on_top(axes: Axes, x: float, y: float, text: str, *, size: float, dense: bool) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        xytext=(0, 1.5),
-        textcoords="offset points",
-        size=size,
-        color=INK,
-        ha="center",
-        va="bottom",
-        rotation=90 if dense else 0,
-    )
+    look = {"size": size, "ha": "center", "va": "bottom", "rotation": 90 if dense else 0}
+    note(axes, text, (x, y), (0, 1.5), **look)
 
 
 def _upright(axes: Axes, x: float, y: float, text: str, *, color: str) -> None:
-    axes.annotate(
-        text,
-        (x, y),
-        size=TINY,
-        color=color,
-        rotation=90,
-        ha="center",
-        va="center",
-        bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
-    )
+    box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+    middle = {"ha": "center", "va": "center", "rotation": 90}
+    axes.annotate(text, (x, y), size=TINY, color=color, bbox=box, **middle)
 
 
 def _ink(kind: Kind) -> str:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.table import LatencyTable, per_layer_ms
-from dcsnas.plots.choices import option_text
+from dcsnas.plots.records import option_text
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size, Trunk
 from dcsnas.spaces.network import layer_sizes

@@ -12,16 +12,7 @@ from matplotlib.figure import Figure
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.plots.records import read_metrics
-from dcsnas.plots.style import (
-    BLUE,
-    LIGHT,
-    SMALL,
-    clean,
-    digits,
-    draw_line,
-    label_ends,
-    new_figure,
-)
+from dcsnas.plots.style import BLUE, LIGHT, clean, digits, draw_line, label_ends, new_figure, note
 
 LOSSES = {
     "loss": ("total loss, Equation 4", "loss"),
@@ -96,27 +87,14 @@ def plot_cmc(run: Path) -> Figure:
     axes.set(ylim=(0, 100), xlim=(0, len(percent) + 0.5))
     for k in (k for k in (1, 5, 10, 20) if k <= len(percent)):
         axes.plot(k, percent[k - 1], "o", color=BLUE, markersize=4, clip_on=False)
-        below = (0, -5) if percent[k - 1] > 50 else (0, 5)
-        vertical = "top" if percent[k - 1] > 50 else "bottom"
-        axes.annotate(
-            f"rank {k}\n{percent[k - 1]:.1f}%",
-            (k, percent[k - 1]),
-            xytext=below,
-            textcoords="offset points",
-            size=SMALL,
-            color=BLUE,
-            va=vertical,
-        )
+        shift, va = ((0, -5), "top") if percent[k - 1] > 50 else ((0, 5), "bottom")
+        text = f"rank {k}\n{percent[k - 1]:.1f}%"
+        note(axes, text, (k, percent[k - 1]), shift, color=BLUE, va=va)
     return figure
 
 
 def curves_figure(
-    run: Path,
-    config: Mapping[str, Any],
-    frame: pd.DataFrame,
-    *,
-    shape: tuple[int, int],
-    note: str,
+    run: Path, config: Mapping[str, Any], frame: pd.DataFrame, *, shape: tuple[int, int], note: str
 ) -> Figure:
     """Return a figure for ``shape`` (rows, columns) of panels, which says of which run they are."""
     rows, columns = shape

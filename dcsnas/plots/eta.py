@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
-from dcsnas.plots.style import BLUE, GREY, INK, LIGHT, PAPER, SMALL, clean, new_figure
+from dcsnas.plots.style import BLUE, GREY, INK, LIGHT, PAPER, SMALL, clean, new_figure, note
 
 
 @dataclass(frozen=True)
@@ -87,17 +87,9 @@ def _draw_scores(axes: Axes, found: _Found) -> None:
         axes.plot(x, fold, color=GREY, linewidth=0.8, marker="o", markersize=2.2, label=label)
     axes.plot(x, found.mean, color=BLUE, linewidth=1.6, marker="o", markersize=5, label="mean")
     best = found.mean[found.chosen]
-    axes.annotate(
-        f"{best:.1f}",
-        (found.chosen, best),
-        xytext=(0, 7),
-        textcoords="offset points",
-        size=SMALL,
-        color=BLUE,
-        weight="bold",
-        ha="center",
-        bbox={"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.8},
-    )
+    box = {"boxstyle": "round,pad=0.1", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.8}
+    look = {"color": BLUE, "weight": "bold", "ha": "center", "bbox": box}
+    note(axes, f"{best:.1f}", (found.chosen, best), (0, 7), **look)
     axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK, loc="best")
 
 
@@ -110,16 +102,7 @@ def _draw_gains(axes: Axes, found: _Found) -> None:
         label = "one fold" if number == 0 else None
         beside = x - 0.15  # not behind the bars
         axes.plot(beside, fold, linestyle="", marker="o", markersize=2.6, color=GREY, label=label)
-    axes.errorbar(
-        x,
-        found.gain[1:],
-        yerr=found.gain_se[1:],
-        linestyle="",
-        marker="o",
-        markersize=5,
-        color=BLUE,
-        capsize=3,
-        elinewidth=1.2,
-        label="mean \u00b1 standard error",
-    )
+    look = {"linestyle": "", "marker": "o", "markersize": 5, "capsize": 3, "elinewidth": 1.2}
+    label = "mean \u00b1 standard error"
+    axes.errorbar(x, found.gain[1:], found.gain_se[1:], color=BLUE, label=label, **look)
     axes.legend(fontsize=SMALL, frameon=False, labelcolor=INK, loc="best")

@@ -16,32 +16,17 @@ from PIL import Image
 
 from dcsnas.config.files import replacing
 from dcsnas.latency.table import load_table, predict_ms
+from dcsnas.plots import style
 from dcsnas.plots.columns import Column, columns_of_layers, span_of
 from dcsnas.plots.records import History, read_history
-from dcsnas.plots.style import (
-    GREY,
-    INK,
-    LIGHT,
-    MUTED,
-    PURPLE,
-    RED,
-    SEQUENTIAL,
-    SMALL,
-    TEXT,
-    TIMES,
-    TINY,
-    clean,
-    digits,
-    new_figure,
-    whole_numbers,
-)
+from dcsnas.plots.style import LABEL, TIMES, clean, digits, new_figure, note, whole_numbers
 
 _MULTIPLES = 8
 _FRAMES = 25
 _FRAME_MS, _LAST_MS = 200, 2000
 _GIF_DPI = 80
 _WIDEST_IN = 15.0
-_COLORS = ListedColormap(mpl.colormaps[SEQUENTIAL](np.linspace(0.3, 1.0, 256)))
+_COLORS = ListedColormap(mpl.colormaps[style.SEQUENTIAL](np.linspace(0.3, 1.0, 256)))
 
 
 @dataclass(frozen=True)
@@ -85,10 +70,10 @@ def plot_evolution(run: Path) -> Figure:
     for one in axes.flat[len(stages) :]:
         one.set_visible(False)
     for one in axes[:, 0]:
-        one.set_ylabel("channels", size=TEXT, color=INK)
+        one.set_ylabel("channels", **LABEL)
     for one in axes.flat[max(0, len(stages) - columns) : len(stages)]:
         one.tick_params(labelbottom=True)
-        one.set_xlabel("block", size=TEXT, color=INK)
+        one.set_xlabel("block", **LABEL)
     _color_bar(figure, colors, list(axes.flat))
     return figure
 
@@ -112,7 +97,7 @@ def animate_evolution(run: Path, path: Path) -> Path:
         for one in (upper, lower):
             one.clear()
         _draw_network(upper, stage, colors)
-        upper.set_ylabel("channels", size=TEXT, color=INK)
+        upper.set_ylabel("channels", **LABEL)
         _name_stage(upper, stage, first=stage is stages[0])
         _draw_latencies(lower, stages, stage)
         frames.append(_picture(figure))
@@ -166,31 +151,31 @@ def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
     shown = [c for c in stage.columns if c.kind in ("stem", "block")] or attention
     x, spans = [c.x for c in shown], [span_of(c.width_options) for c in shown]
     heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
-    axes.bar(x, heights, 0.9, bottom=bottoms, color=LIGHT, label="options")
+    axes.bar(x, heights, 0.9, bottom=bottoms, color=style.LIGHT, label="options")
     rgba = colors.to_rgba(np.array([c.expansion or 0.0 for c in shown]))
-    painted = [c if s.expansion is not None else GREY for s, c in zip(shown, rgba, strict=True)]
+    painted = [style.GREY if c.expansion is None else p for c, p in zip(shown, rgba, strict=True)]
     axes.bar(x, [c.width for c in shown], 0.7, color=painted, label="chosen")
     top = max(max(c.width_options, default=c.width) for c in shown)
     for column in stage.columns:
         if column.kind == "attention":
-            color = RED if column.runs else GREY
+            color = style.RED if column.runs else style.GREY
             axes.plot([column.x] * 2, [0, top], color=color, linewidth=1.2)
-            named = {"size": TINY, "color": MUTED if color == GREY else RED, "ha": "center"}
-            axes.annotate(column.name, (column.x, top), (0, 2), textcoords="offset points", **named)
+            look = {"color": style.RED if column.runs else style.MUTED, "ha": "center"}
+            note(axes, column.name, (column.x, top), (0, 2), size=style.TINY, **look)
     axes.set(ylim=(0, 1.15 * top), xlim=(-0.7, shown[-1].x + 1.7))
     blocks = [c for c in shown if c.kind == "block"]
     blocks = blocks[:: max(1, ceil(len(blocks) / 30))]
     axes.set_xticks([c.x for c in blocks], [c.name for c in blocks])
-    axes.tick_params(axis="x", labelsize=TINY)
+    axes.tick_params(axis="x", labelsize=style.TINY)
 
 
 def _name_stage(axes: Axes, stage: Stage, *, first: bool) -> None:
     name = f"after {stage.epoch} epoch{'s' * (stage.epoch != 1)}"
     latency = "" if stage.ms is None else f": {digits(stage.ms)} ms"
-    axes.set_title(name + latency, size=TEXT, color=INK, loc="left", weight="bold", pad=9)
+    axes.set_title(name + latency, **LABEL, loc="left", weight="bold", pad=9)
     if not first:
         text = f"{stage.changed} changed"
-        axes.set_title(text, size=SMALL, color=MUTED, loc="right", pad=9)
+        axes.set_title(text, size=style.SMALL, color=style.MUTED, loc="right", pad=9)
 
 
 def _draw_latencies(axes: Axes, stages: Sequence[Stage], now: Stage) -> None:
@@ -201,8 +186,8 @@ def _draw_latencies(axes: Axes, stages: Sequence[Stage], now: Stage) -> None:
         return
     clean(axes, x="epochs trained", y="predicted\nlatency (ms)")
     done = [epoch for epoch in times if epoch <= now.epoch]
-    axes.plot(done, [times[epoch] for epoch in done], color=PURPLE, linewidth=1.4)
-    axes.plot(done[-1], times[done[-1]], "o", color=PURPLE)
+    axes.plot(done, [times[epoch] for epoch in done], color=style.PURPLE, linewidth=1.4)
+    axes.plot(done[-1], times[done[-1]], "o", color=style.PURPLE)
     axes.set(xlim=(stages[0].epoch, stages[-1].epoch + 0.5), ylim=(0, 1.15 * max(times.values())))
     axes.xaxis.set_major_locator(whole_numbers(8))
 
@@ -222,8 +207,8 @@ def _expansions(stages: Sequence[Stage]) -> ScalarMappable:
 
 def _color_bar(figure: Figure, colors: ScalarMappable, axes: Sequence[Axes]) -> None:
     bar = figure.colorbar(colors, ax=list(axes), pad=0.02, fraction=0.03, aspect=25)
-    bar.set_label(f"expansion ({TIMES})", size=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
+    bar.set_label(f"expansion ({TIMES})", **LABEL)
+    bar.ax.tick_params(labelsize=style.SMALL, length=2, width=0.5)
 
 
 def _picture(figure: Figure) -> Image.Image:

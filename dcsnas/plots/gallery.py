@@ -61,11 +61,7 @@ def judged(
 
 
 def plot_ranked_gallery(
-    query: Sequence[Sample],
-    gallery: Sequence[Sample],
-    *,
-    neighbours: Tensor,
-    n_queries: int = 8,
+    query: Sequence[Sample], gallery: Sequence[Sample], *, neighbours: Tensor, n_queries: int = 8
 ) -> Figure:
     """Draw ``n_queries`` queries, evenly spaced over all, with their nearest gallery images.
 
@@ -160,14 +156,5 @@ class _Sheet:
     def mark(self, axes: Axes, place: tuple[int, int], verdict: Verdict) -> None:
         x, y = self.corner(place)
         axes.add_patch(Rectangle((x, y), 0.27, 0.27, color=verdict.color, linewidth=0, zorder=3))
-        axes.text(
-            x + 0.135,
-            y + 0.145,
-            verdict.mark,
-            size=SMALL,
-            color="white",
-            weight="bold",
-            ha="center",
-            va="center",
-            zorder=4,
-        )
+        look = {"color": "white", "weight": "bold", "ha": "center", "va": "center", "zorder": 4}
+        axes.text(x + 0.135, y + 0.145, verdict.mark, size=SMALL, **look)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from dcsnas.plots.style import BLUE, GREY, INK, SMALL, clean, new_figure
+from dcsnas.plots.style import BLUE, GREY, INK, clean, new_figure, note
 
 
 @dataclass(frozen=True)
@@ -38,27 +38,13 @@ def plot_pareto(
     clean(axes, x=latency, y=score)
     front = pareto_front(points)
     others = [point for point in points if point not in front]
-    axes.plot(
-        [p.latency_ms for p in others],
-        [p.score for p in others],
-        linestyle="",
-        marker="o",
-        markersize=4.5,
-        color=GREY,
-    )
+    x, y = [p.latency_ms for p in others], [p.score for p in others]
+    axes.plot(x, y, linestyle="", marker="o", markersize=4.5, color=GREY)
     x, y = [p.latency_ms for p in front], [p.score for p in front]
     axes.step(x, y, where="post", color=BLUE, linewidth=1.0, alpha=0.6)
     axes.plot(x, y, linestyle="", marker="o", markersize=5.5, color=BLUE)
     axes.margins(x=0.12, y=0.15)
     for point in points:
-        on_front = point in front
-        axes.annotate(
-            point.name,
-            (point.latency_ms, point.score),
-            xytext=(4, 4 if on_front else -4),
-            textcoords="offset points",
-            size=SMALL,
-            color=INK if on_front else GREY,
-            va="bottom" if on_front else "top",
-        )
+        up, color, va = (4, INK, "bottom") if point in front else (-4, GREY, "top")
+        note(axes, point.name, (point.latency_ms, point.score), (4, up), color=color, va=va)
     return figure

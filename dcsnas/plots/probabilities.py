@@ -6,6 +6,7 @@ Shapes: E records in time, O options of a decision, B places of a group.
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,36 +15,13 @@ from matplotlib.gridspec import GridSpec, SubplotSpec
 from matplotlib.image import AxesImage
 
 from dcsnas.config.errors import UserError
-from dcsnas.plots.choices import (
-    Place,
-    attentions_of,
-    blocks_of,
-    final_probabilities,
-    group_entropies,
-    groups_of,
-    option_text,
-)
-from dcsnas.plots.records import History, read_history
-from dcsnas.plots.style import (
-    GREEN,
-    INK,
-    MUTED,
-    PURPLE,
-    RED,
-    SEQUENTIAL,
-    SMALL,
-    TEXT,
-    TIMES,
-    TINY,
-    clean,
-    label_ends,
-    new_figure,
-    whole_numbers,
-)
+from dcsnas.plots import style
+from dcsnas.plots.records import History, Place, groups_of, option_text, places_of, read_history
+from dcsnas.plots.style import LABEL, TIMES, clean, label_ends, new_figure, whole_numbers
 from dcsnas.spaces.space import Decision, Option
 
 KINDS = {"expansion": f"expansion ({TIMES})", "width": "width (channels)", "kind": "attention"}
-COLORS = {"expansion": PURPLE, "width": GREEN, "kind": RED}
+COLORS = {"expansion": style.PURPLE, "width": style.GREEN, "kind": style.RED}
 NAMES = {"expansion": "expansions", "width": "widths", "kind": "attention"}
 _MOST_PANELS = 20  # blocks above which there is one heat map a group instead of one a decision
 _MOST_LINES = 40
@@ -59,7 +37,7 @@ def plot_probabilities(run: Path) -> Figure:
     UserError where a file is missing or does not fit the space.
     """
     history = read_history(run)
-    blocks, attentions = blocks_of(history), attentions_of(history)
+    blocks, attentions = places_of(history, "b"), places_of(history, "a")
     if not blocks and not attentions:
         raise UserError(f"{run / 'space.yaml'}: leaves nothing to choose, so there is no picture")
     large = len(blocks) > _MOST_PANELS
@@ -67,8 +45,8 @@ def plot_probabilities(run: Path) -> Figure:
 
 
 def _figure(history: History, width_in: float, height_in: float) -> Figure:
-    decisions, epochs = len(history.decisions), history.epochs[-1]
-    mean = float(np.mean([history.entropy_percent(d.label)[-1] for d in history.decisions]))
+    decisions, epochs = len(history.space.decisions), history.epochs[-1]
+    mean = float(np.mean([history.entropy_percent(d.label)[-1] for d in history.space.decisions]))
     return new_figure(
         width_in,
         height_in,
@@ -79,12 +57,12 @@ def _figure(history: History, width_in: float, height_in: float) -> Figure:
 
 
 def _draw_entropies(axes: Axes, history: History) -> None:
-    few = len(history.decisions) <= _MOST_LINES
+    few = len(history.space.decisions) <= _MOST_LINES
     spread = "each decision" if few else "10th to 90th percentile"
     clean(axes, x="epochs trained", y="entropy\n(% of max.)", title=f"mean, and {spread}")
     labels = []
     for kind, color in COLORS.items():
-        chosen = [d.label for d in history.decisions if d.label.endswith(kind)]
+        chosen = [d.label for d in history.space.decisions if d.label.endswith(kind)]
         if not chosen:
             continue
         curves = np.stack([history.entropy_percent(label) for label in chosen])
@@ -113,13 +91,13 @@ def _draw_panels(history: History, blocks: Sequence[Place], attentions: Sequence
     for row, (kind, places) in enumerate(rows):
         for column, place in enumerate(places):
             axes = figure.add_subplot(grid[row, column])
-            axes.set_ylabel(KINDS[kind] if column == 0 else "", size=SMALL, color=INK)
+            axes.set_ylabel(KINDS[kind] if column == 0 else "", size=style.SMALL, color=style.INK)
             if kind not in place.decisions:
                 _draw_fixed(axes)
                 continue
             images.append(_draw_decision(axes, history, place.decisions[kind], vmax=vmax))
             lowest = all(column >= len(below) for _, below in rows[row + 1 :])
-            axes.set_xlabel("epochs trained" if lowest else "", size=SMALL, color=INK)
+            axes.set_xlabel("epochs trained" if lowest else "", size=style.SMALL, color=style.INK)
             panels.append(axes)
     _color_bar(figure, images[0], panels, "probability")
     return figure
@@ -146,11 +124,11 @@ def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: fl
     y = (-0.5, len(decision.options) - 0.5)
     image = _heat_map(axes, values.T, x=edges, y=y, vmax=vmax)
     beside = axes.get_yaxis_transform()
-    axes.plot([1.03], [chosen], "<", color=RED, markersize=4, clip_on=False, transform=beside)
+    axes.plot([1.03], [chosen], "<", color=style.RED, markersize=4, clip_on=False, transform=beside)
     _option_ticks(axes, decision.options)
     block = decision.label.split("_")[0]
     text = f"{block} → {option_text(decision.options[chosen])}  ({values[-1, chosen]:.0%})"
-    axes.set_title(text, size=SMALL, color=INK, loc="left", pad=3)
+    axes.set_title(text, size=style.SMALL, color=style.INK, loc="left", pad=3)
     axes.xaxis.set_major_locator(whole_numbers(3))
     return image
 
@@ -192,22 +170,21 @@ def _draw_group_row(
         options = group[0].decisions[kind].options
         numbers = [place.number for place in group]
         x = (numbers[0] - 0.5, numbers[-1] + 0.5)
-        final = final_probabilities(history, group, kind)
+        labels = [place.decisions[kind].label for place in group]
+        final = np.stack([history.values[label][-1] for label in labels], axis=1)
         finals.append(_heat_map(upper, final, x=x, y=(-0.5, len(options) - 0.5), vmax=vmax))
-        upper.plot(numbers, final.argmax(axis=0), "o", color=RED, markersize=2.5)
+        upper.plot(numbers, final.argmax(axis=0), "o", color=style.RED, markersize=2.5)
         _option_ticks(upper, options)
-        entropy, epochs = group_entropies(history, group, kind), history.epochs
-        y = (epochs[0] - 0.5, epochs[-1] + 0.5)
+        entropy = np.stack([history.entropy_percent(label) for label in labels], axis=1)
+        y = (history.epochs[0] - 0.5, history.epochs[-1] + 0.5)
         entropies.append(_heat_map(lower, entropy, x=x, y=y, vmax=100, cmap="Greys_r"))
         lower.yaxis.set_major_locator(whole_numbers(4))
         for axes in (upper, lower):
             axes.set_xticks(numbers[:: ceil(len(numbers) / 9)])
-    pairs[0][0].set_ylabel(KINDS[kind], size=TEXT, color=INK)
+    pairs[0][0].set_ylabel(KINDS[kind], **LABEL)
     lowers = [lower for _, lower in pairs]
-    next(a for a in lowers if a.axison).set_ylabel("epochs trained", size=TEXT, color=INK)
-    lowers[len(lowers) // 2].set_xlabel(
-        "attention module" if kind == "kind" else "block", size=TEXT, color=INK
-    )
+    next(a for a in lowers if a.axison).set_ylabel("epochs trained", **LABEL)
+    lowers[len(lowers) // 2].set_xlabel("attention module" if kind == "kind" else "block", **LABEL)
     _color_bar(figure, finals[0], [upper for upper, _ in pairs], "final probability")
     _color_bar(figure, entropies[0], lowers, "entropy (% of max.)")
 
@@ -219,25 +196,20 @@ def _heat_map(
     x: tuple[float, float],
     y: tuple[float, float],
     vmax: float,
-    cmap: str = SEQUENTIAL,
+    cmap: str = style.SEQUENTIAL,
 ) -> AxesImage:
-    axes.tick_params(labelsize=TINY, length=2, width=0.5, color=MUTED, labelcolor=INK)
-    axes.spines[:].set(linewidth=0.5, color=MUTED)
-    return axes.imshow(
-        values,
-        cmap=cmap,
-        vmin=0,
-        vmax=vmax,
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        extent=(*x, *y),
+    axes.tick_params(
+        labelsize=style.TINY, length=2, width=0.5, color=style.MUTED, labelcolor=style.INK
     )
+    axes.spines[:].set(linewidth=0.5, color=style.MUTED)
+    look: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+    return axes.imshow(values, cmap=cmap, vmin=0, vmax=vmax, extent=(*x, *y), **look)
 
 
 def _draw_fixed(axes: Axes) -> None:
     """Say in an empty place of the grid that there is nothing to choose."""
-    axes.text(0.5, 0.5, "fixed", size=SMALL, color=MUTED, ha="center", transform=axes.transAxes)
+    look = {"color": style.MUTED, "ha": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, "fixed", size=style.SMALL, **look)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
@@ -250,6 +222,6 @@ def _option_ticks(axes: Axes, options: Sequence[Option]) -> None:
 
 def _color_bar(figure: Figure, image: AxesImage, axes: Sequence[Axes], label: str) -> None:
     bar = figure.colorbar(image, ax=list(axes), pad=0.015, fraction=0.02, aspect=30)
-    bar.set_label(label, size=TEXT, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
-    bar.outline.set(linewidth=0.5, edgecolor=MUTED)  # type: ignore[operator]
+    bar.set_label(label, **LABEL)
+    bar.ax.tick_params(labelsize=style.SMALL, length=2, width=0.5)
+    bar.outline.set(linewidth=0.5, edgecolor=style.MUTED)  # type: ignore[operator]

@@ -1,8 +1,9 @@
-"""What a run folder recorded, as pandas and numpy values: no drawing here.
+"""What a run folder recorded, as pandas and numpy values, by places too: no drawing here.
 
 Shapes: E records in time, O options of a decision.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pandas as pd
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.jsonl import read_records
-from dcsnas.spaces.space import Decision, SearchSpace
+from dcsnas.spaces.attention import attends
+from dcsnas.spaces.space import Decision, Option, SearchSpace
 
 
 def read_metrics(path: Path) -> pd.DataFrame:
@@ -41,11 +43,6 @@ class History:
     space: SearchSpace
     epochs: tuple[int, ...]
     values: dict[str, np.ndarray]
-
-    @property
-    def decisions(self) -> tuple[Decision, ...]:
-        """Return the decisions in network order."""
-        return self.space.decisions
 
     def entropy_percent(self, label: str) -> np.ndarray:
         """Return the entropy [E] of a decision as a percentage of its maximum, log O."""
@@ -90,3 +87,48 @@ def _row(record: dict[str, Any], decision: Decision, path: Path) -> list[float]:
             f"as space.yaml has options, found {found}; both files must come from one search"
         )
     return row
+
+
+@dataclass(frozen=True)
+class Place:
+    """A block or an attention module: its number among its likes, and its decisions by kind.
+
+    Kinds are ``expansion`` and ``width`` of a block, ``kind`` of an attention module.
+    """
+
+    number: int
+    decisions: dict[str, Decision]
+
+    @property
+    def options(self) -> dict[str, tuple[Option, ...]]:
+        """Return the options by kind."""
+        return {kind: decision.options for kind, decision in self.decisions.items()}
+
+
+def groups_of(places: Sequence[Place]) -> list[list[Place]]:
+    """Return ``places`` in runs of consecutive numbers that choose from the same options."""
+    groups: list[list[Place]] = []
+    for place in places:
+        last = groups[-1][-1] if groups else None
+        if last and (last.number + 1, last.options) == (place.number, place.options):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def option_text(option: Option) -> str:
+    """Return an option as pictures write it: ``1.5``, ``24``, ``none``, ``DCS``."""
+    if isinstance(option, str):
+        return option.upper() if attends(option) else option
+    return f"{option:g}"
+
+
+def places_of(history: History, letter: str) -> list[Place]:
+    """Return the blocks (b) or attention modules (a) that leave something to choose, in order."""
+    places: dict[int, dict[str, Decision]] = {}
+    for decision in history.space.decisions:
+        place, kind = decision.label.split("_")
+        if place.startswith(letter):
+            places.setdefault(int(place.removeprefix(letter)), {})[kind] = decision
+    return [Place(number, decisions) for number, decisions in sorted(places.items())]

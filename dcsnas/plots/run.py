@@ -87,18 +87,14 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
         "evolution": ("probabilities.jsonl", plot_evolution),
         "architecture": ("architecture.yaml", draw_architecture),
     },
-    "pretrain": {
-        "curves": ("metrics.jsonl", plot_training_curves),
-    },
+    "pretrain": {"curves": ("metrics.jsonl", plot_training_curves)},
     "retrain": {
         "curves": ("metrics.jsonl", plot_training_curves),
         "retrieval": ("metrics.json", plot_cmc),
         "gallery": ("neighbours.json", draw_gallery),
         "architecture": ("architecture.yaml", draw_architecture),
     },
-    "tune-eta": {
-        "eta": ("eta.json", plot_eta),
-    },
+    "tune-eta": {"eta": ("eta.json", plot_eta)},
 }
 """By stage and name: the file that a picture needs, and what draws it."""
 

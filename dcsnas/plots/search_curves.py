@@ -16,26 +16,13 @@ from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.search import CostName
 from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import load_table
+from dcsnas.plots import style
 from dcsnas.plots.curves import LOSSES, PANEL_IN, curve_of, curves_figure, shade
 from dcsnas.plots.records import read_history, read_metrics
-from dcsnas.plots.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    MUTED,
-    PURPLE,
-    RED,
-    SMALL,
-    clean,
-    digits,
-    draw_line,
-    label_ends,
-    si,
-)
+from dcsnas.plots.style import clean, digits, draw_line, label_ends, si
 from dcsnas.search.cost_terms import target_of
 
-PHASES = {"weights": BLUE, "architecture": RED}
+PHASES = {"weights": style.BLUE, "architecture": style.RED}
 LABELS = {"map": "mAP"}
 """How scores are written where that is not their name."""
 COUNTS: dict[CostName, str] = {"macs": "MACs", "params": "parameters"}
@@ -52,10 +39,6 @@ class Search:
     def curve(self, name: str) -> pd.Series:
         """Return a metric where it was logged; empty where it never was."""
         return curve_of(self.frame, name)
-
-    def target(self, cost: CostName) -> float | None:
-        """Return where the expected ``cost`` was to end, if that was the objective."""
-        return target_of(self.config.get("objective", {}), cost)
 
 
 def plot_search_curves(run: Path) -> Figure:
@@ -138,14 +121,14 @@ def _draw_latency(axes: Axes, search: Search) -> None:
     clean(axes, x="epoch", y="latency (ms)", title=f"latency{change}")
     labels = []
     if initial is not None:
-        _reference(axes, initial, GREY)
-        labels.append((initial, f"start {digits(initial)}", MUTED))
+        _reference(axes, initial, style.GREY)
+        labels.append((initial, f"start {digits(initial)}", style.MUTED))
     likely = search.curve("most_probable_latency_ms")
     if len(likely):
-        draw_line(axes, likely, color=PURPLE)
-        labels.append((likely.iloc[-1], f"most probable {digits(likely.iloc[-1])}", PURPLE))
-    draw_line(axes, curve, color=GREEN)
-    labels.append((curve.iloc[-1], f"expected {digits(curve.iloc[-1])}", GREEN))
+        draw_line(axes, likely, color=style.PURPLE)
+        labels.append((likely.iloc[-1], f"most probable {digits(likely.iloc[-1])}", style.PURPLE))
+    draw_line(axes, curve, color=style.GREEN)
+    labels.append((curve.iloc[-1], f"expected {digits(curve.iloc[-1])}", style.GREEN))
     _draw_target(axes, search, "latency", labels, digits)
 
 
@@ -154,8 +137,8 @@ def _count_panel(cost: CostName) -> Callable[[Axes, Search], None]:
         clean(axes, x="epoch", y=COUNTS[cost], title=f"expected {COUNTS[cost]}")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
         curve = search.curve(f"expected_{cost}")
-        draw_line(axes, curve, color=GREEN)
-        _draw_target(axes, search, cost, [(curve.iloc[-1], si(curve.iloc[-1]), GREEN)], si)
+        draw_line(axes, curve, color=style.GREEN)
+        _draw_target(axes, search, cost, [(curve.iloc[-1], si(curve.iloc[-1]), style.GREEN)], si)
 
     return draw
 
@@ -168,14 +151,15 @@ def _draw_target(
     text: Callable[[float], str],
 ) -> None:
     """End the panel of a cost: its target, what it adds to the loss, an axis from 0, labels."""
-    target = search.target(cost)
+    objective = search.config.get("objective", {})
+    target = target_of(objective, cost)
     if target is not None:
-        _reference(axes, target, INK)
-        labels.append((target, f"target {text(target)}", INK))
+        _reference(axes, target, style.INK)
+        labels.append((target, f"target {text(target)}", style.INK))
     term = search.curve("cost_term")
-    if len(term) and search.config.get("objective", {}).get("cost", "latency") == cost:
+    if len(term) and objective.get("cost", "latency") == cost:
         adds = f"adds {digits(term.iloc[0])} \u2192 {digits(term.iloc[-1])} to the loss"
-        axes.text(0.04, 0.05, adds, size=SMALL, color=MUTED, transform=axes.transAxes)
+        axes.text(0.04, 0.05, adds, size=style.SMALL, color=style.MUTED, transform=axes.transAxes)
     highest = max(float(axes.dataLim.y1), *(y for y, _, _ in labels))
     axes.set_ylim(0, 1.15 * highest or 1.0)
     label_ends(axes, labels, height_in=PANEL_IN)
@@ -208,15 +192,15 @@ def _draw_temperature(axes: Axes, search: Search) -> None:
 
 def _draw_multiplier(axes: Axes, search: Search) -> None:
     clean(axes, x="epoch", y="multiplier", title="multiplier of the target")
-    _reference(axes, 0.0, GREY)
+    _reference(axes, 0.0, style.GREY)
     _draw_one(axes, search.curve("multiplier"), "{}")
 
 
 def _draw_one(axes: Axes, curve: pd.Series, text: str) -> None:
     """Draw the only curve of a panel with its last value."""
-    draw_line(axes, curve, color=GREEN)
+    draw_line(axes, curve, color=style.GREEN)
     last = curve.iloc[-1]
-    label_ends(axes, [(last, text.format(digits(last)), GREEN)], height_in=PANEL_IN)
+    label_ends(axes, [(last, text.format(digits(last)), style.GREEN)], height_in=PANEL_IN)
 
 
 def _reference(axes: Axes, y: float, color: str) -> None:

@@ -6,6 +6,7 @@ Everything is set on the figure itself; matplotlib's global settings stay as the
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -26,6 +27,8 @@ TIMES = "\u00d7"  # the multiplication sign
 
 TITLE, TEXT, SMALL, TINY = 11.0, 8.5, 7.5, 6.5
 """Type sizes in points."""
+LABEL: dict[str, Any] = {"size": TEXT, "color": INK}
+"""How axes are named."""
 DPI = 150
 
 _POINTS = 72.0
@@ -51,9 +54,9 @@ def new_figure(width_in: float, height_in: float, *, title: str, subtitle: str) 
 
 def clean(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
     """Label ``axes`` and leave only what carries data: two thin axes lines, short ticks."""
-    axes.set_xlabel(x, size=TEXT, color=INK)
-    axes.set_ylabel(y, size=TEXT, color=INK)
-    axes.set_title(title, size=TEXT, color=INK, loc="left", weight="bold")
+    axes.set_xlabel(x, **LABEL)
+    axes.set_ylabel(y, **LABEL)
+    axes.set_title(title, **LABEL, loc="left", weight="bold")
     axes.tick_params(labelsize=SMALL, colors=MUTED, length=2.5, width=0.6, labelcolor=INK)
     axes.tick_params(which="minor", length=1.5, width=0.4, labelsize=TINY, colors=MUTED)
     axes.spines[["top", "right"]].set_visible(False)
@@ -86,17 +89,16 @@ def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, height_i
     wanted = [float(to_fraction.transform((1, y))[1]) for y, _, _ in ordered]
     gap = SMALL * 1.2 / (height_in * _POINTS)
     for fraction, (_, text, color) in zip(spread(wanted, gap=gap), ordered, strict=True):
-        axes.annotate(
-            text,
-            (1, fraction),
-            xycoords="axes fraction",
-            xytext=(5, 0),
-            textcoords="offset points",
-            size=SMALL,
-            color=color,
-            va="center",
-            annotation_clip=False,
-        )
+        look = {"color": color, "va": "center", "annotation_clip": False}
+        note(axes, text, (1, fraction), (5, 0), xycoords="axes fraction", **look)
+
+
+def note(
+    axes: Axes, text: str, at: tuple[float, float], shift: tuple[float, float], **look: Any
+) -> None:
+    """Write ``text`` where the point ``at`` is, moved by ``shift`` in points: small, in ink."""
+    look = {"size": SMALL, "color": INK, **look}
+    axes.annotate(text, at, shift, textcoords="offset points", **look)
 
 
 def spread(positions: Sequence[float], *, gap: float) -> list[float]:

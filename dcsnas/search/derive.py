@@ -10,6 +10,7 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.jsonl import read_records
+from dcsnas.config.search import check_count, check_target_ms
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
 from dcsnas.search.constrained_choice import most_probable_within
 from dcsnas.search.cost_terms import target_of
@@ -64,6 +65,8 @@ def derive_ranked(
     ``target_ms`` limits their predicted latency, ``searched_target_ms`` where it is None. There are
     fewer where no more networks keep to it; raises UserError where none does.
     """
+    check_target_ms(target_ms)
+    check_count("--top-k", count)
     config = _search_config(run)
     target_ms = searched_target_ms(config) if target_ms is None else target_ms
     space = SearchSpace.load(run / "space.yaml")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.search import SearchConfig, search_model
+from dcsnas.config.search import SearchConfig, check_count, search_model
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import samples_digest, split_train
 from dcsnas.nn.inherit import State
@@ -65,6 +65,11 @@ class Ranked:
         """Return the position of the best score, the most probable network of equals."""
         return max(range(len(self.scores)), key=self.scores.__getitem__)
 
+    @property
+    def found(self) -> ArchitectureFile:
+        """Return the network at that position."""
+        return self.networks[self.best]
+
 
 def rank_by_score(
     run: Path,
@@ -78,6 +83,7 @@ def rank_by_score(
 
     ``target_ms`` limits their latency as in ``derive``; ``progress`` hears of networks scored.
     """
+    check_count("--best-of", count)
     networks = derive_ranked(run, count=count, target_ms=target_ms)
     task, scores = find_task(_config(run).task), []
     for found in score_derived(run, networks, data_root=data_root):

@@ -97,15 +97,15 @@ def architecture_input(file: ArchitectureFile) -> Input:
     return Input(file.network.digest, "the architecture", facts)
 
 
-def save_architecture(path: Path, content: ArchitectureFile) -> None:
+def save_architecture(path: Path | str, content: ArchitectureFile) -> None:
     """Write ``content`` to ``path`` atomically."""
     write_yaml(
-        path,
+        Path(path),
         content.model_dump(mode="json"),
         header="A derived network; this file alone rebuilds it (dcsnas retrain --arch).",
     )
 
 
-def load_architecture(path: Path) -> ArchitectureFile:
+def load_architecture(path: Path | str) -> ArchitectureFile:
     """Read an architecture file; raises UserError with every mistake in it."""
-    return load(ArchitectureFile, path)
+    return load(ArchitectureFile, Path(path))

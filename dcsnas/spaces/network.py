@@ -17,6 +17,7 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
+from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
 from dcsnas.spaces.units import Cost, total_cost
 
@@ -126,6 +127,20 @@ class BackboneNetwork(NetworkSpec):
     attention: tuple[Attention, ...]
     """In the order of the stages, ``none`` where there is none."""
 
+    @model_validator(mode="after")
+    def _fits_the_backbone(self) -> "BackboneNetwork":
+        backbone = find_backbone(self.backbone)
+        channels = [layer.channels for layer in self.attention]
+        for name, found, allowed in (
+            ("output_stride", self.output_stride, backbone.output_strides),
+            ("features", self.features, (backbone.feature_dim,)),
+            ("channels of attention", channels, ([e.channels for e in backbone.stage_ends],)),
+        ):
+            if found not in allowed:
+                stated = " or ".join(map(str, allowed))
+                raise ValueError(f"{name}: {found} given, {self.backbone} has {stated}")
+        return self
+
     @property
     def trunk(self) -> Trunk:
         """Return the backbone as a layer."""
@@ -154,8 +169,9 @@ def has_backbone(value: Any) -> bool:
 
 
 Network = Annotated[
-    Annotated[Chain, Tag("chain")] | Annotated[BackboneNetwork, Tag("backbone")],
-    Discriminator(lambda value: "backbone" if has_backbone(value) else "chain"),
+    # by the names of the classes: one that is a key as well would stand in errors as that key
+    Annotated[Chain, Tag("Chain")] | Annotated[BackboneNetwork, Tag("BackboneNetwork")],
+    Discriminator(lambda value: "BackboneNetwork" if has_backbone(value) else "Chain"),
 ]
 """In a file: ``{layers: [...]}``, or ``{backbone: NAME, ...}``."""
 AnyNetwork = Chain | BackboneNetwork

@@ -1,8 +1,17 @@
 """Finding the files that come with dcsnas by name, in a checkout or in an installed wheel."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.strict import Model, apply_overrides, load_with_overrides, validate
+
+M = TypeVar("M", bound=BaseModel)
+Config = str | Path | Mapping[str, Any] | BaseModel
+"""A stage's configuration: a file by its path or shipped name, its content, or the object."""
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -31,6 +40,17 @@ def find_space(name: str) -> Path:
 def find_experiment(name: str) -> Path:
     """Return the file of a configuration given by path or shipped name; raises UserError."""
     return _find(name, shipped_folder("experiments"), "configuration")
+
+
+def resolve(model: Model[M], config: Config, overrides: Iterable[str]) -> M:
+    """Return the configuration that a stage runs under, after ``--set`` overrides.
+
+    Raises UserError with every mistake in it.
+    """
+    if isinstance(config, str | Path):
+        return load_with_overrides(model, find_experiment(str(config)), overrides)
+    content = config.model_dump(mode="json") if isinstance(config, BaseModel) else config
+    return validate(model, apply_overrides(content, overrides), "configuration")
 
 
 def find_sweep(name: str) -> Path:

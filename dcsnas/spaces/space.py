@@ -71,8 +71,10 @@ class SearchSpace:
     valid network; in a space of a backbone the trunk comes first and attention runs inside of it.
     """
 
-    def __init__(self, file: SpaceFile | BackboneFile) -> None:
+    def __init__(self, file: SpaceFile | BackboneFile, *, attention: str | None = None) -> None:
         self.file = file
+        self.attention = attention
+        """The kinds of attention that it was given in place of its file's, for names of files."""
         self.name = file.name
         self.size: Size = (file.input.height, file.input.width)
         self.digest = digest(file.model_dump(mode="json"))
@@ -87,7 +89,8 @@ class SearchSpace:
         given = self.file.attention
         alike = isinstance(given, AttentionSettings)
         changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
-        return SearchSpace(self.file.model_copy(update={"attention": changed}))
+        kinds = kind if isinstance(kind, str) else "-".join(kind)
+        return SearchSpace(self.file.model_copy(update={"attention": changed}), attention=kinds)
 
     @classmethod
     def named(cls, name: str) -> "SearchSpace":
@@ -184,6 +187,20 @@ class SearchSpace:
             attention = tuple(layer for layer in rest if isinstance(layer, Attention))
             return BackboneNetwork(**first.model_dump(exclude={"op"}), attention=attention)
         return Chain(layers=(first, *rest))
+
+
+def load_space(name: str | Path, attention: str | Sequence[str] | None = None) -> SearchSpace:
+    """Return a search space by its file, a shipped name or a backbone's, as ``SearchSpace.named``.
+
+    ``attention`` is the kind at every position, or those to choose from, in place of the space's.
+    Raises UserError.
+    """
+    space = SearchSpace.named(str(name))
+    try:
+        return space.with_attention(attention) if attention else space
+    except ValueError as error:
+        reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
+        raise UserError(f"--attention {attention}: {reason}") from None
 
 
 def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:

@@ -259,8 +259,9 @@ class SpaceFile(SpaceSpec):
 
 
 AnySpaceFile = Annotated[
-    Annotated[SpaceFile, Tag("rows")] | Annotated[BackboneFile, Tag("backbone")],
-    Discriminator(lambda value: "backbone" if has_backbone(value) else "rows"),
+    # by the names of the classes: one that is a key as well would stand in errors as that key
+    Annotated[SpaceFile, Tag("SpaceFile")] | Annotated[BackboneFile, Tag("BackboneFile")],
+    Discriminator(lambda value: "BackboneFile" if has_backbone(value) else "SpaceFile"),
 ]
 
 

@@ -19,10 +19,10 @@ from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
 from dcsnas.data.loading import Loader
 from dcsnas.data.reid import Sample, TaskData
 from dcsnas.evaluation.features import Extractor
-from dcsnas.evaluation.report import Report
-from dcsnas.nn.distributed import cpu_threads, pick_device
+from dcsnas.evaluation.record import Report
+from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import Head, Output, TaskNetwork
-from dcsnas.nn.weights import load_network, read_header
+from dcsnas.nn.weights import NetworkInUse, load_network, read_header
 
 
 class Objective(nn.Module):
@@ -143,7 +143,7 @@ def refuse_foreign_rules(task: Task, rules: Iterable[str]) -> None:
 
 
 def evaluate(
-    weights: Path,
+    weights: Path | NetworkInUse,
     data: TaskData,
     *,
     device: str = "auto",
@@ -151,20 +151,15 @@ def evaluate(
     threads: int | None = None,
     **rules: Any,
 ) -> Any:
-    """Return the Report of a weights file by its task; ``rules`` are the task's, and ``progress``.
+    """Return the Report of a weights file, or of a network in memory, by its task.
 
-    Raises UserError for a file without a whole network, and for rules of other tasks.
+    ``rules`` are the task's, and ``progress``. Raises UserError for a file without a whole network,
+    and for rules of other tasks.
     """
-    task = find_task(read_header(weights).task)
+    in_file = isinstance(weights, Path)
+    task = find_task((read_header(weights) if in_file else weights.header).task)
     refuse_foreign_rules(task, rules.keys() - {"progress"})
-    network, header, _ = load_network(weights, task.head)
+    used = load_network(weights, task.head) if in_file else weights
     with cpu_threads(threads):
-        extractor = Extractor(
-            network,
-            size=header.input,
-            mean=header.mean,
-            std=header.std,
-            device=pick_device(device),
-            workers=workers,
-        )
-        return task.evaluate(extractor, header, data, **rules)
+        extractor = Extractor.of(used, device=device, workers=workers)
+        return task.evaluate(extractor, used.header, data, **rules)

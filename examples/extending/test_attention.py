@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from dcsnas.config.files import read_yaml
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.shipped import find_space
@@ -24,9 +25,7 @@ def test_it_selects_the_share_that_a_file_asks_for(dcsnas: Callable[..., str]) -
     dcsnas(*PLUGIN, "sample", "space.yaml", "--which", "largest", "--out", "network.yaml")
     network = load_architecture(Path("network.yaml")).network
     module = build(network)
-    (block,) = (
-        m for m in module.modules() if hasattr(m, "selectors") and m.depthwise.in_channels == 28
-    )
+    block = next(iter(attention_blocks(module).values()))
     tokens = torch.randn(2, 32, 28)
     selector: Any = block.get_submodule("selectors.strongest")
     query, key = selector(tokens, tokens)

@@ -10,6 +10,7 @@ from dcsnas.cli.profile import pick_backend
 from dcsnas.config.errors import UserError
 from dcsnas.latency.profile import default_name
 from dcsnas.latency.table import load_table
+from dcsnas.spaces.space import SearchSpace
 from latency_fakes import CONDITIONS, micro_space
 
 
@@ -34,10 +35,11 @@ def test_a_backend_that_does_not_run_on_the_device_is_refused(backend, device):
 
 
 def test_names_tell_tables_apart():
-    plain = default_name("tiny", CONDITIONS, attention=None, sparse=False)
+    space = SearchSpace.named("tiny")
+    plain = default_name(space, CONDITIONS, sparse=False)
     assert plain == "tiny-fake-eager-16x8-b1.json"
     changed = CONDITIONS.model_copy(update={"threads": 2, "dtype": "bfloat16", "batch": 4})
-    name = default_name("tiny", changed, attention="none", sparse=True)
+    name = default_name(space.without_attention(), changed, sparse=True)
     assert name == "tiny-fake-eager-16x8-b4-attention-none-2-threads-bfloat16-sparse.json"
 
 

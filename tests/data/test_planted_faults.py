@@ -14,6 +14,7 @@ from dcsnas.data.check import check_reid
 from dcsnas.data.reid import read_reid
 from dcsnas.data.sets.faults import Fault, Level
 from dcsnas.data.sets.published import Published
+from dcsnas.data.sets.scan import relative_to
 from reid_data import (
     write_csv_set,
     write_cuhk03_folders,
@@ -268,7 +269,7 @@ def test_a_planted_fault_is_found_and_none_invented(copy, fault, layout, plant):
     assert report.usable == (fault.level is not Level.ERROR)
     shown = "\n".join(report.lines())
     assert f"{fault.level.value}: {fault.title}: 1 ({fault.advice})" in shown
-    assert place == root or report.relative(place) in shown
+    assert place == root or relative_to(place, report.root) in shown
     assert report.findings[0].detail in shown
     assert (fault.title in report.verdict) == (fault.level is not Level.NOTE)
     if fault in REFUSED:

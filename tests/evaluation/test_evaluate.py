@@ -16,9 +16,8 @@ from dcsnas.data.reid import Sample, read_reid
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.information import fisher_score
 from dcsnas.evaluation.ranking import evaluate_retrieval
-from dcsnas.evaluation.record import Evaluation
+from dcsnas.evaluation.record import Evaluation, save_report
 from dcsnas.evaluation.reid import load_reid_network
-from dcsnas.evaluation.report import save_report
 from dcsnas.evaluation.reranking import KReciprocal
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.attention.selectors import GumbelSelector

@@ -16,9 +16,8 @@ from dcsnas.config.files import read_yaml
 from dcsnas.config.search import TargetConfig
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import configure
-from dcsnas.experiments.settings import retrain_of, search_of
+from dcsnas.experiments.settings import load_sweep, read_sweep, retrain_of, search_of
 from dcsnas.experiments.sweep import dump, planned, search_space
-from dcsnas.experiments.sweep_file import load_sweep, read_sweep
 from dcsnas.experiments.trial_inputs import check_inputs, trial_inputs, with_absolute_paths
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.shipped import find_sweep, shipped_folder
@@ -166,7 +165,8 @@ def test_training_services_are_nnis(path: Path, tmp_path: Path) -> None:
     folder.service.write_text(yaml.safe_dump(content))
     folder.identity.write_text('{"id": "abc"}')
     configure(folder, load_content()).validate()
-    assert folder.trial_host == "192.0.2.1"
+    folder.manager.write_text('{"port": 8080}')
+    assert folder.trial_url == "http://192.0.2.1:8080"
     folder.service.write_text(yaml.safe_dump({**content, "machine": []}))
     with pytest.raises(UserError, match="NNI does not take it"):
         configure(folder, load_content())

@@ -13,7 +13,7 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.data.drawn.render import ReidSettings, render_reid
 from dcsnas.experiments.experiment import start
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.sweep_file import read_sweep
+from dcsnas.experiments.settings import read_sweep
 from dcsnas.spaces.shipped import shipped_folder
 from experiment_setup import (
     NNI_LEAVES_OPEN,

@@ -54,9 +54,10 @@ def names_in(path: Path) -> set[str]:
 
 @torch.no_grad()
 def test_a_trained_network_gives_the_same_features() -> None:
-    network, header, file = load_reid_network(MODEL)
+    network, header, _ = load_reid_network(MODEL)
+    assert header.architecture is not None
     assert (header.stage, header.num_classes, header.input) == ("retrain", 16, (64, 32))
-    assert file.network.digest == "c6a058ee5c87d91c"
+    assert header.architecture.network.digest == "c6a058ee5c87d91c"
     x = images(64, 32)
     assert_features(network.eval().embed(x), EXPECTED["model"])
     for block in attention_blocks(network).values():

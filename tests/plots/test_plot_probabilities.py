@@ -7,16 +7,8 @@ import pytest
 from matplotlib.axes import Axes
 
 from dcsnas.config.errors import UserError
-from dcsnas.plots.choices import (
-    attentions_of,
-    blocks_of,
-    final_probabilities,
-    group_entropies,
-    groups_of,
-    option_text,
-)
 from dcsnas.plots.probabilities import plot_probabilities
-from dcsnas.plots.records import read_history
+from dcsnas.plots.records import groups_of, option_text, places_of, read_history
 from dcsnas.spaces.space import SearchSpace
 from latency_fakes import micro_space
 from plot_fakes import moving, outside, overlapping, texts_of, write_search_run
@@ -43,7 +35,7 @@ def decisions_of(axes: Axes) -> np.ndarray:
 
 
 def test_blocks_with_something_to_choose(tmp_path: Path):
-    blocks = blocks_of(read_history(write_search_run(tmp_path)))
+    blocks = places_of(read_history(write_search_run(tmp_path)), "b")
     assert [block.number for block in blocks] == [1, 2, 3]
     assert [list(block.decisions) for block in blocks] == [
         ["expansion", "width"],
@@ -54,14 +46,8 @@ def test_blocks_with_something_to_choose(tmp_path: Path):
 
 def test_groups_are_neighbours_with_the_same_options(tmp_path: Path):
     history = read_history(write_search_run(tmp_path, deep_space(3)))
-    groups = groups_of(blocks_of(history))
+    groups = groups_of(places_of(history, "b"))
     assert [[block.number for block in group] for group in groups] == [[0], [1, 2, 3], [5, 6, 7]]
-    final = final_probabilities(history, groups[1], "width")
-    assert final == pytest.approx(np.array([[0.0] * 3, [1.0] * 3]))
-    entropies = group_entropies(history, groups[1], "expansion")
-    assert entropies.shape == (5, 3)
-    assert entropies[0] == pytest.approx([100.0] * 3)
-    assert entropies[-1] == pytest.approx([0.0] * 3)
 
 
 def test_one_heat_map_a_decision(tmp_path: Path):
@@ -94,7 +80,7 @@ def test_one_heat_map_a_decision(tmp_path: Path):
 def test_mean_entropy_is_drawn_over_the_epochs(tmp_path: Path):
     run = write_search_run(tmp_path)
     history = read_history(run)
-    widths = [d.label for d in history.decisions if d.label.endswith("width")]
+    widths = [d.label for d in history.space.decisions if d.label.endswith("width")]
     mean = np.mean([history.entropy_percent(label) for label in widths], axis=0)
     thick = [line for line in plot_probabilities(run).axes[0].lines if line.get_linewidth() > 1]
     assert [list(map(int, np.asarray(line.get_xdata()))) for line in thick] == [[0, 1, 2, 3, 4]] * 2
@@ -108,6 +94,8 @@ def test_a_large_space_has_one_heat_map_a_group(tmp_path: Path):
     # expansions of two groups, then widths of three: final probabilities and entropies over time
     assert shapes == [(2, 12), (5, 12)] * 2 + [(2, 1), (5, 1)] + [(2, 12), (5, 12)] * 2
     assert maps[2].images[0].get_extent()[:2] == [13.5, 25.5]
+    assert decisions_of(maps[2]) == pytest.approx(np.array([[0.0] * 12, [1.0] * 12]))
+    assert decisions_of(maps[3])[[0, -1]] == pytest.approx(np.array([[100.0] * 12, [0.0] * 12]))
     assert [tick.get_text() for tick in maps[2].get_xticklabels()][:2] == ["14", "16"]
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert labels.count("final probability") == labels.count("entropy (% of max.)") == 2
@@ -117,7 +105,7 @@ def test_a_large_space_has_one_heat_map_a_group(tmp_path: Path):
 
 def test_choices_of_attention_have_a_row_of_their_own(tmp_path: Path):
     run = write_search_run(tmp_path, micro_space(attention=ANY_ATTENTION))
-    (attention,) = attentions_of(read_history(run))
+    (attention,) = places_of(read_history(run), "a")
     assert (attention.number, attention.options) == (0, {"kind": ("none", "sa", "dcs")})
     figure = plot_probabilities(run)
     drawn = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.images}

@@ -69,7 +69,7 @@ def test_entropy_is_the_naive_sum():
 def test_history_of_a_search(tmp_path: Path):
     history = read_history(write_search_run(tmp_path))
     assert history.epochs == (0, 1, 2, 3, 4)
-    assert [d.label for d in history.decisions] == [
+    assert [d.label for d in history.space.decisions] == [
         "b01_expansion", "b01_width", "b02_expansion", "b02_width", "b03_width",
     ]  # fmt: skip
     expected = [moving(3, done / 4) for done in range(5)]

@@ -103,7 +103,7 @@ def test_a_stage_without_pictures(tmp_path: Path, stage: object):
 
 def test_plots_need_neither_nni_nor_pyplot():
     code = (
-        "import sys, dcsnas.plots.run, dcsnas.plots.gallery, dcsnas.plots.report;"
+        "import sys, dcsnas.plots.run, dcsnas.plots.gallery, dcsnas.demo.report;"
         "print([m for m in ('nni', 'matplotlib.pyplot', 'pytorch_lightning') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from attention_fakes import register_first
 from torch import Tensor, nn
 
 from dcsnas.cli.options import console
@@ -103,6 +104,29 @@ def test_certain_supernet_is_the_plain_network(
             for network in (supernet.freeze(choice).eval(), fresh):
                 torch.testing.assert_close(outputs[-1], network(x), rtol=0, atol=1e-13)
     assert all(not torch.equal(a, b) for a, b in combinations(outputs, 2))
+
+
+@torch.no_grad()
+def test_arguments_of_a_kind_reach_the_supernet(monkeypatch: pytest.MonkeyPatch) -> None:
+    register_first(monkeypatch)
+    kinds = ("none", "sa", "first")
+    outputs = {}
+    for first in (2, 4):
+        own = {"first": {"first": first, "power": 2.0}}
+        space = micro_space(attention={"kind": list(kinds), "arguments": own})
+        torch.manual_seed(0)
+        supernet, rng = supernet_of(space), random.Random(0)
+        x = images(space)
+        for kind in kinds:
+            choice = {**sample_choice(space, rng), "a0_kind": kind}
+            set_draw(supernet, one_hot(space, choice))
+            fresh = build(space.architecture(choice)).double().eval()
+            assert not inherit_weights(fresh, network_weights(supernet)).left
+            outputs[first, kind] = supernet(x)
+            for network in (supernet.freeze(choice).eval(), fresh):
+                torch.testing.assert_close(outputs[first, kind], network(x), rtol=0, atol=1e-13)
+    assert torch.equal(outputs[2, "sa"], outputs[4, "sa"])
+    assert not torch.equal(outputs[2, "first"], outputs[4, "first"])
 
 
 def test_the_kinds_differ_and_none_is_the_identity() -> None:

@@ -59,8 +59,9 @@ def weights(folder: Path, found: ArchitectureFile) -> Path:
 def test_evaluate_scores_it_without_training(folder: Path, weights: Path) -> None:
     result = evaluate(weights, read_reid(folder / "data"), device="cpu", workers=0)
     assert 0 < result.retrieval.map < 1
-    network, _, architecture = load_reid_network(weights)
-    assert architecture.network == derive(folder / "run").network
+    network, header, _ = load_reid_network(weights)
+    assert header.architecture is not None
+    assert header.architecture.network == derive(folder / "run").network
     assert read_header(weights).num_classes == 8
     assert not [n for n, t in network.state_dict().items() if not torch.isfinite(t).all()]
 

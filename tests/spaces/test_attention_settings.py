@@ -3,15 +3,12 @@
 from typing import Any
 
 import pytest
-import torch
-from pydantic import PositiveInt
+from attention_fakes import register_first
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.strict import Strict, validate
+from dcsnas.config.strict import validate
 from dcsnas.nn.attention.block import attention_blocks
-from dcsnas.nn.attention.selectors import SELECTORS, Selector
 from dcsnas.nn.build import build
-from dcsnas.spaces.attention import KINDS, AttentionKind
 from dcsnas.spaces.layers import Attention
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import largest_choice
@@ -23,35 +20,10 @@ from dcsnas.spaces.units import Cost
 TINY = SearchSpace.load(find_space("tiny"))
 
 
-class FirstArguments(Strict):
-    """The arguments of the kind of these tests: one is required, one is not."""
-
-    first: PositiveInt
-    power: float = 1.0
-
-
-class FirstSelector(Selector):
-    """Selects the first channels; registered as the kind ``first``."""
-
-    def __init__(self, channels: int, *, tau: float, first: int, power: float) -> None:
-        super().__init__(channels)
-        self.first, self.power = first, power
-
-    def forward(self, x: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first channels to a power, and zeros for the others, twice."""
-        chosen = torch.arange(self.channels) < self.first
-        selected = tokens.abs() ** self.power * chosen
-        return selected, selected
-
-
 @pytest.fixture
 def first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Register the kind ``first``, whose selection costs its argument."""
-    kind = AttentionKind(
-        "first", FirstArguments, lambda channels, tokens, own: Cost(0, own.first * tokens, tokens)
-    )
-    monkeypatch.setitem(KINDS, "first", kind)
-    monkeypatch.setitem(SELECTORS, "first", FirstSelector)
+    register_first(monkeypatch)
 
 
 def space_with(attention: Any) -> SearchSpace:

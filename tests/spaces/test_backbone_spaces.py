@@ -187,6 +187,36 @@ def test_edited_costs_are_refused(tmp_path: Path) -> None:
         load_architecture(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda network: network.update(strid=1), ".strid: unknown key; allowed: attention, "
+         "backbone, features, output_stride"),
+        (lambda network: network["attention"][1].update(channels=-1),
+         ".attention[1].channels: Input should be greater than 0 (given: -1)"),
+        (lambda network: network["attention"][2].update(kind="gsa"),
+         ".attention[2].kind: attention kind 'gsa' is none of none, sa, dcs (given: 'gsa')"),
+        (lambda network: network["attention"].pop(), ": channels of attention: [4, 8] given"),
+        (lambda network: network["attention"][1].update(channels=9),
+         ": channels of attention: [4, 9, 12] given, fake has [4, 8, 12]"),
+        (lambda network: network.update(features=13), ": features: 13 given, fake has 12"),
+        (lambda network: network.update(output_stride=32),
+         ": output_stride: 32 given, fake has 16 or 8"),
+    ],
+)  # fmt: skip
+def test_networks_that_are_none_of_the_backbone_are_refused(
+    change: Any, expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "architecture.yaml"
+    save_architecture(path, described(space_of(attention={"kind": "none"}), {}))
+    data = read_yaml(path)
+    change(data["network"])
+    write_yaml(path, data)
+    with pytest.raises(UserError) as caught:
+        load_architecture(path)
+    assert str(caught.value).startswith(f"{path}: network{expected}")
+
+
 def test_other_output_strides_are_refused() -> None:
     with pytest.raises(UserError) as caught:
         _ = space_of(output_stride=32).slots

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.strict import validate
+from dcsnas.config.strict import Strict, validate
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, Trunk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space, shipped_spaces
 from dcsnas.spaces.space import Decision, SearchSpace
-from dcsnas.spaces.space_file import SpaceFile, expand_options
+from dcsnas.spaces.space_file import AnySpaceFile, SpaceFile, expand_options
 
 TINY: dict[str, Any] = yaml.safe_load(find_space("tiny").read_text())
 
@@ -270,3 +270,29 @@ def test_find_space() -> None:
         find_space("fbnet")
     assert str(caught.value).startswith("no search space called 'fbnet'; shipped: fbnetv2, ")
     assert str(caught.value).endswith("; or give the path of a .yaml file")
+
+
+class Holder(Strict):
+    """A file that holds a space, as latency tables do."""
+
+    space: AnySpaceFile
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stem__kernel": 4}, "space.stem.kernel: Input should be 3, 5 or 7 (given: 4)"),
+        ({"rows__1__strid": 2}, "space.rows[1].strid: unknown key; did you mean 'stride'?"),
+        ({"divisr": 4}, "space.divisr: unknown key; did you mean 'divisor'?"),
+        ({"attention__kind": "gsa"}, "space.attention.kind: expected one of none, sa, dcs, or a "
+         "list of them in that order (given: 'gsa')"),
+        ({"backbone": "fake"}, "space.divisor: unknown key; allowed: attention, backbone, "
+         "input, name, output_stride, schema_version, source"),
+        ({"attention": [{}, {"tua": 1.0}, {}]},
+         "space.attention[1].tua: unknown key; did you mean 'tau'?"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_a_space_within_a_file(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Holder, {"space": changed(**changes)}, "t.json")
+    assert f"t.json: {expected}" in str(caught.value).splitlines()

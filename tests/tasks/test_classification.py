@@ -15,8 +15,8 @@ from dcsnas.data.augment import Normalize
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet
 from dcsnas.evaluation.classification import accuracies, class_accuracies
+from dcsnas.evaluation.record import save_report
 from dcsnas.evaluation.reid import load_reid_network
-from dcsnas.evaluation.report import save_report
 from dcsnas.nn.build import build
 from dcsnas.nn.heads import LinearHead, Output, TaskNetwork
 from dcsnas.nn.weights import header_of, load_network, save_weights

@@ -12,8 +12,9 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,7 +23,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.data.drawn.appearance import Appearance, Colours, draw_appearance, draw_colours
 from dcsnas.data.drawn.scene import Camera, draw_camera, photograph
-from dcsnas.data.reid import GALLERY, QUERY, TRAIN
+from dcsnas.data.sets.market import GALLERY, QUERY, TRAIN
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
@@ -37,6 +38,18 @@ LOOK_ALIKES = 8  # people who share all colours
 _CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
 
 
+def _within(low: int, high: int, *, default: int) -> Any:
+    """Return a field of the settings with the numbers that it allows."""
+    return field(default=default, metadata={"range": (low, high)})
+
+
+def _check_ranges(settings: "ReidSettings | ClassSettings") -> None:
+    for one in fields(settings):
+        value, low, high = getattr(settings, one.name), *one.metadata["range"]
+        if not low <= value <= high:
+            raise UserError(f"{one.name}: {value} given; allowed: {low} to {high}")
+
+
 @dataclass(frozen=True)
 class ReidSettings:
     """Size and seed of a rendered Re-ID data set; ``images_per_camera`` counts per identity.
@@ -45,24 +58,18 @@ class ReidSettings:
     Raises UserError where a number is out of range.
     """
 
-    train_identities: int = 200
-    test_identities: int = 100
-    cameras: int = 4
-    images_per_camera: int = 3
-    distractors: int = 240
-    junk: int = 80
-    seed: int = 0
-    height: int = 64
-    width: int = 32
+    train_identities: int = _within(2, 5000, default=200)
+    test_identities: int = _within(1, 4999, default=100)
+    cameras: int = _within(2, 9, default=4)
+    images_per_camera: int = _within(2, 1000, default=3)
+    distractors: int = _within(0, 9999, default=240)
+    junk: int = _within(0, 9999, default=80)
+    seed: int = _within(0, 2**63 - 1, default=0)
+    height: int = _within(16, 1024, default=64)
+    width: int = _within(16, 1024, default=32)
 
     def __post_init__(self) -> None:
-        _check_range("train_identities", self.train_identities, 2, 5000)
-        _check_range("test_identities", self.test_identities, 1, 4999)
-        _check_range("cameras", self.cameras, 2, 9)
-        _check_range("images_per_camera", self.images_per_camera, 2, 1000)
-        _check_range("distractors", self.distractors, 0, 9999)
-        _check_range("junk", self.junk, 0, 9999)
-        _check_picture(self.seed, self.height, self.width)
+        _check_ranges(self)
 
     @property
     def num_images(self) -> int:
@@ -75,18 +82,15 @@ class ReidSettings:
 class ClassSettings:
     """Size and seed of a rendered classification set; raises UserError out of range."""
 
-    train_per_class: int = 200
-    val_per_class: int = 30
-    cameras: int = 4
-    seed: int = 0
-    height: int = 64
-    width: int = 32
+    train_per_class: int = _within(1, 100_000, default=200)
+    val_per_class: int = _within(1, 100_000, default=30)
+    cameras: int = _within(1, 9, default=4)
+    seed: int = _within(0, 2**63 - 1, default=0)
+    height: int = _within(16, 1024, default=64)
+    width: int = _within(16, 1024, default=32)
 
     def __post_init__(self) -> None:
-        _check_range("train_per_class", self.train_per_class, 1, 100_000)
-        _check_range("val_per_class", self.val_per_class, 1, 100_000)
-        _check_range("cameras", self.cameras, 1, 9)
-        _check_picture(self.seed, self.height, self.width)
+        _check_ranges(self)
 
     @property
     def num_images(self) -> int:
@@ -266,14 +270,3 @@ def _new_folder(root: Path) -> Iterator[Path]:
         partial.rename(root)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _check_range(key: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise UserError(f"{key}: {value} given; allowed: {low} to {high}")
-
-
-def _check_picture(seed: int, height: int, width: int) -> None:
-    _check_range("seed", seed, 0, 2**63 - 1)
-    _check_range("height", height, 16, 1024)
-    _check_range("width", width, 16, 1024)

@@ -22,15 +22,7 @@ from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import market
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import (
-    Entry,
-    Sample,
-    Scan,
-    entry_findings,
-    image_files,
-    listing,
-    subfolders,
-)
+from dcsnas.data.sets.scan import Entry, Sample, Scan, image_files, listed, listing, subfolders
 
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_\d+\.")
 _PARTS = ("train", "query", "gallery")
@@ -66,23 +58,13 @@ def scan_splits(root: Path, variant: VariantConfig) -> Scan:
     classic = variant.cuhk03_classic is not None
     source = root / f"splits_{'classic' if classic else 'new'}_{variant.cuhk03}.json"
     split = _load(source, variant.cuhk03_classic or 0)
-    entries: dict[str, list[Entry]] = {part: [] for part in _PARTS}
-    findings = []
-    for part in _PARTS:
-        for item in _read_part(split[part], part, source, images):
-            if isinstance(item, Entry):
-                entries[part].append(item)
-            else:
-                findings.append(item)
     # the classic splits name each test image in query and in gallery
-    once = _PARTS[:2] if classic else _PARTS
+    shared = "gallery" if classic else ""
     present = set(image_files(images))
-    findings += entry_findings((e for part in once for e in entries[part]), present.__contains__)
-    unlisted = present - {e.sample.path for part in _PARTS for e in entries[part]}
-    findings += [Finding(Fault.UNLISTED, path) for path in sorted(unlisted)]
-    train, query, gallery = (tuple(e.sample for e in entries[part]) for part in _PARTS)
-    sources = (source, source, source)
-    return Scan(title(variant), train, query, gallery, sources, tuple(findings))
+    items = _read_split(split, source, images)
+    samples, findings = listed(items, _PARTS, present=present, shared=shared)
+    train, query, gallery = samples.values()
+    return Scan(title(variant), train, query, gallery, (source, source, source), tuple(findings))
 
 
 def _boxes(root: Path, variant: VariantConfig, name: str) -> Path:
@@ -116,16 +98,19 @@ def _load(source: Path, index: int) -> dict[str, list[Any]]:
     return split
 
 
-def _read_part(rows: list[Any], part: str, source: Path, images: Path) -> Iterator[Entry | Finding]:
-    for number, row in enumerate(rows, 1):
+def _read_split(
+    split: dict[str, list[Any]], source: Path, images: Path
+) -> Iterator[Entry | Finding]:
+    rows = ((part, number, row) for part in _PARTS for number, row in enumerate(split[part], 1))
+    for part, number, row in rows:
         position = f"{part} entry {number}"
         # the folders are those of the machine that wrote the file
         named = isinstance(row, list) and row and isinstance(row[0], str)
         name = re.split(r"[/\\]", row[0])[-1] if named else ""
         match = _NAME.match(name)
         if match:
-            identity = 1000 * int(match[1]) + int(match[2])
-            yield Entry(Sample(images / name, identity, int(match[3])), source, position)
+            sample = Sample(images / name, 1000 * int(match[1]) + int(match[2]), int(match[3]))
+            yield Entry(part, sample, source, position)
         else:
             expected = "expected [PATH, ...] with a name such as 1_002_1_05.png"
             yield Finding(Fault.BAD_LINE, source, f"{position}: {row!r:.80}; {expected}")

@@ -10,12 +10,13 @@ CVPR 2018.
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import Entry, Sample, Scan, entry_findings, images_below
+from dcsnas.data.sets.scan import Entry, Sample, Scan, images_below, listed
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -27,26 +28,18 @@ def scan(root: Path, variant: VariantConfig) -> Scan:
     """Return the set with the training images that ``variant.msmt17`` asks for."""
     version = "V2" if (root / FOLDERS["V2"][0]).is_dir() else "V1"
     train, test = (root / folder for folder in FOLDERS[version])
-    folders = dict(zip(LISTS, (train, train, test, test), strict=True))
-    entries: dict[str, list[Entry]] = {name: [] for name in LISTS}
-    findings = []
-    for name, folder in folders.items():
-        for item in _read_list(root / name, folder):
-            if isinstance(item, Entry):
-                entries[name].append(item)
-            else:
-                findings.append(item)
-    everything = [entry for name in LISTS for entry in entries[name]]
+    items = chain.from_iterable(
+        _read_list(root / name, folder)
+        for name, folder in zip(LISTS, (train, train, test, test), strict=True)
+    )
     present = {*images_below(train), *images_below(test)}
-    findings += entry_findings(everything, present.__contains__)
-    unlisted = present - {entry.sample.path for entry in everything}
-    findings += [Finding(Fault.UNLISTED, path) for path in sorted(unlisted)]
+    samples, findings = listed(items, LISTS, present=present)
     training = LISTS[:2] if variant.msmt17 == "train+val" else LISTS[:1]
     return Scan(
         title=f"MSMT17 {version}, {variant.msmt17}",
-        train=tuple(entry.sample for name in training for entry in entries[name]),
-        query=tuple(entry.sample for entry in entries["list_query.txt"]),
-        gallery=tuple(entry.sample for entry in entries["list_gallery.txt"]),
+        train=tuple(sample for name in training for sample in samples[name]),
+        query=samples["list_query.txt"],
+        gallery=samples["list_gallery.txt"],
         sources=(root / LISTS[0], root / LISTS[2], root / LISTS[3]),
         findings=tuple(findings),
         numbered_apart=True,
@@ -60,7 +53,7 @@ def _read_list(source: Path, folder: Path) -> Iterator[Entry | Finding]:
         match = _NAME.match(name)
         if match and identity.isdecimal():
             sample = Sample(folder / path, identity=int(identity), camera=int(match[2]))
-            yield Entry(sample, source, f"line {number}")
+            yield Entry(source.name, sample, source, f"line {number}")
             if int(match[1]) != int(identity):
                 detail = f"line {number}: identity {identity} for {name}"
                 yield Finding(Fault.LABEL_MISMATCH, source, detail)

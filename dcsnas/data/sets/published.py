@@ -30,77 +30,61 @@ class Published:
     notice: str = ""
 
 
+COUNTED = (
+    *(IMAGES, "training identities", "queries", "query identities"),
+    *("gallery images", "junk images", "cameras"),
+)
+
+
+def _counts(*numbers: int | None) -> dict[str, int]:
+    """Return numbers in the order of COUNTED by their names, without those that are None."""
+    named = zip(COUNTED, numbers, strict=True)
+    return {name: number for name, number in named if number is not None}
+
+
 def _msmt17(train: str, images: int) -> Published:
-    counts = {
-        IMAGES: images,
-        "training identities": 1_041,
-        "queries": 11_659,
-        "query identities": 3_060,
-        "gallery images": 82_161,
-        "cameras": 15,
-    }
     # the paper gives 32,621 training images, the archive's lists 30,248 + 2,373
-    source = "Wei et al., CVPR 2018; lists of the archive"
-    return Published(f"MSMT17, {train}", source, counts, folder=r"msmt-?_?17", numbered_apart=True)
+    return Published(
+        f"MSMT17, {train}",
+        "Wei et al., CVPR 2018; lists of the archive",
+        _counts(images, 1_041, 11_659, 3_060, 82_161, None, 15),
+        folder=r"msmt-?_?17",
+        numbered_apart=True,
+    )
 
 
 def _cuhk03_new(boxes: str, images: int, gallery: int) -> Published:
-    counts = {
-        IMAGES: images,
-        "training identities": 767,
-        "queries": 1_400,
-        "query identities": 700,
-        "gallery images": gallery,
-        "cameras": 2,
-    }
-    source = "zhunzhong07/person-re-ranking, CUHK03-NP/README.md"
-    return Published(f"CUHK03 new protocol, {boxes}", source, counts, numbered_apart=True)
+    return Published(
+        f"CUHK03 new protocol, {boxes}",
+        "zhunzhong07/person-re-ranking, CUHK03-NP/README.md",
+        _counts(images, 767, 1_400, 700, gallery, None, 2),
+        numbered_apart=True,
+    )
 
 
 def _cuhk03_classic(boxes: str, images: int) -> Published:
-    counts = {
-        "training and query images": images,
-        "training identities": 1_367,
-        "query identities": 100,
-        "cameras": 2,
-    }
     # 20 random splits with other image counts each; the sum is the new protocol's
-    source = "Li et al., CVPR 2014; sum over CUHK03-NP/README.md"
-    return Published(f"CUHK03 classic, {boxes}", source, counts)
+    return Published(
+        f"CUHK03 classic, {boxes}",
+        "Li et al., CVPR 2014; sum over CUHK03-NP/README.md",
+        {"training and query images": images, **_counts(None, 1_367, None, 100, None, None, 2)},
+    )
 
 
-MARKET_1501 = Published(
-    "Market-1501",
-    "Zheng et al., ICCV 2015; files of the archive",
-    {
-        IMAGES: 12_936,
-        "training identities": 751,
-        "queries": 3_368,
-        "query identities": 750,
-        "gallery images": 15_913,
-        "junk images": 3_819,
-        "cameras": 6,
-    },
-    folder=r"market-?_?1501",
-)
-DUKE = Published(
-    "DukeMTMC-reID",
-    "Zheng et al., ICCV 2017; layumi/DukeMTMC-reID_evaluation",
-    {
-        IMAGES: 16_522,
-        "training identities": 702,
-        "queries": 2_228,
-        "query identities": 702,
-        "gallery images": 17_661,
-        "junk images": 0,
-        "cameras": 8,
-    },
-    folder="duke-?_?mtmc",
-    notice=WITHDRAWN,
-)
 PUBLISHED = (
-    MARKET_1501,
-    DUKE,
+    Published(
+        "Market-1501",
+        "Zheng et al., ICCV 2015; files of the archive",
+        _counts(12_936, 751, 3_368, 750, 15_913, 3_819, 6),
+        folder=r"market-?_?1501",
+    ),
+    Published(
+        "DukeMTMC-reID",
+        "Zheng et al., ICCV 2017; layumi/DukeMTMC-reID_evaluation",
+        _counts(16_522, 702, 2_228, 702, 17_661, 0, 8),
+        folder="duke-?_?mtmc",
+        notice=WITHDRAWN,
+    ),
     _msmt17("train", 30_248),
     _msmt17("train+val", 32_621),
     _cuhk03_new("detected", 7_365, 5_332),

@@ -1,7 +1,8 @@
 """What reading a layout gives: samples with the identities of their names, and what is wrong."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,16 +54,43 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A sample that a list names: in which file and where in it."""
+    """A sample that a list names: for which part, in which file and where in it."""
 
+    part: str
     sample: Sample
     source: Path
     position: str
 
 
-def entry_findings(
-    entries: Iterable[Entry], exists: Callable[[Path], bool] = Path.is_file
-) -> Iterator[Finding]:
+def listed(
+    items: Iterable[Entry | Finding],
+    parts: Sequence[str],
+    *,
+    present: Set[Path] | None = None,
+    shared: str = "",
+) -> tuple[dict[str, tuple[Sample, ...]], list[Finding]]:
+    """Return the samples of each part that lists name, and all that is wrong with the lists.
+
+    ``present`` are the images that lists should name, None where others may lie beside them; the
+    part ``shared`` may name those of the other parts again.
+    """
+    findings: list[Finding] = []
+    entries: dict[str, list[Entry]] = {part: [] for part in parts}
+    for item in items:
+        if isinstance(item, Entry):
+            entries[item.part].append(item)
+        else:
+            findings.append(item)
+    once = (entry for part in parts if part != shared for entry in entries[part])
+    findings += _entry_findings(once, Path.is_file if present is None else present.__contains__)
+    samples = {part: tuple(entry.sample for entry in entries[part]) for part in parts}
+    if present is not None:
+        unlisted = present - {sample.path for own in samples.values() for sample in own}
+        findings += [Finding(Fault.UNLISTED, path) for path in sorted(unlisted)]
+    return samples, findings
+
+
+def _entry_findings(entries: Iterable[Entry], exists: Callable[[Path], bool]) -> Iterator[Finding]:
     """Yield the files that are listed twice or do not exist."""
     first: dict[Path, Entry] = {}
     for entry in entries:
@@ -89,6 +117,20 @@ def common_findings(scan: Scan) -> Iterator[Finding]:
     if len(identities) == 1:
         detail = f"all {len(scan.train):,} training images show identity {identities.pop()}"
         yield Finding(Fault.ONE_IDENTITY, scan.sources[0], detail)
+
+
+def cameras_of(samples: Iterable[Sample]) -> Mapping[int, Set[int]]:
+    """Return the cameras that saw each identity, none of an identity that is not there."""
+    cameras: defaultdict[int, set[int]] = defaultdict(set)
+    for sample in samples:
+        cameras[sample.identity].add(sample.camera)
+    return cameras
+
+
+def relative_to(path: Path, root: Path) -> str:
+    """Return ``path`` as seen from the data set ``root``, or as it is where it lies elsewhere."""
+    folder = root if root.is_dir() else root.parent
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")

@@ -9,7 +9,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import JUNK, Entry, Sample, Scan, entry_findings
+from dcsnas.data.sets.scan import JUNK, Entry, Sample, Scan, listed
 
 COLUMNS = ("path", "pid", "camid", "split")
 SPLITS = ("train", "query", "gallery")
@@ -17,20 +17,12 @@ SPLITS = ("train", "query", "gallery")
 
 def scan(source: Path, variant: VariantConfig) -> Scan:
     """Return the set of a CSV file, paths relative to it; it has no variants."""
-    entries: dict[str, list[Entry]] = {split: [] for split in SPLITS}
-    findings = []
-    for item in _read_rows(source):
-        if isinstance(item, Finding):
-            findings.append(item)
-        else:
-            split, entry = item
-            entries[split].append(entry)
-    findings += entry_findings(entry for split in SPLITS for entry in entries[split])
-    train, query, gallery = (tuple(e.sample for e in entries[split]) for split in SPLITS)
+    samples, findings = listed(_read_rows(source), SPLITS)
+    train, query, gallery = samples.values()
     return Scan("CSV", train, query, gallery, (source, source, source), tuple(findings))
 
 
-def _read_rows(source: Path) -> Iterator[tuple[str, Entry] | Finding]:
+def _read_rows(source: Path) -> Iterator[Entry | Finding]:
     # spreadsheets put a byte-order mark before the first column's name
     text = read_text(source).removeprefix("\ufeff")
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -48,14 +40,14 @@ def _read_rows(source: Path) -> Iterator[tuple[str, Entry] | Finding]:
         raise UserError(f"{where}: not valid CSV ({error}); correct the row") from None
 
 
-def _read_row(row: dict[str, str | None], source: Path, number: int) -> tuple[str, Entry] | Finding:
+def _read_row(row: dict[str, str | None], source: Path, number: int) -> Entry | Finding:
     position = f"line {number}"
     problem = _problem(row)
     if problem:
         return Finding(Fault.BAD_LINE, source, f"{position}: {problem}")
     path, identity, camera, split = (str(row[column]).strip() for column in COLUMNS)
     sample = Sample(source.parent / path, identity=int(identity), camera=int(camera))
-    return split, Entry(sample, source, position)
+    return Entry(split, sample, source, position)
 
 
 def _problem(row: dict[str, str | None]) -> str | None:

@@ -1,4 +1,4 @@
-"""``report.md`` of a demo run: every number with what it is and how it was measured."""
+"""The numbers of a demo run, and ``report.md``: what they are and how they were measured."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,6 @@ from dcsnas.config.files import read_json, write_text
 from dcsnas.latency.table import TableFile, load_table
 from dcsnas.plots.style import digits, si
 
-REQUIRED = (
-    "space_log10",
-    "table_entries",
-    "profile_s",
-    "predicted_ms",
-    "measured_ms",
-    "params_m",
-    "macs_g",
-    "map",
-    "rank1",
-    "random_map",
-    "random_rank1",
-    "histogram_rank1",
-)
-OPTIONAL = ("histogram_map", "random_predicted_ms", "random_measured_ms", "total_s")
 CAPTIONS = {
     "architecture": "The network, layer by layer.",
     "curves": "Means over every epoch.",
@@ -35,7 +20,44 @@ CAPTIONS = {
     "retrieval": "Share of queries with a match among the first k gallery images.",
     "gallery": "Queries, evenly spaced over all of them, and their nearest gallery images.",
 }
-_UNITS = {"ms": "ms", "s": "s", "m": "M", "g": "G", "percent": "%"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The numbers of ``summary.json``: milliseconds, millions, billions, percentages in 0-100."""
+
+    space_log10: float
+    table_entries: int
+    profile_s: float
+    predicted_ms: float
+    measured_ms: float
+    params_m: float
+    macs_g: float
+    map: float
+    rank1: float
+    random_map: float
+    random_rank1: float
+    random_predicted_ms: float
+    random_measured_ms: float
+    histogram_map: float
+    histogram_rank1: float
+    total_s: float
+
+    def lines(self) -> list[str]:
+        """Return the numbers as sentences."""
+        return [
+            f"search space: 10^{self.space_log10:.1f} architectures",
+            f"latency table: {self.table_entries} operators measured in {self.profile_s:.0f} s",
+            f"derived network: {self.params_m:.3f} M parameters, {self.macs_g:.4f} GMACs, "
+            f"predicted {self.predicted_ms:.3f} ms, measured {self.measured_ms:.3f} ms",
+            f"derived network, retrained:           mAP {self.map:5.1f} %  "
+            f"Rank-1 {self.rank1:5.1f} %",
+            f"random network of the same latency:   mAP {self.random_map:5.1f} %  "
+            f"Rank-1 {self.random_rank1:5.1f} %",
+            f"colour histogram:                     mAP {self.histogram_map:5.1f} %  "
+            f"Rank-1 {self.histogram_rank1:5.1f} %",
+            f"total: {self.total_s:.0f} s",
+        ]
 
 
 @dataclass(frozen=True)
@@ -52,22 +74,15 @@ class ReportPaths:
     pictures: tuple[Path, ...]
 
 
-def write_report(paths: ReportPaths, summary: Mapping[str, float]) -> Path:
-    """Write the report of a demo run and return its path.
-
-    ``summary`` holds the numbers of ``REQUIRED``, if known those of ``OPTIONAL``, and any others:
-    milliseconds, seconds, millions, billions and percentages in 0-100. Raises UserError where a
-    number or a file is missing.
-    """
-    missing = [key for key in REQUIRED if key not in summary]
-    if missing:
-        raise UserError(f"{paths.report}: the summary lacks {', '.join(missing)}")
+def write_report(paths: ReportPaths, summary: Summary) -> Path:
+    """Write the report of a demo run and return its path; raises UserError for a missing file."""
     absent = [str(picture) for picture in paths.pictures if not picture.is_file()]
     if absent:
         raise UserError(
             f"{paths.report}: no such picture: {', '.join(absent)}; plot the runs first"
         )
     table = load_table(paths.table, expected=None).file
+    seconds = ("time of the demo's last start", f"{summary.total_s:.0f}", "s")
     sections = [
         "# dcsnas demo",
         "Every stage ran on this machine: profile, search, derive, pretrain, retrain, evaluate. "
@@ -77,7 +92,7 @@ def write_report(paths: ReportPaths, summary: Mapping[str, float]) -> Path:
         *_space(summary, table),
         *_network(summary, table),
         *_retrieval(summary),
-        *_others(summary),
+        *("## Other numbers", _table(("quantity", "value", "unit"), [seconds])),
         *_pictures(paths),
     ]
     write_text(paths.report, "\n\n".join(sections) + "\n")
@@ -111,21 +126,20 @@ def _conditions(table: TableFile, environment: Mapping[str, Any]) -> list[str]:
     return ["## Conditions", text, _table(("condition", "value"), rows)]
 
 
-def _space(summary: Mapping[str, float], table: TableFile) -> list[str]:
-    seconds = summary["profile_s"]
+def _space(summary: Summary, table: TableFile) -> list[str]:
     text = (
-        f"The search space `{table.space.name}` holds 10^{summary['space_log10']:.1f} networks. "
-        f"They share {summary['table_entries']:,.0f} operators. Each was timed alone, which took "
-        f"{seconds:.0f} s."
+        f"The search space `{table.space.name}` holds 10^{summary.space_log10:.1f} networks. "
+        f"They share {summary.table_entries:,.0f} operators. Each was timed alone, which took "
+        f"{summary.profile_s:.0f} s."
     )
     return ["## Search space and latency table", text]
 
 
-def _network(summary: Mapping[str, float], table: TableFile) -> list[str]:
-    predicted, measured = summary["predicted_ms"], summary["measured_ms"]
+def _network(summary: Summary, table: TableFile) -> list[str]:
+    predicted, measured = summary.predicted_ms, summary.measured_ms
     rows = [
-        ("parameters, without classifier", *si(1e6 * summary["params_m"]).split()),
-        ("multiply-accumulates for one image", *si(1e9 * summary["macs_g"]).split()),
+        ("parameters, without classifier", *si(1e6 * summary.params_m).split()),
+        ("multiply-accumulates for one image", *si(1e9 * summary.macs_g).split()),
         ("latency, predicted from the table", digits(predicted), "ms"),
         ("latency, measured on the whole network", digits(measured), "ms"),
         ("measured against predicted", f"{100 * (measured / predicted - 1):+.1f}", "%"),
@@ -138,18 +152,23 @@ def _network(summary: Mapping[str, float], table: TableFile) -> list[str]:
     return ["## Derived network", _table(("quantity", "value", "unit"), rows), text]
 
 
-def _retrieval(summary: Mapping[str, float]) -> list[str]:
-    rows = [
-        ("derived network", *_cells(summary, "map", "rank1", "predicted_ms", "measured_ms")),
-        (
-            "random network",
-            *_cells(summary, "random_map", "random_rank1"),
-            *_cells(summary, "random_predicted_ms", "random_measured_ms"),
+def _retrieval(summary: Summary) -> list[str]:
+    one = summary
+    networks = {
+        "derived network": (one.map, one.rank1, one.predicted_ms, one.measured_ms),
+        "random network": (
+            *(one.random_map, one.random_rank1),
+            *(one.random_predicted_ms, one.random_measured_ms),
         ),
-        ("colour histogram", *_cells(summary, "histogram_map", "histogram_rank1"), "-", "-"),
+    }
+    rows = [
+        (name, f"{score:.1f}", f"{rank1:.1f}", digits(predicted), digits(measured))
+        for name, (score, rank1, predicted, measured) in networks.items()
     ]
+    colours = f"{one.histogram_map:.1f}", f"{one.histogram_rank1:.1f}"
+    rows.append(("colour histogram", *colours, "-", "-"))
     header = ("features from", "mAP (%)", "Rank-1 (%)", "predicted (ms)", "measured (ms)")
-    gain = summary["map"] - summary["random_map"]
+    gain = summary.map - summary.random_map
     text = (
         "The random network was drawn from the same space at the predicted latency of the derived "
         f"one and trained by the same recipe; the derived one is {abs(gain):.1f} points of mAP "
@@ -160,19 +179,6 @@ def _retrieval(summary: Mapping[str, float]) -> list[str]:
     return ["## Retrieval", _table(header, rows), text]
 
 
-def _others(summary: Mapping[str, float]) -> list[str]:
-    rows = []
-    if "total_s" in summary:
-        rows.append(("time of the demo's last start", f"{summary['total_s']:.0f}", "s"))
-    for key in summary:
-        if key not in (*REQUIRED, *OPTIONAL):
-            name, _, suffix = key.rpartition("_")
-            unit = _UNITS.get(suffix, "")
-            label = name if unit else key
-            rows.append((label.replace("_", " "), digits(summary[key]), unit))
-    return ["## Other numbers", _table(("quantity", "value", "unit"), rows)] if rows else []
-
-
 def _pictures(paths: ReportPaths) -> list[str]:
     shown = [picture for picture in paths.pictures if picture.suffix == ".png"]
     lines = ["## Pictures"] if shown else []
@@ -180,11 +186,7 @@ def _pictures(paths: ReportPaths) -> list[str]:
         relative = Path(os.path.relpath(picture, paths.report.parent)).as_posix()
         where = Path(relative).parent.as_posix().removesuffix("/plots")
         title = picture.stem if where in ("", ".") else f"{picture.stem} of {where}"
-        lines += [
-            f"### {title}",
-            CAPTIONS.get(picture.stem, ""),
-            f"![{title}]({quote(relative)})",
-        ]
+        lines += [f"### {title}", CAPTIONS.get(picture.stem, ""), f"![{title}]({quote(relative)})"]
     return [line for line in lines if line]
 
 
@@ -192,12 +194,3 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [header, ["---"] * len(header), *rows]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
-
-
-def _cells(summary: Mapping[str, float], *keys: str) -> list[str]:
-    """Return numbers as text, times to three digits and percentages to one decimal."""
-    found = [(key, summary.get(key)) for key in keys]
-    return [
-        "-" if value is None else digits(value) if key.endswith("_ms") else f"{value:.1f}"
-        for key, value in found
-    ]
