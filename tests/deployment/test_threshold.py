@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.stages import VariantConfig
-from dcsnas.data.reid import Sample, read_reid, samples_digest
+from dcsnas.data.reid import read_reid, samples_digest
 from dcsnas.deployment.embedding import Embedder, Progress
 from dcsnas.deployment.threshold import (
     Threshold,
@@ -83,7 +83,7 @@ class Blind(Embedder):
     """Would take long, and must not be asked."""
 
     def embed_samples(
-        self, samples: Sequence[Sample], progress: Progress = lambda done, total: None
+        self, samples: Any, progress: Progress = lambda done, total: None
     ) -> Embeddings:
         pytest.fail("refuse before the images are embedded")
 
