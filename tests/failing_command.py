@@ -66,5 +66,5 @@ if __name__ == "__main__":
         if how == "never begin":
             raise SystemExit("error: there is something else here")
         # here, because loaders' workers import this file too
-        fail_in(import_module("dcsnas.training.reid").TaskModule, how)
+        fail_in(import_module("dcsnas.training.module").TaskModule, how)
     run()

@@ -58,8 +58,9 @@ def hold_out(data: ReidData, *, folds: int, fold: int, seed: int, share: float =
         train=tuple(
             replace(s, identity=label[s.identity]) for s in data.train if s.identity in label
         ),
-        query=query,
-        gallery=gallery,
+        num_classes=len(kept),
+        probes=query,
+        references=gallery,
         train_identities=tuple(data.train_identities[old] for old in kept),
         title=title,
         variant=data.variant,

@@ -8,31 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.sets.scan import IMAGE_SUFFIXES, Sample, image_files, listing, subfolders
+from dcsnas.data.sets.scan import IMAGE_SUFFIXES, Sample, TaskData, image_files, listing, subfolders
 
 SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
-class ImageFolderData:
-    """A classification data set; ``identity`` of a sample is the index of its class."""
+class ImageFolderData(TaskData):
+    """A classification data set: an identity is the index of a class, the probes are ``val``."""
 
-    root: Path
-    train: tuple[Sample, ...]
-    val: tuple[Sample, ...]
     classes: tuple[str, ...]
-    references: tuple[Sample, ...] = ()
-    """What the probes would be compared with: nothing."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes C."""
-        return len(self.classes)
-
-    @property
-    def probes(self) -> tuple[Sample, ...]:
-        """What a network is scored on: the images of ``val``."""
-        return self.val
 
 
 def read_image_folder(root: Path) -> ImageFolderData:
@@ -50,7 +35,7 @@ def read_image_folder(root: Path) -> ImageFolderData:
     classes = subfolders(root / "train")
     _check_classes(root, classes)
     train, val = (_read_split(root / split, classes) for split in SPLITS)
-    return ImageFolderData(root=root, train=train, val=val, classes=tuple(classes))
+    return ImageFolderData(root, train, len(classes), val, (), tuple(classes))
 
 
 def _check_classes(root: Path, classes: list[str]) -> None:

@@ -18,39 +18,31 @@ from dcsnas.data.sets.faults import Finding, Level
 from dcsnas.data.sets.layouts import scan_set
 from dcsnas.data.sets.published import identify
 from dcsnas.data.sets.scan import Sample as Sample
+from dcsnas.data.sets.scan import TaskData as TaskData
 from dcsnas.data.sets.scan import cameras_of
 
 
 @dataclass(frozen=True)
-class ReidData:
+class ReidData(TaskData):
     """A Re-ID data set: the training identities are the labels 0..C-1, in the order of their names.
 
     ``train_identities[label]`` is the identity in the file names; query and gallery keep theirs.
     ``title`` says which layout and which variant was read.
     """
 
-    root: Path
-    train: tuple[Sample, ...]
-    query: tuple[Sample, ...]
-    gallery: tuple[Sample, ...]
     train_identities: tuple[int, ...]
     title: str
     variant: VariantConfig = DEFAULT_VARIANT
 
     @property
-    def num_classes(self) -> int:
-        """Number of training identities C."""
-        return len(self.train_identities)
+    def query(self) -> tuple[Sample, ...]:
+        """Return the probes."""
+        return self.probes
 
     @property
-    def probes(self) -> tuple[Sample, ...]:
-        """What a network is scored on: the queries."""
-        return self.query
-
-    @property
-    def references(self) -> tuple[Sample, ...]:
-        """What the probes are compared with: the gallery."""
-        return self.gallery
+    def gallery(self) -> tuple[Sample, ...]:
+        """Return the references."""
+        return self.references
 
 
 def has_matches(query: Sequence[Sample], gallery: Sequence[Sample]) -> bool:
@@ -75,8 +67,9 @@ def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:
     return ReidData(
         root=root,
         train=tuple(replace(sample, identity=label[sample.identity]) for sample in scan.train),
-        query=scan.query,
-        gallery=scan.gallery,
+        num_classes=len(identities),
+        probes=scan.query,
+        references=scan.gallery,
         train_identities=tuple(identities),
         title=scan.title,
         variant=variant,

@@ -11,6 +11,7 @@ from torch import Tensor
 from dcsnas.data.image_folder import ImageFolderData
 from dcsnas.data.reid import Sample, samples_digest
 from dcsnas.evaluation.features import Extractor, Progress, counted
+from dcsnas.evaluation.record import Report
 from dcsnas.nn.weights import ChosenEpoch, WeightsHeader
 
 WORST = 3
@@ -42,7 +43,7 @@ def classify(
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassReport:
+class ClassReport(Report):
     """How well a network tells the classes of an image folder apart."""
 
     scores: dict[str, float]
@@ -73,10 +74,6 @@ class ClassReport:
             "chosen_epoch": self.chosen_epoch.model_dump() if self.chosen_epoch else None,
         }
 
-    def files(self) -> dict[str, object]:
-        """Return nothing: there are no pictures."""
-        return {}
-
     def lines(self) -> list[str]:
         """Return the counts, and the classes that are told worst."""
         worst = sorted(self.by_class, key=self.by_class.__getitem__)[:WORST]
@@ -97,13 +94,13 @@ def evaluate_classes(
 
     ``scores`` are in percent, by logits [N, C] and labels [N].
     """
-    logits, labels = extractor.logits(data.val, counted(progress, len(data.val)))
+    logits, labels = extractor.logits(data.probes, counted(progress, len(data.probes)))
     shares = class_accuracies(logits, labels)
     return ClassReport(
         scores=scores(logits, labels),
         by_class={data.classes[label]: 100 * share for label, share in shares.items()},
-        data={"name": data.root.resolve().name, "val_digest": samples_digest(data.val)},
-        counts={"val": len(data.val), "classes": data.num_classes},
+        data={"name": data.root.resolve().name, "val_digest": samples_digest(data.probes)},
+        counts={"val": len(data.probes), "classes": data.num_classes},
         input=header.input,
         chosen_epoch=header.chosen_epoch,
     )

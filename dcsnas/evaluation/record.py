@@ -1,9 +1,10 @@
 """What an evaluation says of one trained network, and how ``metrics.json`` states it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dcsnas.config.files import write_json
 from dcsnas.config.stages import VariantConfig
@@ -17,24 +18,24 @@ from dcsnas.nn.weights import ChosenEpoch
 RANKS = (1, 5, 10)
 
 
-class Report(Protocol):
+class Report(ABC):
     """The numbers of one network, whatever it was trained for, and under which rules they hold."""
 
+    @abstractmethod
     def percentages(self) -> dict[str, float]:
         """Return the scores in percent."""
-        ...
 
+    @abstractmethod
     def record(self) -> dict[str, object]:
         """Return plain values for ``metrics.json``, the protocol stated with the numbers."""
-        ...
+
+    @abstractmethod
+    def lines(self) -> list[str]:
+        """Return what to print beside the scores."""
 
     def files(self) -> dict[str, object]:
         """Return what pictures need, by the names of files beside ``metrics.json``."""
-        ...
-
-    def lines(self) -> list[str]:
-        """Return what to print beside the scores."""
-        ...
+        return {}
 
 
 def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
@@ -59,7 +60,7 @@ def percentages(result: RetrievalResult) -> dict[str, float]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation:
+class Evaluation(Report):
     """Everything that is measured of one trained network, and under which rules."""
 
     retrieval: RetrievalResult

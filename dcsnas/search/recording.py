@@ -77,16 +77,12 @@ class ChoiceLog(Callback):
         pl_module.log_dict(values, sync_dist=True)
 
 
-class ValidationLog(EpochScore):
-    """Logs the score of the most probable network every few epochs and after the last."""
+def validation_log(validator: Validator, every: int) -> EpochScore:
+    """Return what logs the score of the most probable network, under the supernet's weights."""
 
-    def __init__(self, validator: Validator, every: int) -> None:
-        super().__init__(every, validator.task.metric)
-        self.validator = validator
-
-    def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the score of the most probable network under the supernet's weights."""
-        space = self.validator.space
+    def score(pl_module: Any) -> float:
+        space = validator.space
         choice = most_probable(space, current_probabilities(space, pl_module))
-        module: Any = pl_module
-        return self.validator.score(module.training_module.network, choice)
+        return validator.score(pl_module.training_module.network, choice)
+
+    return EpochScore(every, validator.task.metric, score)

@@ -30,7 +30,7 @@ from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreac
 from dcsnas.search.derive import read_probabilities
 from dcsnas.search.loop import SearchModule
 from dcsnas.search.random_search import random_choices
-from dcsnas.search.recording import ChoiceLog, ProbabilityLog, ValidationLog
+from dcsnas.search.recording import ChoiceLog, ProbabilityLog, validation_log
 from dcsnas.search.registry import (
     RANDOM_PATHS,
     any_choice,
@@ -203,7 +203,7 @@ def _callbacks(
 ) -> list[Callback]:
     callbacks: list[Callback] = [context.probabilities, ChoiceLog(latency)]
     if context.config.validate_every:
-        callbacks.append(ValidationLog(validator, context.config.validate_every))
+        callbacks.append(validation_log(validator, context.config.validate_every))
     return callbacks
 
 

@@ -7,7 +7,7 @@ one by ``register_task``; see ``examples/extending/task.py``.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,41 +17,12 @@ from dcsnas.config.plugins import registered
 from dcsnas.config.search import SEARCH_CONFIGS, SearchConfig
 from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
 from dcsnas.data.loading import Loader
-from dcsnas.data.reid import Sample
+from dcsnas.data.reid import Sample, TaskData
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.record import Report
-from dcsnas.nn.distributed import Process, cpu_threads
+from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import Head, Output, TaskNetwork
 from dcsnas.nn.weights import NetworkInUse, load_network, read_header
-
-
-class TaskData(Protocol):
-    """A data set of a task; a sample's ``identity`` is its class 0..C-1 where it trains."""
-
-    @property
-    def root(self) -> Path:
-        """Where it lies."""
-        ...
-
-    @property
-    def train(self) -> Sequence[Sample]:
-        """The training images."""
-        ...
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes C of the training images."""
-        ...
-
-    @property
-    def probes(self) -> Sequence[Sample]:
-        """What a network is scored on."""
-        ...
-
-    @property
-    def references(self) -> Sequence[Sample]:
-        """What the probes are compared with, if they are."""
-        ...
 
 
 class Objective(nn.Module):
@@ -85,16 +56,6 @@ class Objective(nn.Module):
         """Conclude an epoch."""
 
 
-class MakeLoader(Protocol):
-    """Makes the loader of a process's share of the training batches; may raise UserError."""
-
-    def __call__(
-        self, config: Any, samples: Sequence[Sample], size: Size, process: Process, *, name: str
-    ) -> Loader:
-        """Return the loader; ``name`` says in messages what ``samples`` are."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What everything else knows of a task."""
@@ -106,9 +67,11 @@ class Task:
     """How the metric is written for people."""
     train_config: type[TrainConfig]
     search_config: type[SearchConfig]
-    read: Callable[[DataConfig], Any]
-    """Returns the TaskData; opens no image. Raises UserError where it is none of the task's."""
-    loader: MakeLoader
+    read: Callable[[DataConfig], TaskData]
+    """Opens no image. Raises UserError where the data set is none of the task's."""
+    loader: Callable[..., Loader]
+    """Takes a configuration, samples, their size, the Process whose share of each training batch is
+    loaded, and ``name``, what messages call the samples; may raise UserError."""
     head: Callable[[int, int], Head]
     """Takes the numbers of features and classes."""
     objective: Callable[[Any, int, int], Objective]
@@ -121,8 +84,8 @@ class Task:
     """The names of the rules that ``evaluate`` takes."""
     unscorable: Callable[[Sequence[Sample], Sequence[Sample]], str] = lambda probes, references: ""
     """Says why probes and references cannot be scored; empty where they can."""
-    hold_out: Callable[..., Any] | None = None
-    """Returns a TaskData with one of its folds as probes and references, if the task has that."""
+    hold_out: Callable[..., TaskData] | None = None
+    """Returns a data set with one of its folds as probes and references, if the task has that."""
 
 
 TASKS: dict[str, Task] = {}

@@ -77,19 +77,20 @@ SCORES = "validation/"
 """What the name of a score in a log begins with, before the task's metric."""
 
 
+ScoreOf = Callable[[pl.LightningModule], float]
+"""Returns a score in percent; the training stays as it is."""
+
+
 class EpochScore(Callback):
     """Logs a score every few epochs and after the last.
 
     The first process scores, and the others wait.
     """
 
-    def __init__(self, every: int, metric: str) -> None:
+    def __init__(self, every: int, metric: str, score: ScoreOf) -> None:
         self.every = every
         self.logged = f"{SCORES}{metric}"
-
-    def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the score in percent; the training stays as it is."""
-        raise NotImplementedError
+        self.score = score
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget the last score, which Lightning would repeat in every epoch after."""
@@ -129,19 +130,6 @@ class Score:
         return scores[self.task.metric]
 
 
-class CurrentScore(EpochScore):
-    """Logs the score of the network as it is after every epoch."""
-
-    def __init__(self, network: TaskNetwork, score: Score) -> None:
-        super().__init__(1, score.task.metric)
-        self.network = network
-        self.score_of = score
-
-    def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the score of a copy, with the statistics of the training."""
-        return self.score_of(deepcopy(self.network), pl_module.device)
-
-
 @dataclass(frozen=True)
 class Best:
     """The best score so far, in percent, its epoch from 0, and the weights that have it."""
@@ -155,13 +143,8 @@ class BestEpoch(EpochScore):
     """Keeps the weights of the epoch with the best score, the first of equals.
 
     They are part of the checkpoint: the one file is either from before a score or from after it.
-
-    Args:
-        every: Epochs between scores.
-        metric: What the score is called.
-        network: Returns what would be the result if the training ended now, as a copy.
-        score_of: Scores a network on a device.
-
+    ``network`` returns what would be the result if the training ended now, as a copy; ``score_of``
+    scores a network on a device.
     """
 
     def __init__(
@@ -172,13 +155,12 @@ class BestEpoch(EpochScore):
         network: Callable[[], TaskNetwork],
         score_of: Callable[[TaskNetwork, torch.device], float],
     ) -> None:
-        super().__init__(every, metric)
+        super().__init__(every, metric, self._keep_the_best)
         self.network = network
         self.score_of = score_of
         self.best: Best | None = None
 
-    def score(self, pl_module: pl.LightningModule) -> float:
-        """Return the score of the network as it is now, and keep its weights if it is the best."""
+    def _keep_the_best(self, pl_module: pl.LightningModule) -> float:
         network = self.network()
         # in the precision of the log, so that what is equal there is equal here
         score = float(np.float32(self.score_of(network, pl_module.device)))
@@ -210,13 +192,17 @@ class Outcome:
         self.last = network
         self.score = score
         self.average = None if config.ema is None else WeightAverage(config.ema)
-        every, metric = config.validation.every, score.task.metric
-        scores = BestEpoch(every, metric, network=self.network, score_of=score) if every else None
-        self.scores = scores
-        logged = CurrentScore(network, score) if log_scores and not every else None
-        self.callbacks: list[Callback] = [
-            callback for callback in (self.average, scores, logged) if callback
-        ]
+        self.scores: BestEpoch | None = None
+        self.callbacks: list[Callback] = [self.average] if self.average else []
+        if every := config.validation.every:
+            self.scores = BestEpoch(every, score.task.metric, network=self.network, score_of=score)
+            self.callbacks.append(self.scores)
+        elif log_scores:
+            as_it_is = EpochScore(1, score.task.metric, self._score_as_it_is)
+            self.callbacks.append(as_it_is)
+
+    def _score_as_it_is(self, pl_module: pl.LightningModule) -> float:
+        return self.score(deepcopy(self.last), pl_module.device)
 
     def network(self) -> TaskNetwork:
         """Return a copy of the network as it is now, averaged if it is to be, ready to evaluate."""

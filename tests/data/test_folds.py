@@ -25,7 +25,7 @@ def data_of(cameras: list[list[int]]) -> ReidData:
         for camera in own[image : image + 1]
     ]
     names = tuple(3 * identity + 5 for identity in range(len(cameras)))
-    return ReidData(Path("set"), tuple(train), (), (), names, title="drawn")
+    return ReidData(Path("set"), tuple(train), len(names), (), (), names, title="drawn")
 
 
 identity_cameras = st.lists(st.integers(1, 4), min_size=1, max_size=6)

@@ -26,7 +26,7 @@ def test_classes_are_labels_in_sorted_order(tmp_path):
         ("n02", 1),
         ("n02", 1),
     ]
-    assert [s.path for s in data.val] == [
+    assert [s.path for s in data.probes] == [
         tmp_path / "val" / "n01" / "0.JPEG",
         tmp_path / "val" / "n02" / "0.JPEG",
     ]

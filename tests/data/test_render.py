@@ -280,7 +280,7 @@ def test_class_folders(tmp_path: Path) -> None:
     data = read_image_folder(tmp_path / "a")
     assert data.classes == tuple(sorted(f"{pattern}-{lower}" for pattern, lower in CLASSES))
     assert 12 <= len(data.classes) <= 24
-    assert (len(data.train), len(data.val)) == (2 * len(CLASSES), len(CLASSES))
+    assert (len(data.train), len(data.probes)) == (2 * len(CLASSES), len(CLASSES))
     stated = json.loads((tmp_path / "a" / "dataset.json").read_text())
     assert sum(stated["images"].values()) == settings.num_images == 3 * len(CLASSES)
     assert len({path.read_bytes() for path in (tmp_path / "a").rglob("*.jpg")}) == 3 * len(CLASSES)

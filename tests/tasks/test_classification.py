@@ -76,7 +76,7 @@ def test_a_report_says_how_every_class_is_told(folder: Path) -> None:
     report = evaluate(folder / "model.safetensors", data, device="cpu", workers=0)
     network, header, _ = load_network(folder / "model.safetensors", LinearHead)
     network.eval()
-    images, normalize = ImageSet(data.val, SIZE), Normalize(header.mean, header.std)
+    images, normalize = ImageSet(data.probes, SIZE), Normalize(header.mean, header.std)
     with torch.no_grad():
         answers = [int(network(normalize(images[i][0][None])).logits.argmax()) for i in range(24)]
     labels = images.labels.tolist()

@@ -91,7 +91,7 @@ def test_probes_are_what_is_not_trained_on(tmp_path: Path) -> None:
     assert part.num_classes == 6
     assert not {s.path for s in part.probes} & {s.path for s in part.train}
     folder = CLASSIFY.read(DataConfig(root=write_class_folder(tmp_path / "c")))
-    assert (folder.probes, folder.references, folder.num_classes) == (folder.val, (), 3)
+    assert (folder.probes, folder.references, folder.num_classes) == (folder.probes, (), 3)
 
 
 def test_only_queries_with_a_match_can_be_scored(tmp_path: Path) -> None:

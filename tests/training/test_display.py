@@ -50,7 +50,7 @@ class Batches:
 
 
 class Score(Callback):
-    """Scores the second epoch, and forgets the score after, as the search's ValidationLog does."""
+    """Scores the second epoch, and forgets the score after, as a search's scores do."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.callback_metrics.pop("validation/map", None)

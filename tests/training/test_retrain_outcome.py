@@ -185,7 +185,7 @@ def test_mistakes_are_named(folder: Path, changes: dict[str, Any], message: str)
 def test_set_that_cannot_be_scored_is_refused(folder: Path) -> None:
     whole = read_reid(folder / "people")
     one_camera = [s for s in whole.gallery if s.camera == 1]
-    data = ReidData(**{**vars(whole), "query": tuple(one_camera), "gallery": tuple(one_camera)})
+    data = ReidData(**{**vars(whole), "probes": tuple(one_camera), "references": tuple(one_camera)})
     with pytest.raises(UserError, match="no query has a match from another camera"):
         run(folder, "unscorable", data, validation={"every": 1})
     assert not (folder / "unscorable").exists()
@@ -195,7 +195,7 @@ def test_set_that_cannot_be_scored_is_refused(folder: Path) -> None:
 def test_another_test_set_is_another_run(folder: Path) -> None:
     whole = read_reid(folder / "people")
     run(folder, "same", whole, epochs=1, validation={"every": 1})
-    other = ReidData(**{**vars(whole), "query": whole.query[:-2]})
+    other = ReidData(**{**vars(whole), "probes": whole.query[:-2]})
     with pytest.raises(UserError, match=r"inputs\.scored.*: there"):
         run(folder, "same", other, epochs=1, validation={"every": 1})
 

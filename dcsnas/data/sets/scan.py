@@ -22,6 +22,20 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class TaskData:
+    """A data set that networks are trained and scored on; in ``train``, identities are 0..C-1."""
+
+    root: Path
+    train: tuple[Sample, ...]
+    num_classes: int
+    """The number of identities, or classes, C."""
+    probes: tuple[Sample, ...]
+    """What a network is scored on: queries."""
+    references: tuple[Sample, ...]
+    """What the probes are compared with, if they are: the gallery."""
+
+
+@dataclass(frozen=True)
 class Scan:
     """A data set as its names and lists describe it; no image was opened.
 
