@@ -17,16 +17,8 @@ from typing import TYPE_CHECKING, Any
 from dcsnas.torchvision_compat import mend_torchvision
 
 if TYPE_CHECKING:
-    from dcsnas.api import (
-        Model,
-        SearchRun,
-        TrainedRun,
-        load_weights,
-        profile,
-        render_people,
-        search,
-        train,
-    )
+    from dcsnas.api.model import Model, TrainedRun, load_weights
+    from dcsnas.api.stages import SearchRun, profile, render_people, search, train
     from dcsnas.config.errors import UserError
     from dcsnas.latency.table import LatencyTable, load_table
     from dcsnas.nn.build import build
@@ -57,33 +49,40 @@ __all__ = [
     "train",
 ]
 
-_ELSEWHERE = {
+_HOMES = {
     "ArchitectureFile": "spaces.architecture.ArchitectureFile",
     "LatencyTable": "latency.table.LatencyTable",
+    "Model": "api.model.Model",
+    "SearchRun": "api.stages.SearchRun",
     "SearchSpace": "spaces.space.SearchSpace",
     "Supernet": "search.fbnetv2.GivenSupernet",
+    "TrainedRun": "api.model.TrainedRun",
     "UserError": "config.errors.UserError",
     "build": "nn.build.build",
     "load_architecture": "spaces.architecture.load_architecture",
     "load_space": "spaces.space.load_space",
     "load_table": "latency.table.load_table",
+    "load_weights": "api.model.load_weights",
+    "profile": "api.stages.profile",
+    "render_people": "api.stages.render_people",
     "save_architecture": "spaces.architecture.save_architecture",
+    "search": "api.stages.search",
+    "train": "api.stages.train",
 }
-"""Where the names lie that are not of ``dcsnas.api``."""
 
 
 def __getattr__(name: str) -> Any:
     """Return a name of the façade, importing what it takes."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'dcsnas' has no attribute '{name}'")
     import_module("dcsnas.config.quiet").quiet_libraries()
-    module, _, attribute = _ELSEWHERE.get(name, f"api.{name}").rpartition(".")
+    module, _, attribute = _HOMES[name].rpartition(".")
     found = getattr(import_module(f"dcsnas.{module}"), attribute)
     return globals().setdefault(name, found)  # of ``search`` the package, which is there by now
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})
 
 
 class _Search(ModuleType):
@@ -92,10 +91,10 @@ class _Search(ModuleType):
     @property
     def __wrapped__(self) -> Any:
         """Return that function, whose signature is shown."""
-        return import_module("dcsnas.api").search
+        return import_module("dcsnas.api.stages").search
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Search weights and architecture jointly, as ``dcsnas.api.search`` says."""
+        """Search weights and architecture jointly, as ``dcsnas.api.stages.search`` says."""
         return self.__wrapped__(*args, **kwargs)
 
 

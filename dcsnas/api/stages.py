@@ -1,48 +1,24 @@
-"""Sessions in Python: what ``import dcsnas as dn`` gives beside spaces, networks and tables.
+"""The stages as functions: draw data, profile, search and derive, train."""
 
-Every function is the command of its name: the same code with the same defaults, files in the same
-places, the same UserError where something is wrong. One thing differs: a command that measures or
-trains starts over under an allocator that keeps its memory, which a session cannot do. Latencies
-measured here are under this process's allocator, as their conditions say; ``docs/python.md``.
-"""
-
-import copy
-from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from torch import nn
-
-from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_json, read_yaml, require_file_path
+from dcsnas.api.model import Place, TrainedRun
+from dcsnas.config.files import read_json, require_file_path
 from dcsnas.config.runs import run_folder
 from dcsnas.config.search import search_model, search_overrides
 from dcsnas.config.stages import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    DataConfig,
     train_model,
 )
-from dcsnas.config.strict import validate, with_data
+from dcsnas.config.strict import with_data
 from dcsnas.data.drawn.render import ReidSettings, render_reid
-from dcsnas.data.loading import Given
-from dcsnas.deployment.embedding import Embedder, one_by_one
-from dcsnas.deployment.export import Exported, export_onnx
 from dcsnas.evaluation.features import Progress
 from dcsnas.latency.conditions import DType
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import TABLES, default_name, profile_space
 from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import LatencyTable
-from dcsnas.nn.weights import (
-    NetworkInUse,
-    WeightsHeader,
-    load_network,
-    network_in_memory,
-    read_header,
-)
 from dcsnas.search.derive import Probabilities, derive, read_probabilities
 from dcsnas.search.derived_weights import rank_by_score
 from dcsnas.search.run import search as run_search
@@ -50,11 +26,8 @@ from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.shipped import Config, resolve
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.tasks.task import evaluate, find_task, read_data
 from dcsnas.training.train import Stage
 from dcsnas.training.train import train as run_train
-
-Place = Path | str
 
 
 def render_people(path: Place, **settings: int) -> Path:
@@ -188,118 +161,6 @@ def search(
     folder = run_folder(out, "search", config)
     run_search(resolved, folder, allow_foreign=allow_foreign)
     return SearchRun(folder.path)
-
-
-class Model:
-    """A network in memory, in use at one input size and normalisation.
-
-    Args:
-        network: Maps normalised images [B, 3, H, W] to features [B, D], as ``build`` gives it; or a
-            TaskNetwork, which has a task's head too. Every use is of a copy, as it then is.
-        input: (height, width) that images are scaled to.
-        mean: Of red, green and blue, from 0 to 1.
-        std: Likewise.
-        task: What its features are for.
-
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        *,
-        input: Size,
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        task: str = "reid",
-    ) -> None:
-        self._network = network_in_memory(network, task=task, size=input, mean=mean, std=std)
-
-    def evaluate(
-        self, data: Place, *, variant: Mapping[str, Any] | None = None, **rules: Any
-    ) -> Any:
-        """Return the task's report: scores in percent such as ``map``; ``record()`` has it all.
-
-        ``variant`` says which part of a set that has several, as ``{"cuhk03": "labeled"}``.
-        ``rules`` are the task's (of re-identification ``camera_filter``, ``ap``, ``flip``,
-        ``rerank``, ``ib_size``), and ``device``, ``workers``, ``threads`` and ``progress``.
-        """
-        return self._evaluate({"root": data, "variant": variant or {}}, "evaluate", rules)
-
-    def embed(
-        self, images: Given | Sequence[Given], *, device: str = "auto", workers: int = 0
-    ) -> np.ndarray:
-        """Return features [N, D], float32, of unit length.
-
-        ``images`` are files or folders, arrays uint8 [H, W, 3] or tensors uint8 [3, H, W], RGB of
-        any size: one, several, or a batch with a first dimension N.
-        """
-        return Embedder(self._use(), device=device, workers=workers).embed(one_by_one(images))
-
-    def export(self, out: Place) -> Exported:
-        """Write an ONNX model, from pixels to features, and say how far it is from torch."""
-        require_file_path(Path(out))
-        return export_onnx(self._use(), Path(out))
-
-    def _use(self) -> NetworkInUse:
-        return self._network._replace(network=copy.deepcopy(self._network.network))
-
-    def _evaluate(self, data: Mapping[str, Any], source: Place, rules: Mapping[str, Any]) -> Any:
-        used, config = self._use(), validate(DataConfig, data, source)
-        return evaluate(used, read_data(find_task(used.header.task), config), **rules)
-
-
-class TrainedRun(Model):
-    """The network in the file ``weights`` of a run of ``train``, in the folder ``path``.
-
-    ``score`` is the task's metric in percent where the training ended with one, as a pretraining.
-    """
-
-    def __init__(self, weights: Place, score: float | None = None) -> None:
-        self.weights = Path(weights)
-        self.path = self.weights.parent
-        self.score = score
-
-    def __repr__(self) -> str:
-        return f"TrainedRun({str(self.weights)!r})"
-
-    @cached_property
-    def header(self) -> WeightsHeader:
-        """Return what the file says: architecture, task, input, the epoch that was chosen."""
-        return read_header(self.weights)
-
-    def evaluate(
-        self, data: Place | None = None, *, variant: Mapping[str, Any] | None = None, **rules: Any
-    ) -> Any:
-        """Return the task's report as ``Model``'s, on the data set of the training unless given."""
-        if data is not None:
-            return super().evaluate(data, variant=variant, **rules)
-        config = self.path / "config.yaml"
-        content = read_yaml(config).get("data") if config.exists() else None
-        if content is None:
-            raise UserError(
-                f"{self.weights}: there is no config.yaml beside it that says on which data set; "
-                "give its folder as data"
-            )
-        changed = content if variant is None else {**content, "variant": variant}
-        return self._evaluate(changed, config, rules)
-
-    def export(self, out: Place | None = None) -> Exported:
-        """Write an ONNX model, beside the weights unless ``out`` is given."""
-        return super().export(out or self.weights.with_suffix(".onnx"))
-
-    @cached_property
-    def _loaded(self) -> NetworkInUse:
-        return load_network(self.weights, find_task(self.header.task).head)
-
-    def _use(self) -> NetworkInUse:
-        return self._loaded
-
-
-def load_weights(path: Place) -> TrainedRun:
-    """Return the network of a weights file."""
-    found = TrainedRun(path)
-    read_header(found.weights)
-    return found
 
 
 def train(
