@@ -123,7 +123,7 @@ def _keys_in_file(data: object, location: tuple[str | int, ...]) -> list[str | i
     for part in location:
         if isinstance(data, Mapping) and part in data:
             data = data[part]
-        elif isinstance(data, list | tuple) and isinstance(part, int):
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
             data = data[part]
         else:
             continue

@@ -135,6 +135,11 @@ def test_union_without_discriminator_has_no_tag_in_its_path() -> None:
     assert "limit: Input should be 'auto' (given: 'many')" in lines
 
 
+def test_a_list_that_is_too_short_lacks_a_place() -> None:
+    lines = errors_of(optimizer={"betas": [0.9]})
+    assert "optimizer.betas[1]: missing; add this key" in lines
+
+
 def test_dictionary_keys_are_part_of_the_path() -> None:
     lines = errors_of(by_name={"first": {"op": "block", "with": 3}, "second": {}})
     assert lines == [
