@@ -246,10 +246,8 @@ class SpaceFile(SpaceSpec):
     @property
     def natural_stride(self) -> int:
         """Return the product of the stem's and the rows' strides."""
-        stride = self.stem.stride
-        for row in self.rows:
-            stride *= row.stride if isinstance(row, BlockRow) else 1
-        return stride
+        strides = (row.stride for row in self.rows if isinstance(row, BlockRow))
+        return math.prod(strides, start=self.stem.stride)
 
     @property
     def last_strided_row(self) -> int | None:
