@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -83,7 +82,8 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
     derived = _search(demo)
     rival = _random_rival(demo, space, table, derived)
     measured = _measure(demo, table, {"derived": derived, "random": rival})
-    scores = _train(demo, measured)
+    with bar("training both networks") as progress:
+        scores = train_side_by_side(demo.recipe, measured, progress=progress)
     histogram = _histogram(demo)
     predicted = [found.latency["predicted_ms"] for found in measured]
     summary = Summary(
@@ -185,11 +185,6 @@ def _measure(
         Rival(name, one, latency_record(timing, conditions, one.provenance.predicted_latency_ms))
         for (name, one), timing in zip(architectures.items(), timings, strict=True)
     ]
-
-
-def _train(demo: Demo, rivals: list[Rival]) -> list[dict[str, Any]]:
-    with demo.bar("training both networks") as progress:
-        return train_side_by_side(demo.recipe, rivals, progress=progress)
 
 
 def _histogram(demo: Demo) -> dict[str, float]:

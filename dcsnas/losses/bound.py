@@ -12,15 +12,11 @@ from dcsnas.losses.information import information_bound, soft_assignment
 
 
 def input_features(images: Tensor, size: tuple[int, int] = (16, 8)) -> Tensor:
-    """Return the input feature X of a batch of images: average-pooled to ``size`` and flattened.
+    """Return the input feature X [B, 3 * rows * columns] of images [B, 3, H, W], flattened.
 
-    Args:
-        images: [B, 3, H, W], as the network sees them.
-        size: Rows and columns after pooling. Nearest-centroid distances between whole images live
-            in the low frequencies, so a small map is enough and keeps the centroids small.
-
-    Returns:
-        [B, 3 * rows * columns].
+    The images, as the network sees them, are average-pooled to ``size``, rows and columns.
+    Nearest-centroid distances between whole images live in the low frequencies, so a small map is
+    enough and keeps the centroids small.
     """
     # torch's pooling of channels-last images of few channels takes twice the copy and its pooling
     return F.adaptive_avg_pool2d(images.contiguous(), size).flatten(1)
@@ -52,11 +48,8 @@ class InformationBound(nn.Module):
     there is exact, and an epoch that is repeated from its start is not counted twice because
     ``begin_epoch`` clears the running sums. Data-parallel replicas stay equal if each of them
     observes the gathered batch.
-
-    Args:
-        num_classes: C, identities in the training set.
-        feature_dim: D.
-        input_dim: X, such as 3 * 16 * 8 for the default of input_features.
+    ``num_classes`` is C, ``feature_dim`` D, and ``input_dim`` X, such as 3 * 16 * 8 for the default
+    of input_features.
     """
 
     ready: Tensor
@@ -84,13 +77,9 @@ class InformationBound(nn.Module):
     def forward(self, features: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the IBB of a batch in nats, under the epoch's fixed centroids and Q.
 
-        Before ``ready`` (the first two epochs) it is a zero without gradient, so that adding it to
-        a loss has no effect. The inputs X are data: no gradient flows into them.
-
-        Args:
-            features: [B, D].
-            inputs: [B, X].
-            labels: [B], integers in 0..C-1.
+        Of features [B, D], inputs [B, X] and labels [B], integers in 0..C-1. Before ``ready`` (the
+        first two epochs) it is a zero without gradient, so that adding it to a loss has no effect.
+        The inputs X are data: no gradient flows into them.
         """
         if not self.ready:
             return self.q.new_zeros(())

@@ -16,13 +16,10 @@ from torch.nn import functional as F
 def soft_assignment(features: Tensor, centroids: Tensor) -> Tensor:
     """Return ``phi(i, a) = softmax_a(-||f_i - c_a||^2)`` [B, C], both sides L2-normalised.
 
-    With unit vectors the squared distance is ``2 - 2 f.c``, and the softmax drops the constant. A
-    centroid of zeros has no direction: it marks an absent class, whose cluster gets probability
-    exactly zero. At least one centroid must be present, else the result is NaN.
-
-    Args:
-        features: [B, D].
-        centroids: [C, D], such as the mean of each class.
+    Of features [B, D] and centroids [C, D], such as the mean of each class. With unit vectors the
+    squared distance is ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros has
+    no direction: it marks an absent class, whose cluster gets probability exactly zero. At least
+    one centroid must be present, else the result is NaN.
     """
     absent = (centroids == 0).all(dim=1)
     logits = 2.0 * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
@@ -41,6 +38,9 @@ def mutual_information(joint: Tensor) -> Tensor:
 def information_bound(phi_f: Tensor, phi_x: Tensor, labels: Tensor, q: Tensor) -> Tensor:
     """Return IBB, the variational bound of the IB loss, in O(B C) memory.
 
+    The rows of phi_f [B, C] and phi_x [B, C] sum to 1, and those of q [C, C], y, over the clusters
+    a; labels [B] are integers in 0..C-1.
+
     ``IBB = mean_i sum_ab phi_f(i,a) phi_x(i,b) log phi_x(i,b)
     - mean_i sum_a phi_f(i,a) log q(a | y_i)``, and for every q,
     ``I(F; X) - I(F; Y) <= IBB + H(mean_i phi_x(i)) - H(mean_i phi_f(i))``; the second half is tight
@@ -54,12 +54,6 @@ def information_bound(phi_f: Tensor, phi_x: Tensor, labels: Tensor, q: Tensor) -
     Entries of q are floored at the smallest normal number of their type (log about -87 in
     float32), so that a zero costs much but not infinity. That raises the sum of a row by at most
     C times the floor, and can lower the bound by no more than this: below any rounding error.
-
-    Args:
-        phi_f: [B, C], rows sum to 1.
-        phi_x: [B, C], rows sum to 1.
-        labels: [B], integers in 0..C-1.
-        q: [C, C], rows y sum to 1 over the clusters a.
     """
     # 0 log 0 = 0, with a finite gradient
     input_term = (phi_x * torch.where(phi_x > 0, phi_x, 1.0).log()).sum(dim=1).mean()

@@ -153,14 +153,10 @@ class AttentionSettings(Strict):
         return AttentionSettings.model_validate(changed)
 
 
-def _several(value: Any) -> str:
-    return "several" if isinstance(value, list | tuple) else "one"
-
-
 PositionSettings = Annotated[
     Annotated[AttentionSettings, Tag("one")]
     | Annotated[tuple[AttentionSettings, ...], Tag("several")],
-    Discriminator(_several),
+    Discriminator(lambda value: "several" if isinstance(value, list | tuple) else "one"),
 ]
 """The settings of all attention positions alike, or a list with those of each."""
 
