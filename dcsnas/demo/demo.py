@@ -19,7 +19,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.data.reid import read_reid
-from dcsnas.demo.report import ReportPaths, Summary, write_report
+from dcsnas.demo.report import Summary, write_report
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.evaluation.speed import latency_record
@@ -205,10 +205,10 @@ def _report(demo: Demo, summary: Summary) -> None:
     drawn = [path for run in runs for path in plot_run(run) if path.suffix == ".png"]
     # the search's picture of the network is the one with latencies
     again = runs[1] / "plots" / "architecture.png"
-    paths = ReportPaths(
-        report=demo.root / "report.md",
+    write_report(
+        demo.root / "report.md",
+        summary,
         table=demo.root / "table.json",
         environment=runs[0] / "environment.json",
-        pictures=tuple(path for path in drawn if path != again),
+        pictures=[path for path in drawn if path != again],
     )
-    write_report(paths, summary)

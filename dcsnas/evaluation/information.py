@@ -1,6 +1,6 @@
 """IB loss and IBB over a whole training set, in bounded memory.
 
-What ``losses/information.py`` says of a batch, for as many images as a set has: both follow from
+What ``losses/bound.py`` says of a batch, for as many images as a set has: both follow from
 tables over clusters and identities, which are summed up a block of images at a time in float64.
 Source: DCS-Attention 2025, Section 3.3, Theorem 3.1 and Section 5.
 Legend: N images, D feature size, X input size, C identities and clusters.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.record import Information
-from dcsnas.losses.information import mutual_information, soft_assignment
+from dcsnas.losses.bound import mutual_information, soft_assignment
 
 ROWS = 4096
 """Images in a block."""

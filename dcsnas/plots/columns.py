@@ -117,11 +117,6 @@ def kind_shares(columns: Sequence[Column]) -> dict[Kind, float]:
     return shares
 
 
-def span_of(options: Sequence[float]) -> tuple[float, float]:
-    """Return the smallest and the largest option; (0, 0) where there was no choice."""
-    return (min(options), max(options)) if options else (0.0, 0.0)
-
-
 def _named(layer: Layer, block: int) -> tuple[Kind, str]:
     kind = KINDS[layer.op]
     if isinstance(layer, Attention):
