@@ -1,13 +1,13 @@
 """The information-bottleneck loss and what it is made of, written down over a whole batch.
 
 The product works with its bound, and sums the loss over a whole set in blocks.
-Source: DCS-Attention 2025, Section 3.3. Legend: as in ``losses/information.py``.
+Source: DCS-Attention 2025, Section 3.3. Legend: as in ``losses/bound.py``.
 """
 
 import torch
 from torch import Tensor
 
-from dcsnas.losses.information import mutual_information
+from dcsnas.losses.bound import mutual_information
 
 
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -53,8 +53,8 @@ def hold_out(data: ReidData, *, folds: int, fold: int, seed: int, share: float =
             f"{data.root}: {title}: none of its {len(held_out)} identities was seen by two cameras,"
             " so no query would have a match; lower the number of folds, or take another seed"
         )
-    return ReidData(
-        root=data.root,
+    return replace(
+        data,
         train=tuple(
             replace(s, identity=label[s.identity]) for s in data.train if s.identity in label
         ),
@@ -63,7 +63,6 @@ def hold_out(data: ReidData, *, folds: int, fold: int, seed: int, share: float =
         references=gallery,
         train_identities=tuple(data.train_identities[old] for old in kept),
         title=title,
-        variant=data.variant,
     )
 
 

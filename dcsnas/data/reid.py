@@ -14,7 +14,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
-from dcsnas.data.sets.faults import Finding, Level
+from dcsnas.data.sets.faults import Level
 from dcsnas.data.sets.layouts import scan_set
 from dcsnas.data.sets.published import identify
 from dcsnas.data.sets.scan import Sample as Sample
@@ -58,7 +58,11 @@ def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:
     Warns where the authors of the set have withdrawn it.
     """
     scan = scan_set(root, variant)
-    _refuse(root, [f for f in scan.findings if f.fault.level is Level.ERROR])
+    errors = [finding for finding in scan.findings if finding.fault.level is Level.ERROR]
+    if errors:
+        others = len(errors) - 1
+        more = f" ({others:,} more: dcsnas data check {root})" if others else ""
+        raise UserError(f"{errors[0].message}{more}")
     known = identify(root, scan)
     if known and known.notice:
         warnings.warn(known.notice, stacklevel=2)
@@ -74,13 +78,6 @@ def read_reid(root: Path, variant: VariantConfig = DEFAULT_VARIANT) -> ReidData:
         title=scan.title,
         variant=variant,
     )
-
-
-def _refuse(root: Path, errors: Sequence[Finding]) -> None:
-    if errors:
-        others = len(errors) - 1
-        more = f" ({others:,} more: dcsnas data check {root})" if others else ""
-        raise UserError(f"{errors[0].message}{more}")
 
 
 def samples_digest(samples: Sequence[Sample]) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +19,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
 from dcsnas.data.reid import read_reid
-from dcsnas.demo.report import ReportPaths, Summary, write_report
+from dcsnas.demo.report import Summary, write_report
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.evaluation.speed import latency_record
@@ -83,7 +82,8 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
     derived = _search(demo)
     rival = _random_rival(demo, space, table, derived)
     measured = _measure(demo, table, {"derived": derived, "random": rival})
-    scores = _train(demo, measured)
+    with bar("training both networks") as progress:
+        scores = train_side_by_side(demo.recipe, measured, progress=progress)
     histogram = _histogram(demo)
     predicted = [found.latency["predicted_ms"] for found in measured]
     summary = Summary(
@@ -187,11 +187,6 @@ def _measure(
     ]
 
 
-def _train(demo: Demo, rivals: list[Rival]) -> list[dict[str, Any]]:
-    with demo.bar("training both networks") as progress:
-        return train_side_by_side(demo.recipe, rivals, progress=progress)
-
-
 def _histogram(demo: Demo) -> dict[str, float]:
     """Return the retrieval scores of colour histograms in percent."""
     data = read_reid(demo.people)
@@ -210,10 +205,10 @@ def _report(demo: Demo, summary: Summary) -> None:
     drawn = [path for run in runs for path in plot_run(run) if path.suffix == ".png"]
     # the search's picture of the network is the one with latencies
     again = runs[1] / "plots" / "architecture.png"
-    paths = ReportPaths(
-        report=demo.root / "report.md",
+    write_report(
+        demo.root / "report.md",
+        summary,
         table=demo.root / "table.json",
         environment=runs[0] / "environment.json",
-        pictures=tuple(path for path in drawn if path != again),
+        pictures=[path for path in drawn if path != again],
     )
-    write_report(paths, summary)

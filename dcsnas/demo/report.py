@@ -60,43 +60,32 @@ class Summary:
         ]
 
 
-@dataclass(frozen=True)
-class ReportPaths:
-    """What a report is written from: ``report`` is the file, the others exist.
+def write_report(
+    report: Path, summary: Summary, *, table: Path, environment: Path, pictures: Sequence[Path]
+) -> None:
+    """Write the report of a demo run; of ``pictures`` the PNG files are shown, in order.
 
-    ``environment`` is the ``environment.json`` of one of the demo's runs; of ``pictures`` the
-    PNG files are shown, in order.
+    ``environment`` is the ``environment.json`` of one of its runs. Raises UserError where a file is
+    missing.
     """
-
-    report: Path
-    table: Path
-    environment: Path
-    pictures: tuple[Path, ...]
-
-
-def write_report(paths: ReportPaths, summary: Summary) -> Path:
-    """Write the report of a demo run and return its path; raises UserError for a missing file."""
-    absent = [str(picture) for picture in paths.pictures if not picture.is_file()]
+    absent = [str(picture) for picture in pictures if not picture.is_file()]
     if absent:
-        raise UserError(
-            f"{paths.report}: no such picture: {', '.join(absent)}; plot the runs first"
-        )
-    table = load_table(paths.table, expected=None).file
+        raise UserError(f"{report}: no such picture: {', '.join(absent)}; plot the runs first")
+    measured = load_table(table, expected=None).file
     seconds = ("time of the demo's last start", f"{summary.total_s:.0f}", "s")
     sections = [
         "# dcsnas demo",
         "Every stage ran on this machine: profile, search, derive, pretrain, retrain, evaluate. "
         "The people are rendered, so the accuracies say that the flow works, and nothing about "
         "real data sets. It is one run with one seed: differences of a few points can be chance.",
-        *_conditions(table, read_json(paths.environment)),
-        *_space(summary, table),
-        *_network(summary, table),
+        *_conditions(measured, read_json(environment)),
+        *_space(summary, measured),
+        *_network(summary, measured),
         *_retrieval(summary),
         *("## Other numbers", _table(("quantity", "value", "unit"), [seconds])),
-        *_pictures(paths),
+        *_pictures(report, pictures),
     ]
-    write_text(paths.report, "\n\n".join(sections) + "\n")
-    return paths.report
+    write_text(report, "\n\n".join(sections) + "\n")
 
 
 def _conditions(table: TableFile, environment: Mapping[str, Any]) -> list[str]:
@@ -179,11 +168,11 @@ def _retrieval(summary: Summary) -> list[str]:
     return ["## Retrieval", _table(header, rows), text]
 
 
-def _pictures(paths: ReportPaths) -> list[str]:
-    shown = [picture for picture in paths.pictures if picture.suffix == ".png"]
+def _pictures(report: Path, pictures: Sequence[Path]) -> list[str]:
+    shown = [picture for picture in pictures if picture.suffix == ".png"]
     lines = ["## Pictures"] if shown else []
     for picture in shown:
-        relative = Path(os.path.relpath(picture, paths.report.parent)).as_posix()
+        relative = Path(os.path.relpath(picture, report.parent)).as_posix()
         where = Path(relative).parent.as_posix().removesuffix("/plots")
         title = picture.stem if where in ("", ".") else f"{picture.stem} of {where}"
         lines += [f"### {title}", CAPTIONS.get(picture.stem, ""), f"![{title}]({quote(relative)})"]

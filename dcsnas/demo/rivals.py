@@ -82,23 +82,11 @@ def train_one(recipe: Recipe, rival: Rival) -> dict[str, Any]:
     folder = recipe.root / rival.name
     metrics = folder / "retrain" / "metrics.json"
     if not metrics.exists():
-        network = rival.architecture
-        first = train(
-            recipe.pretrain,
-            network,
-            RunFolder(folder / "pretrain"),
-            stage="pretrain",
-            progress=False,
-        )
-        trained = train(
-            recipe.retrain,
-            network,
-            RunFolder(folder / "retrain"),
-            stage="retrain",
-            start=first.weights,
-            progress=False,
-        )
-        result = evaluate(trained.weights, read_reid(recipe.root / "people"), workers=0)
+        network, run = rival.architecture, RunFolder(folder / "pretrain")
+        first = train(recipe.pretrain, network, run, stage="pretrain", progress=False).weights
+        run = RunFolder(folder / "retrain")
+        done = train(recipe.retrain, network, run, stage="retrain", start=first, progress=False)
+        result = evaluate(done.weights, read_reid(recipe.root / "people"), workers=0)
         save_report(metrics, result, rival.latency)
     return read_json(metrics)
 

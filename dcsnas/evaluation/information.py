@@ -1,6 +1,6 @@
 """IB loss and IBB over a whole training set, in bounded memory.
 
-What ``losses/information.py`` says of a batch, for as many images as a set has: both follow from
+What ``losses/bound.py`` says of a batch, for as many images as a set has: both follow from
 tables over clusters and identities, which are summed up a block of images at a time in float64.
 Source: DCS-Attention 2025, Section 3.3, Theorem 3.1 and Section 5.
 Legend: N images, D feature size, X input size, C identities and clusters.
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.record import Information
-from dcsnas.losses.information import mutual_information, soft_assignment
+from dcsnas.losses.bound import mutual_information, soft_assignment
 
 ROWS = 4096
 """Images in a block."""
@@ -24,12 +24,8 @@ def measure_information(
 ) -> Information:
     """Return IB loss and IBB in nats, every image under the class means over all of them.
 
-    Args:
-        features: [N, D].
-        inputs: [N, X].
-        labels: [N], integers in 0..C-1, each of them at least once.
-        num_classes: C.
-        rows: Images in a block.
+    Of features [N, D], inputs [N, X] and labels [N], integers in 0..C-1, each of them at least
+    once; ``rows`` images make a block.
     """
     feature_means = _means(features, labels, num_classes, rows)
     input_means = _means(inputs, labels, num_classes, rows)
@@ -79,12 +75,8 @@ def fisher_score(features: Tensor, labels: Tensor) -> float:
     Section 3.8 (scatter matrices and multiple discriminants). The paper's number of LDA components
     and of identities is not legible in our copy; here they are all.
 
-    Args:
-        features: [N, D].
-        labels: [N], any integers; classes with one image count in ``S_b`` alone.
-
-    Raises:
-        UserError: The labels are not of at least two identities.
+    Of features [N, D] and labels [N], any integers; classes with one image count in ``S_b`` alone.
+    Raises UserError where the labels are not of at least two identities.
     """
     identities, labels = labels.cpu().unique(return_inverse=True)
     classes, size = len(identities), features.shape[1]

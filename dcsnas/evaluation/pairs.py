@@ -83,10 +83,7 @@ class Pairs:
 class Scorer(Protocol):
     """What gives the similarities of queries and gallery images; larger is nearer."""
 
-    @property
-    def metric(self) -> Metric:
-        """How features are compared."""
-        ...
+    metric: Metric
 
     def blocks(self, queries: Sequence[int], chunk: int) -> Iterator[Block]:
         """Yield up to ``chunk`` queries and their similarities [B, G], which may be overwritten."""

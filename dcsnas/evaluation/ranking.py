@@ -90,7 +90,10 @@ def evaluate_retrieval(
 
     Raises UserError where features are not finite, sets do not fit, or no query has a match.
     """
-    _check_options(ap, max_rank=max_rank, chunk=chunk)
+    if ap not in ("plain", "trapezoid"):
+        raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
+    if max_rank < 1 or chunk < 1:
+        raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")
     pairs = Pairs.checked(query, gallery, metric=metric, camera_filter=camera_filter)
     valid = queries_with_a_match(query, gallery, pairs)
     scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
@@ -156,15 +159,11 @@ def _all_ranks(
                 rows = list(zip(block.numpy(), matches, removed, ties, strict=True))
                 share = -(-len(rows) // threads)
                 shares = [rows[start : start + share] for start in range(0, len(rows), share)]
-                for found in pool.map(_ranks_of_rows, shares):
+                for found in pool.map(lambda own: [match_ranks(*row) for row in own], shares):
                     ranks += found
             else:
                 ranks += match_ranks_of_block(block, matches, removed, ties)
     return ranks
-
-
-def _ranks_of_rows(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray, Tie]]) -> list[np.ndarray]:
-    return [match_ranks(*row) for row in rows]
 
 
 def match_ranks(row: np.ndarray, matches: np.ndarray, removed: np.ndarray, tie: Tie) -> np.ndarray:
@@ -209,10 +208,3 @@ def _average_precisions(ranks: list[np.ndarray], rule: ApRule) -> np.ndarray:
         before = np.where(at > 1, (found - 1) / np.maximum(at - 1, 1), 1.0)
         precision = (before + precision) / 2
     return np.add.reduceat(precision, starts) / lengths
-
-
-def _check_options(ap: str, *, max_rank: int, chunk: int) -> None:
-    if ap not in ("plain", "trapezoid"):
-        raise UserError(f"ap: '{ap}' is not a rule; choose plain or trapezoid")
-    if max_rank < 1 or chunk < 1:
-        raise UserError(f"max_rank {max_rank}, chunk {chunk}: both must be at least 1")

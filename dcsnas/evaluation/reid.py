@@ -62,6 +62,9 @@ def evaluate_reid(
         query, gallery = (
             extractor.embed(part, advance, flip=flip) for part in (data.query, data.gallery)
         )
+    # also where two folders have the same name
+    parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
+    digests = {f"{part}_digest": samples_digest(samples) for part, samples in parts.items()}
     tensors = extractor.information(data.train, advance, ib_size=ib_size)
     scorer = Reranked(query, gallery, rerank, device=rules["device"]) if rerank else None
     return Evaluation(
@@ -71,9 +74,13 @@ def evaluate_reid(
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         root=data.root,
-        data=_statement(data),
+        data={"name": data.root.resolve().name, "set": data.title, **digests},
         variant=data.variant,
-        counts=_counts(data),
+        counts={
+            **{part: len(samples) for part, samples in parts.items()},
+            "train_identities": data.num_classes,
+            "query_identities": len({sample.identity for sample in data.query}),
+        },
         neighbours=nearest(query, gallery, k=NEIGHBOURS, scorer=scorer, **rules).tolist(),
         input=header.input,
         ib_size=ib_size,
@@ -99,20 +106,3 @@ def _fisher_score(query: Embeddings, gallery: Embeddings) -> float | None:
     known = torch.isin(gallery.identities, identities)
     features = torch.cat([query.features, gallery.features[known]])
     return fisher_score(features, torch.cat([query.identities, gallery.identities[known]]))
-
-
-def _statement(data: ReidData) -> dict[str, str]:
-    """Say which data set it is, also where two folders have the same name."""
-    parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
-    digests = {f"{part}_digest": samples_digest(samples) for part, samples in parts.items()}
-    return {"name": data.root.resolve().name, "set": data.title, **digests}
-
-
-def _counts(data: ReidData) -> dict[str, int]:
-    return {
-        "train": len(data.train),
-        "query": len(data.query),
-        "gallery": len(data.gallery),
-        "train_identities": data.num_classes,
-        "query_identities": len({sample.identity for sample in data.query}),
-    }

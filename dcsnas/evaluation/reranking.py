@@ -38,9 +38,8 @@ class Reranked:
     Every image is its own first neighbour. Where further neighbours tie (duplicated features),
     which of them are among the first k1 depends on the order of the gallery.
 
-    Raises:
-        UserError: As evaluate_retrieval, the settings are not possible, or all images have the
-            same features, which leaves no neighbours to tell.
+    Raises UserError as evaluate_retrieval, where the settings are not possible, or where all images
+    have the same features, which leaves no neighbours to tell.
     """
 
     @torch.no_grad()
@@ -54,7 +53,10 @@ class Reranked:
         chunk: int = 256,
         device: torch.device | str = "cpu",
     ) -> None:
-        _check(settings)
+        if settings.k1 < 1 or settings.k2 < 1 or not 0 <= settings.weight <= 1:
+            raise UserError(
+                f"re-ranking with {settings}: k1 and k2 must be at least 1, the weight in [0, 1]"
+            )
         self.metric: Metric = metric
         self.settings = settings
         kept = Pairs.checked(query, gallery, metric=metric, camera_filter=False).kept
@@ -96,13 +98,6 @@ class Reranked:
         ]
         common = np.bincount(rows, np.concatenate(shared), minlength=gallery.shape[0])
         return (1 - common / (2 - common)).astype(np.float32)
-
-
-def _check(settings: KReciprocal) -> None:
-    if settings.k1 < 1 or settings.k2 < 1 or not 0 <= settings.weight <= 1:
-        raise UserError(
-            f"re-ranking with {settings}: k1 and k2 must be at least 1, the weight in [0, 1]"
-        )
 
 
 def _joined(query: Embeddings, gallery: Embeddings, kept: np.ndarray) -> Embeddings:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.evaluation.pairs import DotProducts, Embeddings, Pairs, indices, queries_with_a_match
@@ -60,8 +59,7 @@ def verify(
     share f of all wrong pairs. Similarities less than RESOLUTION apart count as equal, hence
     against the right pair; those more than twice RESOLUTION apart never do.
 
-    Raises:
-        UserError: As evaluate_retrieval, or a rate is not in [0, 1].
+    Raises UserError as evaluate_retrieval, or where a rate is not in [0, 1].
     """
     if not all(0 <= fpr <= 1 for fpr in fprs):
         raise UserError(f"fprs: {list(fprs)} given; every rate must be in [0, 1]")
@@ -74,7 +72,7 @@ def verify(
     removed = np.empty(sum(len(pairs.removed[q]) for q in valid), dtype=np.int32)
     filled, sides = [0, 0], [(right, pairs.matches), (removed, pairs.removed)]
     for queries, block in products.blocks(valid, chunk):
-        bins = _bins(block)
+        bins = block.add_(1).div_(RESOLUTION).clamp_(0, _BINS - 1).long()
         histogram += torch.bincount(bins.flatten(), minlength=_BINS)
         for side, (kept, positions) in enumerate(sides):
             found = bins[indices([positions[q] for q in queries], bins.device)].cpu().numpy()
@@ -84,11 +82,6 @@ def verify(
     for own in (right, removed):
         wrong -= np.bincount(own, minlength=_BINS)
     return _points(right, wrong, fprs)
-
-
-def _bins(block: Tensor) -> Tensor:
-    """Return the bin of each cosine; overwrites ``block``."""
-    return block.add_(1).div_(RESOLUTION).clamp_(0, _BINS - 1).long()
 
 
 def _points(right: np.ndarray, wrong: np.ndarray, fprs: Sequence[float]) -> Verification:

@@ -179,7 +179,6 @@ def state(folder: ExperimentFolder) -> str:
     names = [trial.status.lower() if running or trial.ended else "interrupted" for trial in trials]
     counts = Counter(name.replace("_", " ") for name in names)
     listed = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
-    where = f"at {folder.url}" if running else "stopped"
-    if running:
-        where = f"{'runs' if _is_busy(folder) else 'shown'} {where}"
+    how = "runs" if running and _is_busy(folder) else "shown"
+    where = f"{how} at {folder.url}" if running else "stopped"
     return f"{where}; of {folder.sweep().count} trials {listed or 'none started'}"

@@ -204,16 +204,14 @@ def manager_environment(host: str) -> Iterator[None]:
         "no_proxy": direct,
         "PYTHONWARNINGS": "ignore",  # pkg_resources, pydantic's older syntax
     }
-    before = {name: os.environ.get(name) for name in wanted}
+    before = {name: os.environ[name] for name in wanted if name in os.environ}
     os.environ.update(wanted)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in wanted:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

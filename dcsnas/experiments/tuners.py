@@ -66,9 +66,6 @@ class Planned(Tuner):
     def receive_trial_result(self, *args: Any, **kwargs: Any) -> None:
         """Nothing follows from it."""
 
-    def import_data(self, data: Any) -> None:
-        """Nothing follows from it: the database says what ran."""
-
 
 class Tpe(TpeTuner):
     """NNI's TPE, maximising, whose draws do not start over when an experiment is resumed."""

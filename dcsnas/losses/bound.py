@@ -1,26 +1,72 @@
-"""The information bound during training: centroids and Q fixed for an epoch, renewed at its end.
+"""The variational bound of the information-bottleneck loss ``I(F; X) - I(F; Y)``, and its training.
 
-Source: DCS-Attention 2025, Section 3.3, Algorithm 1 and Equation 10.
-Legend: B images, C identities, D feature size, X input size.
+Everything here is in nats. A soft assignment ``phi`` to class centroids is a distribution over C
+clusters per image, one cluster per identity; ``phi_f`` is that of the features F, ``phi_x`` of the
+inputs X. In training centroids and Q are fixed for an epoch and renewed at its end.
+Source: DCS-Attention 2025, Section 3.3, Theorem 3.1, Algorithm 1, Equation 10 and Section 5.
+Legend: B images, D feature size, X input size, C identities (and clusters), a cluster of F, b
+cluster of X, y identity.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dcsnas.losses.information import information_bound, soft_assignment
+
+def soft_assignment(features: Tensor, centroids: Tensor) -> Tensor:
+    """Return ``phi(i, a) = softmax_a(-||f_i - c_a||^2)`` [B, C], both sides L2-normalised.
+
+    Of features [B, D] and centroids [C, D], such as the mean of each class. With unit vectors the
+    squared distance is ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros has
+    no direction: it marks an absent class, whose cluster gets probability exactly zero. At least
+    one centroid must be present, else the result is NaN.
+    """
+    absent = (centroids == 0).all(dim=1)
+    logits = 2.0 * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
+    return logits.masked_fill(absent, -torch.inf).softmax(dim=1)
+
+
+def mutual_information(joint: Tensor) -> Tensor:
+    """Return ``sum P log(P / (P_row P_column))`` of a joint table; zero entries count nothing."""
+    product = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
+    # both sides are replaced where P = 0: a masked log alone would still send NaN backwards
+    positive = (joint > 0) & (product > 0)
+    ratio = torch.where(positive, joint, 1.0) / torch.where(positive, product, 1.0)
+    return (joint * ratio.log()).sum()
+
+
+def information_bound(phi_f: Tensor, phi_x: Tensor, labels: Tensor, q: Tensor) -> Tensor:
+    """Return IBB, the variational bound of the IB loss, in O(B C) memory.
+
+    The rows of phi_f [B, C] and phi_x [B, C] sum to 1, and those of q [C, C], y, over the clusters
+    a; labels [B] are integers in 0..C-1.
+
+    ``IBB = mean_i sum_ab phi_f(i,a) phi_x(i,b) log phi_x(i,b)
+    - mean_i sum_a phi_f(i,a) log q(a | y_i)``, and for every q,
+    ``I(F; X) - I(F; Y) <= IBB + H(mean_i phi_x(i)) - H(mean_i phi_f(i))``; the second half is tight
+    where q(a | y) is the mean of phi_f over the images of y.
+
+    The first term needs no B x C x C tensor: ``sum_a phi_f(i,a) = 1``, so it is
+    ``mean_i sum_b phi_x(i,b) log phi_x(i,b)`` whatever the network does, and it carries no
+    gradient to the learned features (the sum's gradient is the same for all a, and the softmax
+    behind phi_f removes a constant). Only the second term trains the network.
+
+    Entries of q are floored at the smallest normal number of their type (log about -87 in
+    float32), so that a zero costs much but not infinity. That raises the sum of a row by at most
+    C times the floor, and can lower the bound by no more than this: below any rounding error.
+    """
+    # 0 log 0 = 0, with a finite gradient
+    input_term = (phi_x * torch.where(phi_x > 0, phi_x, 1.0).log()).sum(dim=1).mean()
+    log_q = q[labels].clamp(min=torch.finfo(q.dtype).tiny).log()
+    return input_term - (phi_f * log_q).sum(dim=1).mean()
 
 
 def input_features(images: Tensor, size: tuple[int, int] = (16, 8)) -> Tensor:
-    """Return the input feature X of a batch of images: average-pooled to ``size`` and flattened.
+    """Return the input feature X [B, 3 * rows * columns] of images [B, 3, H, W], flattened.
 
-    Args:
-        images: [B, 3, H, W], as the network sees them.
-        size: Rows and columns after pooling. Nearest-centroid distances between whole images live
-            in the low frequencies, so a small map is enough and keeps the centroids small.
-
-    Returns:
-        [B, 3 * rows * columns].
+    The images, as the network sees them, are average-pooled to ``size``, rows and columns.
+    Nearest-centroid distances between whole images live in the low frequencies, so a small map is
+    enough and keeps the centroids small.
     """
     # torch's pooling of channels-last images of few channels takes twice the copy and its pooling
     return F.adaptive_avg_pool2d(images.contiguous(), size).flatten(1)
@@ -52,11 +98,8 @@ class InformationBound(nn.Module):
     there is exact, and an epoch that is repeated from its start is not counted twice because
     ``begin_epoch`` clears the running sums. Data-parallel replicas stay equal if each of them
     observes the gathered batch.
-
-    Args:
-        num_classes: C, identities in the training set.
-        feature_dim: D.
-        input_dim: X, such as 3 * 16 * 8 for the default of input_features.
+    ``num_classes`` is C, ``feature_dim`` D, and ``input_dim`` X, such as 3 * 16 * 8 for the default
+    of input_features.
     """
 
     ready: Tensor
@@ -84,13 +127,9 @@ class InformationBound(nn.Module):
     def forward(self, features: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         """Return the IBB of a batch in nats, under the epoch's fixed centroids and Q.
 
-        Before ``ready`` (the first two epochs) it is a zero without gradient, so that adding it to
-        a loss has no effect. The inputs X are data: no gradient flows into them.
-
-        Args:
-            features: [B, D].
-            inputs: [B, X].
-            labels: [B], integers in 0..C-1.
+        Of features [B, D], inputs [B, X] and labels [B], integers in 0..C-1. Before ``ready`` (the
+        first two epochs) it is a zero without gradient, so that adding it to a loss has no effect.
+        The inputs X are data: no gradient flows into them.
         """
         if not self.ready:
             return self.q.new_zeros(())

@@ -15,15 +15,9 @@ def batch_hard_triplet(features: Tensor, labels: Tensor, *, margin: float | None
     Per anchor: the Euclidean distance to its furthest image of the same label, against that to its
     nearest image of another label. An anchor that lacks either is left out of the mean; with no
     anchor left the loss is a zero that is still part of the gradient graph.
-
-    Args:
-        features: [B, D], not necessarily normalised.
-        labels: [B], integers.
-        margin: Hinge ``max(0, d_ap - d_an + margin)``, in units of distance; None is the soft
-            margin ``log(1 + exp(d_ap - d_an))``.
-
-    Returns:
-        Scalar, at least float32.
+    The features [B, D] need not be normalised; labels are [B]. ``margin`` is that of the hinge
+    ``max(0, d_ap - d_an + margin)``, in units of distance; None is the soft margin
+    ``log(1 + exp(d_ap - d_an))``. The result is at least float32.
     """
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     same = labels[:, None] == labels[None, :]

@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea
 
 from dcsnas.latency.table import LatencyTable
-from dcsnas.plots.columns import Column, Kind, columns_of, kind_shares, span_of
+from dcsnas.plots.columns import Column, Kind, columns_of, kind_shares
 from dcsnas.plots.style import (
     BLUE,
     GREY,
     INK,
     LABEL,
-    LIGHT,
     MUTED,
     RED,
     SMALL,
@@ -23,6 +22,7 @@ from dcsnas.plots.style import (
     TINY,
     clean,
     digits,
+    draw_options,
     new_figure,
     note,
     si,
@@ -123,9 +123,7 @@ def _draw_choices(
     """Draw values as bars over the range of their options, each with its number."""
     dense = _dense(columns)
     x = [c.x for c in columns]
-    spans = [span_of(o) for o in options]
-    heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
-    axes.bar(x, heights, 0.86, bottom=bottoms, color=LIGHT, label="options")
+    draw_options(axes, x, options, 0.86)
     colors = [COLORS[c.kind] if c.runs else GREY for c in columns]
     axes.bar(x, values, 0.5, color=colors, label="chosen")
     size = TINY if dense or len(columns) > 12 else SMALL

@@ -59,8 +59,12 @@ def columns_of(
     Raises UserError where ``table`` lacks one of its operators or ``space`` is not the one that the
     architecture was derived from.
     """
-    if space is not None:
-        _require_origin(architecture, space)
+    origin = architecture.provenance
+    if space is not None and space.digest != origin.space_digest:
+        raise UserError(
+            f"the architecture was derived from space {origin.space} ({origin.space_digest}), "
+            f"not from {space.name} ({space.digest}); give the space.yaml of its search"
+        )
     return columns_of_layers(
         architecture.network.layers, architecture.input, table=table, space=space
     )
@@ -113,11 +117,6 @@ def kind_shares(columns: Sequence[Column]) -> dict[Kind, float]:
     return shares
 
 
-def span_of(options: Sequence[float]) -> tuple[float, float]:
-    """Return the smallest and the largest option; (0, 0) where there was no choice."""
-    return (min(options), max(options)) if options else (0.0, 0.0)
-
-
 def _named(layer: Layer, block: int) -> tuple[Kind, str]:
     kind = KINDS[layer.op]
     if isinstance(layer, Attention):
@@ -125,15 +124,6 @@ def _named(layer: Layer, block: int) -> tuple[Kind, str]:
     if isinstance(layer, Trunk):
         return kind, layer.backbone
     return kind, str(block) if kind == "block" else kind
-
-
-def _require_origin(architecture: ArchitectureFile, space: SearchSpace) -> None:
-    origin = architecture.provenance
-    if space.digest != origin.space_digest:
-        raise UserError(
-            f"the architecture was derived from space {origin.space} ({origin.space_digest}), "
-            f"not from {space.name} ({space.digest}); give the space.yaml of its search"
-        )
 
 
 def _options(decided: Mapping[str, Decision], argument: str) -> tuple[float, ...]:

@@ -17,9 +17,18 @@ from PIL import Image
 from dcsnas.config.files import replacing
 from dcsnas.latency.table import load_table, predict_ms
 from dcsnas.plots import style
-from dcsnas.plots.columns import Column, columns_of_layers, span_of
+from dcsnas.plots.columns import Column, columns_of_layers
 from dcsnas.plots.records import History, read_history
-from dcsnas.plots.style import LABEL, TIMES, clean, digits, new_figure, note, whole_numbers
+from dcsnas.plots.style import (
+    LABEL,
+    TIMES,
+    clean,
+    digits,
+    draw_options,
+    new_figure,
+    note,
+    whole_numbers,
+)
 
 _MULTIPLES = 8
 _FRAMES = 25
@@ -149,9 +158,8 @@ def _draw_network(axes: Axes, stage: Stage, colors: ScalarMappable) -> None:
     clean(axes)
     attention = [c for c in stage.columns if c.kind == "attention"]
     shown = [c for c in stage.columns if c.kind in ("stem", "block")] or attention
-    x, spans = [c.x for c in shown], [span_of(c.width_options) for c in shown]
-    heights, bottoms = [high - low for low, high in spans], [low for low, _ in spans]
-    axes.bar(x, heights, 0.9, bottom=bottoms, color=style.LIGHT, label="options")
+    x = [c.x for c in shown]
+    draw_options(axes, x, [c.width_options for c in shown], 0.9)
     rgba = colors.to_rgba(np.array([c.expansion or 0.0 for c in shown]))
     painted = [style.GREY if c.expansion is None else p for c, p in zip(shown, rgba, strict=True)]
     axes.bar(x, [c.width for c in shown], 0.7, color=painted, label="chosen")

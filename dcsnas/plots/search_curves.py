@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,14 @@ def initial_latency_ms(run: Path) -> float | None:
 def _panels(search: Search) -> list[Callable[[Axes, Search], None]]:
     """Return what draws the panels for which there is something to draw."""
     panels: list[Callable[[Axes, Search], None]] = [
-        _loss_panel(name)
+        partial(_draw_loss, name=name)
         for name in LOSSES
         if any(len(search.curve(f"{phase}/{name}")) for phase in PHASES)
     ]
     wanted = {"expected_latency_ms": _draw_latency}
-    wanted |= {f"expected_{cost}": _count_panel(cost) for cost in COUNTS}
+    wanted |= {f"expected_{cost}": partial(_draw_count, cost=cost) for cost in COUNTS}
     scores = [name for name in search.frame if str(name).startswith("validation/")]
-    wanted |= {str(name): _score_panel(str(name)) for name in scores}
+    wanted |= {str(name): partial(_draw_score, name=str(name)) for name in scores}
     wanted["entropy"] = _draw_entropy
     if search.config.get("strategy") != "darts":  # plain softmax has no temperature
         wanted["temperature"] = _draw_temperature
@@ -100,19 +101,16 @@ def _panels(search: Search) -> list[Callable[[Axes, Search], None]]:
     return panels + [draw for name, draw in wanted.items() if len(search.curve(name))]
 
 
-def _loss_panel(name: str) -> Callable[[Axes, Search], None]:
-    def draw(axes: Axes, search: Search) -> None:
-        title, unit = LOSSES[name]
-        clean(axes, x="epoch", y=unit, title=title)
-        labels = []
-        for phase, color in PHASES.items():
-            curve = search.curve(f"{phase}/{name}")
-            if len(curve):
-                draw_line(axes, curve, color=color)
-                labels.append((curve.iloc[-1], phase, color))
-        label_ends(axes, labels, height_in=PANEL_IN)
-
-    return draw
+def _draw_loss(axes: Axes, search: Search, name: str) -> None:
+    title, unit = LOSSES[name]
+    clean(axes, x="epoch", y=unit, title=title)
+    labels = []
+    for phase, color in PHASES.items():
+        curve = search.curve(f"{phase}/{name}")
+        if len(curve):
+            draw_line(axes, curve, color=color)
+            labels.append((curve.iloc[-1], phase, color))
+    label_ends(axes, labels, height_in=PANEL_IN)
 
 
 def _draw_latency(axes: Axes, search: Search) -> None:
@@ -132,15 +130,12 @@ def _draw_latency(axes: Axes, search: Search) -> None:
     _draw_target(axes, search, "latency", labels, digits)
 
 
-def _count_panel(cost: CostName) -> Callable[[Axes, Search], None]:
-    def draw(axes: Axes, search: Search) -> None:
-        clean(axes, x="epoch", y=COUNTS[cost], title=f"expected {COUNTS[cost]}")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-        curve = search.curve(f"expected_{cost}")
-        draw_line(axes, curve, color=style.GREEN)
-        _draw_target(axes, search, cost, [(curve.iloc[-1], si(curve.iloc[-1]), style.GREEN)], si)
-
-    return draw
+def _draw_count(axes: Axes, search: Search, cost: CostName) -> None:
+    clean(axes, x="epoch", y=COUNTS[cost], title=f"expected {COUNTS[cost]}")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
+    curve = search.curve(f"expected_{cost}")
+    draw_line(axes, curve, color=style.GREEN)
+    _draw_target(axes, search, cost, [(curve.iloc[-1], si(curve.iloc[-1]), style.GREEN)], si)
 
 
 def _draw_target(
@@ -165,14 +160,11 @@ def _draw_target(
     label_ends(axes, labels, height_in=PANEL_IN)
 
 
-def _score_panel(name: str) -> Callable[[Axes, Search], None]:
-    def draw(axes: Axes, search: Search) -> None:
-        metric = name.removeprefix("validation/")
-        label = LABELS.get(metric, metric.replace("_", " "))
-        clean(axes, x="epoch", y=f"{label} (%)", title=f"{label}, most probable network")
-        _draw_one(axes, search.curve(name), "{}%")
-
-    return draw
+def _draw_score(axes: Axes, search: Search, name: str) -> None:
+    metric = name.removeprefix("validation/")
+    label = LABELS.get(metric, metric.replace("_", " "))
+    clean(axes, x="epoch", y=f"{label} (%)", title=f"{label}, most probable network")
+    _draw_one(axes, search.curve(name), "{}%")
 
 
 def _draw_entropy(axes: Axes, search: Search) -> None:

@@ -73,6 +73,15 @@ def draw_line(axes: Axes, curve: pd.Series, *, color: str) -> None:
     axes.xaxis.set_major_locator(whole_numbers(5))
 
 
+def draw_options(
+    axes: Axes, x: Sequence[int], options: Sequence[Sequence[float]], width: float
+) -> None:
+    """Draw a light bar over each range of options; of height 0 where there was no choice."""
+    lowest = [min(some, default=0.0) for some in options]
+    heights = [max(some, default=0.0) - low for some, low in zip(options, lowest, strict=True)]
+    axes.bar(x, heights, width, bottom=lowest, color=LIGHT, label="options")
+
+
 def whole_numbers(most: int) -> MaxNLocator:
     """Return a locator of at most about ``most`` whole-numbered ticks."""
     return MaxNLocator(nbins=most, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])

@@ -36,30 +36,16 @@ class Backbone(Protocol):
     one takes strides out of the last stage; nothing is dilated.
     """
 
-    @property
-    def name(self) -> str:
-        """Return what it is registered as."""
-        ...
-
-    @property
-    def layout(self) -> Literal["NCHW", "NHWC"]:
-        """Return the layout of the maps at the stage ends."""
-        ...
-
-    @property
-    def feature_dim(self) -> int:
-        """Return the length of the feature vector."""
-        ...
-
-    @property
-    def output_strides(self) -> tuple[int, ...]:
-        """Return those that it can run at, the natural one first."""
-        ...
-
-    @property
-    def stage_ends(self) -> tuple[StageEnd, ...]:
-        """Return the places for attention, in order."""
-        ...
+    name: str
+    """What it is registered as."""
+    layout: Literal["NCHW", "NHWC"]
+    """Of the maps at the stage ends."""
+    feature_dim: int
+    """Length of the feature vector."""
+    output_strides: tuple[int, ...]
+    """Those that it can run at, the natural one first."""
+    stage_ends: tuple[StageEnd, ...]
+    """The places for attention, in order."""
 
     def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
         """Return (height, width) of the map at each stage end for an input of ``size``."""
@@ -97,11 +83,6 @@ LIBRARIES: dict[str, Library] = {}
 def register_backbone(name: str, make: Callable[[], Backbone]) -> None:
     """Add a single backbone; ``make`` is called when it is first asked for."""
     BACKBONES[name] = make
-
-
-def register_library(name: str, library: Library) -> None:
-    """Add a library of backbones."""
-    LIBRARIES[name] = library
 
 
 def backbone_names() -> list[str]:

@@ -69,11 +69,6 @@ class NetworkSpec(Strict):
     """What chains and backbones have in common."""
 
     @property
-    def feature_dim(self) -> int:
-        """Return the length of the feature vector."""
-        raise NotImplementedError
-
-    @property
     def digest(self) -> str:
         """Return 16 hexadecimal digits that identify the network."""
         return digest(self.model_dump(mode="json"))

@@ -153,14 +153,10 @@ class AttentionSettings(Strict):
         return AttentionSettings.model_validate(changed)
 
 
-def _several(value: Any) -> str:
-    return "several" if isinstance(value, list | tuple) else "one"
-
-
 PositionSettings = Annotated[
     Annotated[AttentionSettings, Tag("one")]
     | Annotated[tuple[AttentionSettings, ...], Tag("several")],
-    Discriminator(_several),
+    Discriminator(lambda value: "several" if isinstance(value, list | tuple) else "one"),
 ]
 """The settings of all attention positions alike, or a list with those of each."""
 
@@ -246,10 +242,8 @@ class SpaceFile(SpaceSpec):
     @property
     def natural_stride(self) -> int:
         """Return the product of the stem's and the rows' strides."""
-        stride = self.stem.stride
-        for row in self.rows:
-            stride *= row.stride if isinstance(row, BlockRow) else 1
-        return stride
+        strides = (row.stride for row in self.rows if isinstance(row, BlockRow))
+        return math.prod(strides, start=self.stem.stride)
 
     @property
     def last_strided_row(self) -> int | None:

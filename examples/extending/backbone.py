@@ -23,7 +23,7 @@ class ToyBackbone:
     name = "toy"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     feature_dim = WIDTHS[-1]
-    output_strides = (16, 8)
+    output_strides: tuple[int, ...] = (16, 8)
     stage_ends = tuple(StageEnd(f"stage{i}", c, 2 ** (i + 1)) for i, c in enumerate(WIDTHS))
 
     def create(self, output_stride: int) -> nn.Module:

@@ -1,13 +1,14 @@
 """The demo's report: every number with its unit, links that resolve."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
-from dcsnas.demo.report import ReportPaths, Summary, write_report
+from dcsnas.demo.report import Summary, write_report
 from plot_fakes import write_search_run
 
 SUMMARY = Summary(
@@ -30,8 +31,26 @@ SUMMARY = Summary(
 )
 
 
+@dataclass(frozen=True)
+class Paths:
+    report: Path
+    table: Path
+    environment: Path
+    pictures: list[Path]
+
+    def write(self) -> str:
+        write_report(
+            self.report,
+            SUMMARY,
+            table=self.table,
+            environment=self.environment,
+            pictures=self.pictures,
+        )
+        return self.report.read_text()
+
+
 @pytest.fixture
-def paths(tmp_path: Path) -> ReportPaths:
+def paths(tmp_path: Path) -> Paths:
     run = write_search_run(tmp_path)
     environment = {"platform": "Linux", "processor_count": 2, "python": "3.11.7"}
     write_json(run / "environment.json", {**environment, "dcsnas": "0.1.0", "commit": "c" * 40})
@@ -40,7 +59,7 @@ def paths(tmp_path: Path) -> ReportPaths:
         picture.parent.mkdir(exist_ok=True)
         picture.write_bytes(b"")
     report = tmp_path / "out" / "report.md"
-    return ReportPaths(report, run / "table.json", run / "environment.json", tuple(pictures))
+    return Paths(report, run / "table.json", run / "environment.json", pictures)
 
 
 def rows(text: str) -> list[list[str]]:
@@ -49,8 +68,8 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_number_has_its_unit(paths: ReportPaths):
-    text = write_report(paths, SUMMARY).read_text()
+def test_every_number_has_its_unit(paths: Paths):
+    text = paths.write()
     table = rows(text)
     assert ["parameters, without classifier", "129", "k"] in table
     assert ["multiply-accumulates for one image", "4.06", "M"] in table
@@ -66,8 +85,8 @@ def test_every_number_has_its_unit(paths: ReportPaths):
     assert "the derived one is 1.5 points of mAP worse" in text
 
 
-def test_conditions_come_from_the_table_and_the_environment(paths: ReportPaths):
-    table = rows(write_report(paths, SUMMARY).read_text())
+def test_conditions_come_from_the_table_and_the_environment(paths: Paths):
+    table = rows(paths.write())
     assert ["device", "fake (cpu)"] in table
     assert ["input", "batch of 1, images of 16x8 pixels (height x width)"] in table
     assert ["time of an operator", "10th percentile of 4 samples"] in table
@@ -75,8 +94,8 @@ def test_conditions_come_from_the_table_and_the_environment(paths: ReportPaths):
     assert ["dcsnas", "0.1.0, commit cccccccccccc"] in table
 
 
-def test_pictures_are_relative_links_that_resolve(paths: ReportPaths):
-    text = write_report(paths, SUMMARY).read_text()
+def test_pictures_are_relative_links_that_resolve(paths: Paths):
+    text = paths.write()
     links = re.findall(r"!\[.*?\]\((.*?)\)", text)
     run = "../search-0000-micro/plots"
     assert links == [f"{run}/curves.png", f"{run}/my%20net.png"]
@@ -84,7 +103,7 @@ def test_pictures_are_relative_links_that_resolve(paths: ReportPaths):
     assert "### curves of ../search-0000-micro" in text
 
 
-def test_a_missing_picture_is_named(paths: ReportPaths):
+def test_a_missing_picture_is_named(paths: Paths):
     paths.pictures[0].unlink()
     with pytest.raises(UserError, match=r"no such picture: .*curves\.png; plot the runs first"):
-        write_report(paths, SUMMARY)
+        paths.write()

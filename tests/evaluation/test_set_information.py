@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dcsnas.evaluation.information import measure_information
-from dcsnas.losses.information import information_bound, soft_assignment
+from dcsnas.losses.bound import information_bound, soft_assignment
 from information_reference import class_means, conditional, ib_loss
 
 CLASSES, FEATURES, INPUTS = 5, 7, 6

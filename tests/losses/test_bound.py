@@ -9,8 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcsnas.losses.bound import InformationBound, input_features
-from dcsnas.losses.information import information_bound, soft_assignment
+from dcsnas.losses.bound import (
+    InformationBound,
+    information_bound,
+    input_features,
+    soft_assignment,
+)
 from information_reference import class_means, conditional
 
 CLASSES, DIM, INPUT_DIM = 5, 4, 6

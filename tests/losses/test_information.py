@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dcsnas.losses.information import information_bound, mutual_information, soft_assignment
+from dcsnas.losses.bound import information_bound, mutual_information, soft_assignment
 from information_reference import class_means, conditional, entropy, ib_loss
 
 

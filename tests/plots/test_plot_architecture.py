@@ -7,7 +7,7 @@ from matplotlib.container import BarContainer
 from dcsnas.config.errors import UserError
 from dcsnas.latency.table import Entry, LatencyTable
 from dcsnas.plots.architecture import plot_architecture
-from dcsnas.plots.columns import columns_of, kind_shares, span_of
+from dcsnas.plots.columns import columns_of, kind_shares
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import largest_choice
@@ -68,11 +68,6 @@ def test_latency_shares_sum_to_all_of_it():
     assert list(shares) == ["stem", "block", "attention", "head"]
     assert sum(shares.values()) == pytest.approx(100)
     assert shares["attention"] == pytest.approx(100 * naive[3] / sum(naive))
-
-
-def test_span_of_options():
-    assert span_of((4, 8, 12)) == (4, 12)
-    assert span_of(()) == (0.0, 0.0)
 
 
 def test_a_space_that_is_not_the_architectures_is_refused():
