@@ -58,10 +58,7 @@ def measure(name: str, data: Path, out: Path, epochs: int, training: int) -> dic
     found, metrics = load_architecture(arch), read_json(weights.with_name("metrics.json"))
     return {
         "backbone": name,
-        "params": SearchSpace.named(name)
-        .without_attention()
-        .any_architecture.cost((64, 32))
-        .params,
+        "params": measured.space.without_attention().any_architecture.cost((64, 32)).params,
         "reach_ms": [low, high],
         "target_ms": target,
         "expected_ms": expected,
