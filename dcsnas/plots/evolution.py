@@ -68,8 +68,7 @@ def plot_evolution(run: Path) -> Figure:
         min(_WIDEST_IN, columns * width + 1.2),
         1.0 + 1.45 * rows,
         title=f"{history.space.name}: the most probable network over the search",
-        subtitle=f"height: output width; colour: expansion ratio ({TIMES}), grey: stem; light: "
-        "range of the options; lines: attention; changed: decisions that differ from before",
+        subtitle=_explained(stages),
     )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     colors = _expansions(stages)
@@ -82,8 +81,9 @@ def plot_evolution(run: Path) -> Figure:
         one.set_ylabel("channels", **LABEL)
     for one in axes.flat[max(0, len(stages) - columns) : len(stages)]:
         one.tick_params(labelbottom=True)
-        one.set_xlabel("block", **LABEL)
-    _color_bar(figure, colors, list(axes.flat))
+        one.set_xlabel("block" if _has_blocks(stages) else "attention", **LABEL)
+    if _has_blocks(stages):
+        _color_bar(figure, colors, list(axes.flat))
     return figure
 
 
@@ -99,7 +99,8 @@ def animate_evolution(run: Path, path: Path) -> Path:
     title = f"{history.space.name}: the most probable network over the search"
     figure = new_figure(width, 4.0, title=title, subtitle="")
     upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
-    _color_bar(figure, colors, [upper])
+    if _has_blocks(stages):
+        _color_bar(figure, colors, [upper])
     figure.set_dpi(_GIF_DPI)
     frames = []
     for stage in stages:
@@ -211,6 +212,19 @@ def _expansions(stages: Sequence[Stage]) -> ScalarMappable:
     ]
     low, high = (min(ratios), max(ratios)) if ratios else (0.0, 1.0)  # a backbone has none
     return ScalarMappable(Normalize(low, high), _COLORS)
+
+
+def _has_blocks(stages: Sequence[Stage]) -> bool:
+    """Return whether the networks are chains; those of a backbone have attention alone."""
+    return any(column.kind == "block" for column in stages[0].columns)
+
+
+def _explained(stages: Sequence[Stage]) -> str:
+    blocks = f"; colour: expansion ratio ({TIMES}), grey: stem; light: range of the options"
+    return (
+        f"height: output width{blocks if _has_blocks(stages) else ''}; lines: attention; changed: "
+        "decisions that differ from before"
+    )
 
 
 def _color_bar(figure: Figure, colors: ScalarMappable, axes: Sequence[Axes]) -> None:
