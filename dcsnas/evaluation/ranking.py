@@ -74,8 +74,7 @@ def evaluate_retrieval(
 ) -> RetrievalResult:
     """Return mAP, CMC and mINP of a query set against a gallery, exact to float32 rounding.
 
-    Ties count against the match: a wrong image no farther (to rounding, ``pairs.TIE``) is ahead of
-    it, so a model whose features collapsed scores nothing.
+    Ties count against the match (to rounding, ``pairs.TIE``): collapsed features score nothing.
 
     Args:
         query: Q images.
@@ -98,8 +97,7 @@ def evaluate_retrieval(
     valid = queries_with_a_match(query, gallery, pairs)
     scorer = scorer or DotProducts(query, gallery, pairs.kept, metric=metric, device=device)
     ranks = _all_ranks(scorer, pairs, valid, chunk)
-    first = np.sort([r[0] for r in ranks])
-    within = np.searchsorted(first, np.arange(1, max_rank + 1), side="right")
+    within = np.searchsorted(np.sort([r[0] for r in ranks]), np.arange(max_rank) + 1, "right")
     return RetrievalResult(
         map=float(_average_precisions(ranks, ap).mean()),
         cmc=tuple((within / len(ranks)).tolist()),

@@ -274,7 +274,8 @@ Variant = tuple[tuple[int, ...], Operator]
 
 def walk_slots(space: SearchSpace, size: Size) -> Iterator[tuple[Slot, list[Variant]]]:
     """Yield each slot with all its variants, for an input of (height, width) ``size``."""
-    sizes = layer_sizes(space.any_architecture.layers, size)  # the same for every choice
+    layers = [next(slot.variants())[1] for slot in space.slots]
+    sizes = layer_sizes(layers, size)  # the same for every choice
     for slot, here in zip(space.slots, sizes, strict=True):
         yield slot, [(indices, Operator(layer, here)) for indices, layer in slot.variants()]
 

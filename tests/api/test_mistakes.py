@@ -39,7 +39,7 @@ def test_mistakes_are_user_errors_with_the_usual_text(
         ),
         (lambda: dn.load_weights(tmp_path / "w"), "w: no such file; give the .safetensors file"),
         (lambda: weights.evaluate(), "no config.yaml beside it that says on which data set; give"),
-        (lambda: weights.evaluate(folder / "data", k=3), "has no rule k; leave it out"),
+        (lambda: weights.evaluate(folder / "data", k=3), "is no rule for task 'reid'"),
         (
             lambda: weights.evaluate(folder / "data", variant={"cuhk": 1}),
             "variant.cuhk: unknown key",

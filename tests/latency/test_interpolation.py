@@ -20,7 +20,8 @@ from latency_fakes import fake_timing, micro_space
 
 Operators = dict[str, Operator]
 
-SPACES = {path.stem: SearchSpace.load(path) for path in shipped_spaces()}
+LOADED = [SearchSpace.load(path) for path in shipped_spaces()]
+SPACES = {space.name: space for space in LOADED if space.num_blocks}  # a backbone has one of each
 SPACES["micro"] = micro_space()
 MEASURED = {  # operators of the space, and how many of them are measured
     "micro": (29, 26),
