@@ -86,6 +86,25 @@ def test_torchrun_gives_the_same_search(folder: Path, searched: str) -> None:
     assert_states_equal(state(folder, "torchrun", 0), state(folder, searched, 0))
 
 
+@pytest.mark.slow
+def test_a_loss_of_each_share_alone_searches_as_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classification has no loss over the whole batch: its gradients are averaged."""
+    data = {"root": str(folder / "classes"), "workers": 0}
+    task = {"task": "classify", "data": data, "batch_size": 4, "validate_every": 2}
+    alone = run_alone("search", folder, "classes1", search_changes(1, **task), monkeypatch)
+    done = run("search", folder, "classes2", search_changes(2, **task))
+    assert done.returncode == 0, done.stdout
+    first, second = (state(folder, "classes2", rank) for rank in (0, 1))
+    assert all(alone[name].std() > 1e-3 for name in alone if "_arch_alpha" in name)
+    assert_states_equal(second, first)
+    assert_states_close(first, alone)
+    logs = [read_records(folder / name / "metrics.jsonl") for name in ("classes1", "classes2")]
+    for one, two in zip(*logs, strict=True):
+        assert two == pytest.approx(one, rel=1e-3, abs=1e-3)
+
+
 def test_processes_that_draw_masks_of_their_own_end_with_one_architecture(tmp_path: Path) -> None:
     write_distributed_inputs(tmp_path, "dcs")
     done = run("search", tmp_path, "dcs", search_changes(2, epochs=2))
