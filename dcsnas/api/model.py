@@ -10,7 +10,9 @@ import numpy as np
 from torch import nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_yaml, require_file_path
+from dcsnas.config.files import read_yaml
+from dcsnas.config.outputs import output
+from dcsnas.config.runs import file_in
 from dcsnas.config.stages import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.loading import Given
@@ -76,8 +78,8 @@ class Model:
 
     def export(self, out: Place) -> Exported:
         """Write an ONNX model, from pixels to features, and say how far it is from torch."""
-        require_file_path(Path(out))
-        return export_onnx(self._use(), Path(out))
+        with output(Path(out), force=True):
+            return export_onnx(self._use(), Path(out))
 
     def _use(self) -> NetworkInUse:
         return self._network._replace(network=copy.deepcopy(self._network.network))
@@ -139,7 +141,7 @@ class TrainedRun(Model):
 
 
 def load_weights(path: Place) -> TrainedRun:
-    """Return the network of a weights file."""
-    found = TrainedRun(path)
+    """Return the network of a weights file, or of the run folder of a retraining."""
+    found = TrainedRun(file_in(Path(path), "model.safetensors"))
     read_header(found.weights)
     return found

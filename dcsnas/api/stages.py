@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from dcsnas.api.model import Place, TrainedRun
-from dcsnas.config.files import read_json, require_file_path
+from dcsnas.config.files import read_json
+from dcsnas.config.outputs import output, require_output
 from dcsnas.config.runs import run_folder
 from dcsnas.config.search import search_model, search_overrides
 from dcsnas.config.stages import (
@@ -70,9 +71,11 @@ def profile(
         input or space.size, batch, backend=backend, threads=threads, dtype=dtype
     )
     path = Path(out) if out else TABLES / default_name(space, conditions, sparse=sparse)
-    require_file_path(path)
     settings = Settings(rounds=rounds, sparse=sparse)
-    return profile_space(space, path, conditions=conditions, settings=settings, progress=progress)
+    with output(path, force=True):  # a table that is there is continued, or read
+        return profile_space(
+            space, path, conditions=conditions, settings=settings, progress=progress
+        )
 
 
 class SearchRun:
@@ -123,7 +126,7 @@ class SearchRun:
 
         """
         path = Path(out) if out else self.path / "architecture.yaml"
-        require_file_path(path)
+        require_output(path, force=True)
         if best_of == 1:
             found = derive(self.path, target_ms=target_ms)
         else:
@@ -158,8 +161,8 @@ def search(
     source = table.source if isinstance(table, LatencyTable) else table
     overrides = search_overrides(set, data=data, table=source, target_ms=target_ms)
     resolved = resolve(search_model, config, overrides)
-    folder = run_folder(out, "search", config)
-    run_search(resolved, folder, allow_foreign=allow_foreign)
+    with run_folder(out, "search", config) as folder:
+        run_search(resolved, folder, allow_foreign=allow_foreign)
     return SearchRun(folder.path)
 
 
@@ -187,7 +190,7 @@ def train(
     resolved = resolve(partial(train_model, stage), config, with_data(set, data))
     in_memory = isinstance(architecture, ArchitectureFile)
     network = architecture if in_memory else load_architecture(architecture)
-    folder = run_folder(out, stage, config)
-    first = Path(start) if start else None
-    trained = run_train(resolved, network, folder, stage=stage, start=first)
+    weights = Path(start) if start else None
+    with run_folder(out, stage, config) as folder:
+        trained = run_train(resolved, network, folder, stage=stage, start=weights)
     return TrainedRun(trained.weights, trained.score)

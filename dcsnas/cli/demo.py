@@ -20,12 +20,13 @@ def demo(
     """
     with_allocator()
 
-    from dcsnas.config.runs import next_run
+    from dcsnas.config.runs import run_folder
     from dcsnas.demo.demo import run_demo
 
-    root = out or next_run(Path("runs"), "demo", "tiny")
-    console.print(f"demo in {root}")
-    summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
+    with run_folder(out, "demo", "tiny") as folder:
+        root = folder.path
+        console.print(f"demo in {root}")
+        summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
     console.print()
     for line in summary.lines():
         console.print(line)

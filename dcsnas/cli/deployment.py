@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, bar, console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Force, Weights, bar, console
 
 _FEW = 10
 """Wrongly accepted pairs below which a rate is a rough estimate."""
 
 
 def calibrate(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    weights: Weights,
     data: Annotated[Path, typer.Option(help="Data set folder.")],
     fpr: Annotated[
         float, typer.Option(help="False-positive rate: share of wrong pairs to accept at most.")
@@ -27,21 +27,21 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="Default: threshold.json beside WEIGHTS.")
     ] = None,
+    force: Force = False,
 ) -> None:
     """Find the similarity from which on dcsnas match calls two images the same person.
 
     Example: dcsnas calibrate model.safetensors --data DIR --fpr 0.001
     """
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.config.stages import VariantConfig
     from dcsnas.deployment.embedding import Embedder
     from dcsnas.deployment.threshold import calibrate as run_calibrate
     from dcsnas.deployment.threshold import save_threshold, threshold_path
 
     path = out or threshold_path(weights)
-    require_file_path(path)
     embedder = Embedder(weights, device=device, workers=workers)
-    with bar("calibrating") as report:
+    with output(path, force=force), bar("calibrating") as report:
         found = run_calibrate(
             embedder,
             data,
@@ -50,7 +50,7 @@ def calibrate(
             camera_filter=camera_filter,
             progress=report,
         )
-    save_threshold(path, found)
+        save_threshold(path, found)
     console.print(f"threshold: cosine {found.threshold:.4f} at false-positive rate {fpr:g}")
     console.print(
         f"on {found.data}: {found.wrong_pairs_accepted:,} of {found.wrong_pairs:,} wrong pairs "
@@ -63,7 +63,7 @@ def calibrate(
 
 
 def match(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    weights: Weights,
     first: Annotated[Path, typer.Argument(metavar="IMAGE")],
     second: Annotated[Path, typer.Argument(metavar="IMAGE")],
     threshold: Annotated[
@@ -99,48 +99,49 @@ def match(
 
 
 def embed(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    weights: Weights,
     images: Annotated[
         list[Path], typer.Argument(help="Image files, and folders searched at any depth.")
     ],
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
     out: Annotated[Path, typer.Option(help="NumPy archive.")] = Path("embeddings.npz"),
+    force: Force = False,
 ) -> None:
     """Write the features of images, of unit length, to a NumPy archive.
 
     Example: dcsnas embed model.safetensors photos --out embeddings.npz
     """
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.deployment.embedding import Embedder, find_images, save_embeddings
 
-    require_file_path(out)
     embedder = Embedder(weights, device=device, workers=workers)
     files = find_images(images)
-    with bar("embedding") as report:
+    with output(out, force=force), bar("embedding") as report:
         features = embedder.embed(files, report)
-    save_embeddings(out, features, files, embedder.identity)
+        save_embeddings(out, features, files, embedder.identity)
     count, size = features.shape
     console.print(f"{count:,} images, {size} features each, of unit length, in {out}")
 
 
 def export(
-    weights: Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")],
+    weights: Weights,
     format: Annotated[
         Literal["onnx"], typer.Option(help="onnx: pixels in, features out, any batch size.")
     ] = "onnx",
     out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside WEIGHTS.")] = None,
+    force: Force = False,
 ) -> None:
     """Write a network that runs without dcsnas and torch, and compare it with torch.
 
     Example: dcsnas export model.safetensors --format onnx --out model.onnx
     """
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.deployment.export import export_onnx
 
     path = out or weights.with_suffix(f".{format}")
-    require_file_path(path)
-    exported = export_onnx(weights, path)
+    with output(path, force=force):
+        exported = export_onnx(weights, path)
     height, width = exported.input
     console.print(f"images uint8 [batch, 3, {height}, {width}], RGB, 0 to 255, not normalised")
     console.print(f"features float32 [batch, {exported.feature_dim}] of unit length")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dcsnas.cli.options import bar, console
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import require_file_path
+from dcsnas.config.outputs import require_output
 from dcsnas.config.search import MOST_DERIVED, check_count, check_target_ms
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def derive(
                 raise UserError(f"{option}: is of one network; leave --top-k out")
         _derive_several(run, target_ms, top_k, out or run / "architectures")
         return
-    require_file_path(path := out or run / "architecture.yaml")
+    require_output(path := out or run / "architecture.yaml", force=True)
     if weights:
-        require_file_path(weights)
+        require_output(weights, force=True)
     found = _best(run, target_ms, best_of, data)
     _write_one(run, target_ms, found, path, weights, data)
 

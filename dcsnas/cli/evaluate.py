@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console, with_allocator
+from dcsnas.cli.options import (
+    Cuhk03,
+    Cuhk03Classic,
+    Force,
+    Msmt17,
+    Weights,
+    bar,
+    console,
+    in_run,
+    with_allocator,
+)
 
 if TYPE_CHECKING:
     from dcsnas.evaluation.record import Report
@@ -14,10 +24,13 @@ if TYPE_CHECKING:
 DEFAULTS = {"camera_filter": True, "ap": "plain", "flip": False, "rerank": False}
 """Rules of re-identification, which another task refuses where they are set otherwise."""
 
-Weights = Annotated[Path, typer.Argument(help="model.safetensors of dcsnas retrain.")]
 DataFolder = Annotated[Path, typer.Option(help="Data set: a folder, or a CSV file.")]
 SameArch = Annotated[
-    Path | None, typer.Option(help="Check that the weights are of this architecture.yaml.")
+    Path | None,
+    typer.Option(
+        help="Check that the weights are of this architecture.yaml.",
+        callback=in_run("architecture.yaml"),
+    ),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option()]
 Workers = Annotated[int, typer.Option(min=0, help="Loading processes.")]
@@ -28,6 +41,7 @@ CameraFilter = Annotated[bool, typer.Option(help="Leave out matches from the que
 Ap = Annotated[Literal["plain", "trapezoid"], typer.Option(help="Rule of average precision.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average features of image and mirror image.")]
 Rerank = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours.")]
+Latency = Annotated[bool, typer.Option(help="Measure the network's latency on this machine.")]
 MetricsFile = Annotated[Path | None, typer.Option(help="Default: metrics.json beside WEIGHTS.")]
 
 
@@ -45,7 +59,9 @@ def evaluate(
     msmt17: Msmt17 = "train",
     cuhk03: Cuhk03 = "detected",
     cuhk03_classic: Cuhk03Classic = None,
+    latency: Latency = True,
     out: MetricsFile = None,
+    force: Force = False,
 ) -> None:
     """Measure a network by its task: of Re-ID mAP, CMC, mINP, ROC, IB loss, IBB; and latency.
 
@@ -53,13 +69,13 @@ def evaluate(
     """
     with_allocator()
 
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.config.stages import DataConfig, VariantConfig
     from dcsnas.evaluation.record import save_report
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.tasks import task as tasks
 
-    require_file_path(path := out or weights.with_name("metrics.json"))
+    path = out or weights.with_name("metrics.json")
     task = tasks.find_task(_header(weights, arch).task)
     variant = VariantConfig(msmt17=msmt17, cuhk03=cuhk03, cuhk03_classic=cuhk03_classic)
     images = tasks.read_data(task, DataConfig(root=data, variant=variant))
@@ -67,11 +83,16 @@ def evaluate(
     rules: dict[str, Any] = {name: it for name, it in chosen.items() if it != DEFAULTS[name]}
     tasks.refuse_foreign_rules(task, rules)
     running = {"device": device, "workers": workers, "threads": threads}
-    with bar("evaluating") as progress:
-        report = tasks.evaluate(weights, images, **running, **rules, progress=progress)
-    latency = measure_latency(weights, device=device)
-    save_report(path, report, latency)
-    _show(report, latency)
+    with output(path, force=force):
+        with bar("evaluating") as progress:
+            report = tasks.evaluate(weights, images, **running, **rules, progress=progress)
+        _show_scores(report)
+        save_report(path, report, {})
+        if latency:
+            with bar("measuring latency") as progress:
+                measured = measure_latency(weights, device=device, progress=progress)
+            save_report(path, report, measured)
+            _show_latency(measured)
     console.print(f"all in {path}")
 
 
@@ -85,13 +106,16 @@ def _header(weights: Path, arch: Path | None) -> "WeightsHeader":
     return header
 
 
-def _show(report: "Report", latency: dict[str, Any]) -> None:
+def _show_scores(report: "Report") -> None:
     scores = report.percentages()
     width = max(8, *map(len, scores))
     for name, value in scores.items():
         console.print(f"{name:>{width}} {value:6.2f} %")
     for line in report.lines():
         console.print(line)
+
+
+def _show_latency(latency: dict[str, Any]) -> None:
     batch, predicted = latency["conditions"]["batch"], latency["predicted_ms"]
     beside = f" (predicted {predicted:.3f})" if predicted is not None else ""
     console.print(f" latency {latency['measured_ms']:.3f} ms{beside} at batch {batch}")

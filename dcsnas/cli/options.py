@@ -48,7 +48,32 @@ Data = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
 ]
-Arch = Annotated[Path, typer.Option("--arch", help="An architecture.yaml.", show_default=False)]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
+
+
+def in_run(*names: str) -> Callable[[Path | None], Path | None]:
+    """Return what takes a run folder for the file that is meant, one of ``names`` in it."""
+    from dcsnas.config.runs import file_in
+
+    return lambda path: path and file_in(path, *names)
+
+
+Arch = Annotated[
+    Path,
+    typer.Option(
+        "--arch",
+        help="An architecture.yaml, or a run folder with one.",
+        callback=in_run("architecture.yaml"),
+        show_default=False,
+    ),
+]
+Weights = Annotated[
+    Path,
+    typer.Argument(
+        help="A run folder of dcsnas retrain, or its model.safetensors.",
+        callback=in_run("model.safetensors"),
+    ),
+]
 
 
 def show(config: BaseModel) -> None:

@@ -78,7 +78,7 @@ def profile(
     """
     with_allocator()
 
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.profile import TABLES, default_name, profile_space
     from dcsnas.latency.samples import Settings
@@ -93,8 +93,8 @@ def profile(
     if dry_run:
         return
     path = out or TABLES / default_name(searched, conditions, sparse=sparse)
-    require_file_path(path)
-    with bar("profiling") as report:
+    # a table that is there is continued, or read
+    with output(path, force=True), bar("profiling") as report:
         table = profile_space(
             searched, path, conditions=conditions, settings=settings, progress=report
         )

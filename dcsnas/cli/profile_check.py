@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from dcsnas.cli.options import bar, console, with_allocator
+from dcsnas.cli.options import Force, bar, console, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def profile_check(
     allow_foreign: Annotated[
         bool, typer.Option("--allow-foreign", help="Check another machine's table here.")
     ] = False,
+    force: Force = False,
 ) -> None:
     """Compare predicted with measured latency on networks that the table has not seen.
 
@@ -35,6 +36,7 @@ def profile_check(
     with_allocator()
 
     from dcsnas.config.files import write_json
+    from dcsnas.config.outputs import output, require_output
     from dcsnas.latency.check import check_table, open_table_to_check
     from dcsnas.latency.samples import Settings
     from dcsnas.plots.prediction import plot_prediction
@@ -43,22 +45,22 @@ def profile_check(
     report_path = report_file(table, out)
     found, conditions = open_table_to_check(table, allow_foreign=allow_foreign)
     settings = Settings(rounds=rounds, seed=seed, calibration_networks=0)
-    with bar("checking") as report:
-        check = check_table(
-            found, conditions, count=networks, seed=seed, settings=settings, progress=report
-        )
-    write_json(report_path, check.model_dump(mode="json"))
-    picture = save(plot_prediction(check), report_path.with_suffix(".png"))
+    picture_path = report_path.with_suffix(".png")
+    require_output(picture_path, force=force)
+    with output(report_path, force=force):
+        with bar("checking") as report:
+            check = check_table(
+                found, conditions, count=networks, seed=seed, settings=settings, progress=report
+            )
+        write_json(report_path, check.model_dump(mode="json"))
+        picture = save(plot_prediction(check), picture_path)
     _show(check)
     console.print(f"report in {report_path}, picture in {picture}")
 
 
 def report_file(table: Path, out: Path | None) -> Path:
     """Return where the report goes, its picture beside it; raises UserError."""
-    from dcsnas.config.files import require_file_path
-
     path = out or table.with_suffix(".check.json")
-    require_file_path(path)
     if path.suffix != ".json":
         raise UserError(f"--out {path}: give a name that ends in .json; the picture ends in .png")
     if path.resolve() == table.resolve():

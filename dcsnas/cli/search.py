@@ -51,9 +51,11 @@ def search(
     with_allocator()
 
     from dcsnas.search.run import search as run_search
+    from dcsnas.training.processes import this_process
 
-    folder = run_folder(out, "search", config)
-    result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
+    first = this_process(resolved.run).first
+    with run_folder(out, "search", config, first=first) as folder:
+        result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
     console.print(
         f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
         f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"

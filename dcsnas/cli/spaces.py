@@ -148,13 +148,13 @@ def sample(
     """
     import random
 
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import require_output
     from dcsnas.spaces import sampling
     from dcsnas.spaces.architecture import save_architecture
     from dcsnas.spaces.space import load_space
 
     size = parse_size(input_) if input_ else None
-    require_file_path(out)
+    require_output(out, force=True)
     found = load_space(space, attention)
     match which:
         case "largest":

@@ -15,6 +15,7 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
+    in_run,
     show,
     show_progress,
     with_allocator,
@@ -33,7 +34,8 @@ Start = Annotated[
     typer.Option(
         "--from",
         help="First weights: backbone.safetensors of pretrain, or supernet.safetensors of "
-        "search, of which the network inherits slices.",
+        "search, of which the network inherits slices; or the folder of either run.",
+        callback=in_run("backbone.safetensors", "supernet.safetensors"),
     ),
 ]
 
@@ -98,12 +100,14 @@ def _train(
         return None
     with_allocator()
 
+    from dcsnas.training.processes import this_process
     from dcsnas.training.train import train
 
-    folder = run_folder(out, stage, config)
-    trained = train(
-        resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
-    )
+    first = this_process(resolved.run).first
+    with run_folder(out, stage, config, first=first) as folder:
+        trained = train(
+            resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
+        )
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
     if chosen := trained.chosen_epoch:
@@ -152,11 +156,11 @@ def tune_eta(
     from dcsnas.plots.style import save
     from dcsnas.training.tuning import tune_eta as run_tune_eta
 
-    folder = run_folder(out, "eta", config)
-    choice = run_tune_eta(
-        resolved, architecture, folder, start=start, say=console.print, progress=show_progress()
-    )
-    picture = save(plot_eta(folder.path), folder.path / "eta.png")
+    with run_folder(out, "eta", config) as folder:
+        choice = run_tune_eta(
+            resolved, architecture, folder, start=start, say=console.print, progress=show_progress()
+        )
+        picture = save(plot_eta(folder.path), folder.path / "eta.png")
     _show_choice(choice)
     console.print(f"all in {folder.path}, picture in {picture}")
     console.print(f"next: dcsnas retrain {config} --arch {arch} --set loss.eta={choice.chosen:g}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dcsnas.cli.options import Arch, console
+from dcsnas.cli.options import Arch, Force, console
 
 app = typer.Typer(help="Weights that others trained.", no_args_is_help=True)
 
@@ -21,16 +21,17 @@ def import_(
             "library publishes, fetched by its own means."
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Write the weights of a backbone, such as ImageNet's, as first weights for retrain --from.
 
     Example: dcsnas weights import --arch resnet50.yaml --weights FILE --out resnet50.safetensors
     """
-    from dcsnas.config.files import require_file_path
+    from dcsnas.config.outputs import output
     from dcsnas.spaces.architecture import load_architecture
     from dcsnas.zoo.weights import import_weights
 
-    require_file_path(out)
-    found = import_weights(load_architecture(arch), out, weights)
+    with output(out, force=force):
+        found = import_weights(load_architecture(arch), out, weights)
     console.print(found.summary())
     console.print(f"{out}: next: dcsnas retrain CONFIG --arch {arch} --from {out}")

@@ -130,12 +130,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def require_file_path(path: Path) -> None:
-    """Raise UserError where ``path``, which is to be written, is a folder."""
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the path of a file")
-
-
 def digest(data: object) -> str:
     """Return 16 hexadecimal digits that identify plain ``data`` (JSON values) by content."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))

@@ -8,9 +8,11 @@ only under the same configuration and on the same inputs.
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from pydantic_core import to_jsonable_python
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
+from dcsnas.config.outputs import LOCK, InUseError, one_writer
 
 PACKAGES = ("torch", "nni", "pytorch-lightning", "numpy", "kornia", "pillow")
 MAX_DIFFERENCES = 8
@@ -77,8 +80,6 @@ class RunFolder:
         ``inputs`` are what else decides the result, by name.
         Raises UserError that names every difference to the run already there.
         """
-        if self.path.is_file():
-            raise UserError(f"{self.path}: is a file; a run needs a folder, give another --out")
         digests = {name: one.digest for name, one in inputs.items()}
         record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
@@ -112,8 +113,31 @@ class RunFolder:
 
     def _holds_other_things(self) -> bool:
         """Return whether there is more than the beginnings of ``config.yaml``."""
-        begun = set(self.path.glob(f"{self.config.name}.*.partial"))
+        begun = {*self.path.glob(f"{self.config.name}.*.partial"), self.path / LOCK}
         return self.path.exists() and bool({*self.path.iterdir()} - begun)
+
+
+MAKERS = {
+    "architecture.yaml": "dcsnas derive, or dcsnas sample",
+    "model.safetensors": "dcsnas retrain",
+    "backbone.safetensors": "dcsnas pretrain",
+    "supernet.safetensors": "dcsnas search",
+}
+"""What writes the files of a run folder that commands read."""
+
+
+def file_in(path: Path, *names: str) -> Path:
+    """Return ``path``, or where it is a folder the first file in it with one of ``names``.
+
+    Raises UserError where there is none, with the command that makes it.
+    """
+    if not path.is_dir():
+        return path
+    for name in names:
+        if (path / name).is_file():
+            return path / name
+    made = "; ".join(f"{MAKERS[name]} writes {name}" for name in names)
+    raise UserError(f"{path}: a folder without {' or '.join(names)}; {made}")
 
 
 def next_run(root: Path, stage: str, slug: str) -> Path:
@@ -127,19 +151,30 @@ NEW_RUN = "DCSNAS_NEW_RUN"
 """The environment variable with the folder that the first process of a run has chosen."""
 
 
-def run_folder(out: Path | str | None, stage: str, config: object) -> RunFolder:
-    """Return the folder given, or the next free one under ``runs/``, named after a file ``config``.
+@contextmanager
+def run_folder(
+    out: Path | str | None, stage: str, config: object, *, first: bool = True
+) -> Iterator[RunFolder]:
+    """Be the one writer of ``out``, or of a new folder in ``runs/``, named after a file ``config``.
 
-    A process that Lightning starts to train along takes the folder of the first.
+    A process that trains along, not the ``first``, takes the folder of the first.
+    Raises UserError which says who writes there.
     """
-    if out:
-        return RunFolder(Path(out))
-    if int(os.environ.get("LOCAL_RANK", 0)) and (chosen := os.environ.get(NEW_RUN)):
-        return RunFolder(Path(chosen))
     slug = Path(config).stem if isinstance(config, str | Path) else "custom"
-    path = next_run(Path("runs"), stage, slug)
-    os.environ[NEW_RUN] = str(path)
-    return RunFolder(path)
+    free = partial(next_run, Path("runs"), stage, slug)
+    if not first:
+        yield RunFolder(Path(out or os.environ.get(NEW_RUN) or free()))
+        return
+    with ExitStack() as holding:
+        path = Path(out) if out else None
+        if path:
+            holding.enter_context(one_writer(path))
+        while not path:
+            with suppress(InUseError):  # another command has taken the number a moment ago
+                holding.enter_context(one_writer(number := free()))
+                path = number
+        os.environ[NEW_RUN] = str(path)
+        yield RunFolder(path)
 
 
 def _defaults(config: BaseModel) -> dict[str, Any]:

@@ -10,20 +10,25 @@ from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import conditions_like, current_conditions
 from dcsnas.latency.samples import Timing
 from dcsnas.latency.table import load_table
-from dcsnas.latency.whole_networks import measure_architectures
+from dcsnas.latency.whole_networks import Report, measure_architectures
 from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance
 from dcsnas.spaces.layers import Size
 
 
-def measure_latency(weights: Path, *, device: str = "auto") -> dict[str, Any]:
+def measure_latency(
+    weights: Path,
+    *,
+    device: str = "auto",
+    progress: Report = lambda done, total: None,
+) -> dict[str, Any]:
     """Return the embedding network's latency, the predicted one, and the conditions.
 
     It runs as the prediction supposes (backend, threads, type, batch) where this machine can, and
     eagerly otherwise. The prediction is null where it was made for something else.
     The backbone is measured, without the neck and the classifier, as the table predicts it; its
-    time does not depend on the weights.
+    time does not depend on the weights. ``progress`` receives the processes done and wanted.
     """
     header = read_header(weights)
     assert header.architecture is not None
@@ -31,7 +36,8 @@ def measure_latency(weights: Path, *, device: str = "auto") -> dict[str, Any]:
     conditions, as_predicted = _conditions(header.input, origin, pick_device(device).type)
     same_input = header.input == header.architecture.input
     comparable = as_predicted and same_input and conditions.device_name == origin.latency_device
-    (timing,) = measure_architectures([header.architecture.network], conditions)
+    networks = [header.architecture.network]
+    (timing,) = measure_architectures(networks, conditions, progress=progress)
     return latency_record(timing, conditions, origin.predicted_latency_ms if comparable else None)
 
 

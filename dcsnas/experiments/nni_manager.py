@@ -26,9 +26,9 @@ from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, Experi
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
+from dcsnas.config.outputs import held
 from dcsnas.config.plugins import named
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.process import locked
 from dcsnas.experiments.sweep import SweepConfig, planned, search_space
 
 NNI_VERSION = "3.0"
@@ -218,7 +218,8 @@ def manager_environment(host: str) -> Iterator[None]:
 def _port(host: str) -> Iterator[int]:
     """Yield a free port, and keep other experiments of this user from taking it meanwhile."""
     lock = Path(tempfile.gettempdir()) / f"dcsnas-ports-{os.getuid()}.lock"
-    with locked(lock, patience_s=3 * START_S, holder="another experiment, which is being started"):
+    otherwise = "it starts an experiment; wait until it has, or stop it"
+    with held(lock, of=lock, otherwise=otherwise, patience_s=3 * START_S):
         yield free_port(host)
 
 

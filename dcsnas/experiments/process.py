@@ -15,8 +15,6 @@ from typing import IO, Never
 
 import psutil
 
-from dcsnas.config.errors import UserError
-
 _POLL_S = 0.5
 
 
@@ -55,22 +53,6 @@ def watch_manager(end: Callable[[], Never]) -> None:
 def _kill_group() -> Never:
     os.killpg(0, signal.SIGKILL)
     raise AssertionError("still alive")
-
-
-@contextmanager
-def locked(path: Path, *, patience_s: float, holder: str) -> Iterator[None]:
-    """Hold the lock file ``path``, which the system frees however this process ends.
-
-    Raises UserError, which names the ``holder``, where it is not free within ``patience_s``.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + patience_s
-    with path.open("w") as file:
-        while not _taken(file):
-            if time.monotonic() > until:
-                raise UserError(f"{path}: held by {holder} for more than {patience_s:.0f} s")
-            time.sleep(_POLL_S)
-        yield
 
 
 def _taken(file: IO[str]) -> bool:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
+from dcsnas.config.outputs import LOCK, held
 from dcsnas.config.plugins import load_named
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ERROR, ExperimentFolder
-from dcsnas.experiments.process import end_with_manager, gpu_slot, locked
+from dcsnas.experiments.process import end_with_manager, gpu_slot
 from dcsnas.experiments.settings import retrain_of
 from dcsnas.experiments.sweep import RESULTS, Parameters, SweepConfig
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 ENDING_S = 60
 """For a trial that is run again to wait for the end of the process that ran it before."""
+STOP = "wait until it ends, or stop it"
 MEASURING_S = 3600
 """For the trials before it to be measured."""
 
@@ -38,7 +40,7 @@ def main(folder: ExperimentFolder) -> None:
     channel = open_channel(folder.trial_url)
     path = folder.trial(channel.trial)
     slots = gpu_slot(folder.path / "locks", sweep.gpus, sweep.trials_per_gpu)
-    alone = locked(path / "trial.lock", patience_s=ENDING_S, holder="this trial's last process")
+    alone = held(path / LOCK, of=path, otherwise=STOP, patience_s=ENDING_S)
     with alone, slots:
         write_json(path / "parameters.json", channel.parameters)
         channel.result(run_trial(sweep, path, channel))
@@ -163,7 +165,7 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
     latency = path / "latency.json"
     if not latency.exists():
         lock = path.parent / "measuring.lock"
-        with locked(lock, patience_s=MEASURING_S, holder="trials that measure"):
+        with held(lock, of=lock, otherwise=STOP, patience_s=MEASURING_S):
             (record,) = measure_like_tables([(found, path / "search" / "table.json")])
         write_json(latency, record)
     return read_json(latency)["measured_ms"]

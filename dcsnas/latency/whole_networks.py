@@ -96,9 +96,13 @@ def measure_architectures(
     architectures: Sequence[AnyNetwork],
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
+    progress: Report = lambda done, total: None,
 ) -> list[Timing]:
-    """Return the time of each architecture with random weights, measured in fresh processes."""
-    *samples, _ = sample_architectures(architectures, conditions, settings)
+    """Return the time of each architecture with random weights, measured in fresh processes.
+
+    ``progress`` receives the processes done and wanted.
+    """
+    *samples, _ = sample_architectures(architectures, conditions, settings, progress)
     return [summarise(readings) for readings in samples]
 
 
