@@ -1,4 +1,4 @@
-"""``dcsnas calibrate``: from what similarity on two images show the same person."""
+"""What a trained network is used for: thresholds, comparing images, features, ONNX."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +7,8 @@ import typer
 
 from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Force, Weights, bar, console
 
+_USEFUL = 0.5
+"""Share of right pairs below which most pairs of one person are missed."""
 _FEW = 10
 """Wrongly accepted pairs below which a rate is a rough estimate."""
 
@@ -29,7 +31,7 @@ def calibrate(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Find the similarity from which on dcsnas match calls two images the same person.
+    """Find the least similarity at which dcsnas match calls two images the same person.
 
     Example: dcsnas calibrate model.safetensors --data DIR --fpr 0.001
     """
@@ -57,6 +59,10 @@ def calibrate(
         f"reach it ({found.measured_fpr:.2g}), and {100 * found.measured_tpr:.2f} % of "
         f"{found.right_pairs:,} right pairs"
     )
+    if found.measured_tpr < _USEFUL:
+        console.print(
+            "match will seldom call two images the same person: a larger --fpr, or a better network"
+        )
     if found.wrong_pairs_accepted < _FEW:
         console.print(f"a rough estimate: it rests on {found.wrong_pairs_accepted} wrong pairs")
     console.print(f"{path}: next: dcsnas match {weights} IMAGE IMAGE")
@@ -91,10 +97,13 @@ def match(
             f"same person or not? there is no {path}: dcsnas calibrate {weights} --data DIR"
         )
         return
-    verdict = "same person" if result.same else "different people"
+    wrong, missed = 100 * found.measured_fpr, 100 * (1 - found.measured_tpr)
     console.print(
-        f"{verdict} (threshold {found.threshold:.4f}, at false-positive rate {found.fpr:g} "
-        f"on {found.data})"
+        f"same person: {found.threshold:.4f} is reached by {wrong:.2g} % of the pairs of two people"
+        f" in {found.data}"
+        if result.same
+        else f"not called the same person: {found.threshold:.4f} is not reached, nor is it by"
+        f" {missed:.0f} % of the pairs of one person in {found.data}"
     )
 
 

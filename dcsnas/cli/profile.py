@@ -121,14 +121,15 @@ def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Setting
     from dcsnas.spaces.space import space_operators
 
     operators = space_operators(space, conditions.input)
-    measured = chosen(operators) if settings.sparse else list(operators)
+    keys = chosen(operators) if settings.sparse else operators
+    measured = [operators[key] for key in keys]
     kinds = Counter(operator.layer.op for operator in operators.values())
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
     height, width = conditions.input
     console.print(f"{space.name} at {height}x{width}: {len(operators):,} operators ({listed})")
     if settings.sparse:
         console.print(f"{len(measured):,} of them measured, the others interpolated")
-    seconds = estimated_seconds((operators[key] for key in measured), conditions, settings)
+    seconds = estimated_seconds(space, measured, conditions, settings)
     console.print(f"{conditions.backend} on {conditions.device_name}: about {_rough(seconds)}")
 
 

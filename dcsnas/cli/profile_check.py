@@ -90,8 +90,8 @@ def _show(check: "CheckFile") -> None:
     shown.add_row("noise floor", f"{floors[0].mape_percent:.1f} %", "", "", *taus)
     console.print(shown)
     if (change := check.reference_change_percent) is not None:
-        longer = f"{abs(change):.1f} % {'longer' if change > 0 else 'shorter'}"
-        console.print(f"the reference operator took {longer} than when the table was made")
+        longer = f"{abs(change):.1f} % {'more' if change > 0 else 'less'}"
+        console.print(f"the reference operator takes {longer} time than when the table was made")
     if len(times) < _ENOUGH:
         console.print(f"a quick look: {_ENOUGH} networks or more make a check")
 

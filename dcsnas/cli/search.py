@@ -13,7 +13,6 @@ from dcsnas.cli.options import (
     Set,
     console,
     show,
-    show_progress,
     with_allocator,
 )
 
@@ -55,7 +54,7 @@ def search(
 
     first = this_process(resolved.run).first
     with run_folder(out, "search", config, first=first) as folder:
-        result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
+        result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=True)
     console.print(
         f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
         f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"

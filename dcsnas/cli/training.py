@@ -105,9 +105,7 @@ def _train(
 
     first = this_process(resolved.run).first
     with run_folder(out, stage, config, first=first) as folder:
-        trained = train(
-            resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
-        )
+        trained = train(resolved, architecture, folder, stage=stage, start=start, progress=True)
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
     if chosen := trained.chosen_epoch:

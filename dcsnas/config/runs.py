@@ -8,7 +8,7 @@ only under the same configuration and on the same inputs.
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,8 @@ from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.outputs import LOCK, InUseError, one_writer
 
 PACKAGES = ("torch", "nni", "pytorch-lightning", "numpy", "kornia", "pillow")
+INDIFFERENT = {"data.workers", "run.checkpoint_minutes"}
+"""Keys that change nothing of a run's result: it may be continued with others."""
 MAX_DIFFERENCES = 8
 """Of one input, in a message."""
 
@@ -36,11 +38,14 @@ class Input:
 
     ``digest`` identifies its content, empty where there is none. ``source`` is where it lies, and
     ``facts`` are values of JSON that say what it is: both are for the message when it has changed.
+    ``key`` is the configuration's key that says where it lies, if there is one: the same content
+    may lie somewhere else when the run is continued.
     """
 
     digest: str
     source: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    key: str = ""
 
 
 class RunFolder:
@@ -101,7 +106,9 @@ class RunFolder:
         digests = old.pop("inputs", None) or {}
         described = read_json(self.inputs) if self.inputs.exists() else {}
         there = {n: Input(**{**described.get(n, {}), "digest": d}) for n, d in digests.items()}
-        lines = _differences(old, {key: record[key] for key in record if key != "inputs"})
+        same = {one.key for n, one in now.items() if one.digest and one.digest == digests.get(n)}
+        new = {key: record[key] for key in record if key != "inputs"}
+        lines = _differences(old, new, ignored=same | INDIFFERENT)
         for name in sorted({*there, *now}):
             lines += _changed_input(name, there.get(name, Input("")), now.get(name, Input("")))
         if lines:
@@ -183,11 +190,17 @@ def _defaults(config: BaseModel) -> dict[str, Any]:
     return {n: to_jsonable_python(field.default) for n, field in fields if not field.is_required()}
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def _differences(
+    old: Any, new: Any, path: str = "", ignored: Collection[str] = frozenset()
+) -> list[str]:
+    """Return how values of JSON differ, each with its key path, but for the paths ``ignored``."""
+    if path in ignored:
+        return []
     prefix = f"{path}." if path else ""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{prefix}{k}")]
+        pairs = [(old.get(key), new.get(key), f"{prefix}{key}") for key in keys]
+        return [line for pair in pairs for line in _differences(*pair, ignored)]
     if _are_rows(old) and _are_rows(new) and len(old) == len(new):
         rows = enumerate(zip(old, new, strict=True))
         return [d for i, (a, b) in rows for d in _differences(a, b, f"{prefix}{i}")]

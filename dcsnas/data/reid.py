@@ -92,7 +92,7 @@ def samples_input(root: Path, samples: Sequence[Sample]) -> Input:
         "identities": len({sample.identity for sample in samples}),
         "cameras": len({sample.camera for sample in samples}),
     }
-    return Input(samples_digest(samples), str(root), facts)
+    return Input(samples_digest(samples), str(root), facts, "data.root")
 
 
 def split_train(

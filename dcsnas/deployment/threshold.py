@@ -1,4 +1,4 @@
-"""From what similarity on two images show the same person: a threshold at a chosen error rate.
+"""The least similarity of two images of the same person: a threshold at a chosen error rate.
 
 The pairs are those of the evaluation: query and gallery images, without junk and without a query's
 identity from its own camera. A wrong pair, of two identities, is accepted by mistake where its
@@ -26,7 +26,7 @@ _CHUNK = 64
 
 
 class Threshold(Strict):
-    """``threshold.json``: a cosine from which on two images are called the same person."""
+    """``threshold.json``: the least cosine at which two images are called the same person."""
 
     schema_version: Literal[1] = 1
     dcsnas: str = __version__

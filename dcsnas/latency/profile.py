@@ -5,7 +5,7 @@ stopped and the table itself appears only when it is complete.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from dcsnas.latency.profiler import Header, Prepare, Profiler, SpaceId, partial_
 from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
 from dcsnas.latency.timing import Stopwatch, measuring
-from dcsnas.latency.whole_networks import measure_architectures
+from dcsnas.latency.whole_networks import PASSES, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace, space_operators
@@ -148,18 +148,34 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
 
 _MACS_PER_MS = 5e6
 """What one core did per millisecond on the blocks of fbnetv2 (eager, batch 1)."""
+_PROCESS_S = 6.0
+"""Until a new process, in which whole networks are measured, has torch and the package."""
 
 
 def estimated_seconds(
-    operators: Iterable[Operator], conditions: Conditions, settings: Settings
+    space: SearchSpace,
+    operators: Sequence[Operator],
+    conditions: Conditions,
+    settings: Settings,
 ) -> float:
-    """Return a rough duration of profiling ``operators``: right within a factor of two or so."""
-    setup_s, seconds = backend_named(conditions.backend).setup_s, 0.0
-    for operator in operators:
-        ms = conditions.batch * operator.cost.macs / _MACS_PER_MS / conditions.threads
-        sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms
-        seconds += setup_s + sampling_ms / 1000
-    return seconds
+    """Return a rough duration of measuring ``operators`` and the networks that calibrate them.
+
+    Right within a factor of two or so.
+    """
+    passes = min(PASSES, settings.rounds)
+    seconds = sum(_sampling_s(o.cost.macs, 1, conditions, settings) for o in operators)
+    for choice in calibration_choices(space, settings.calibration_networks, settings.seed):
+        layers = list(walk(space.architecture(choice).layers, conditions.input))
+        macs = sum(operator.cost.macs for operator in layers)
+        seconds += _sampling_s(macs, passes * len(layers), conditions, settings)
+    return seconds + passes * _PROCESS_S * (settings.calibration_networks > 0)
+
+
+def _sampling_s(macs: int, prepared: int, conditions: Conditions, settings: Settings) -> float:
+    """Return the seconds of one workload of which ``prepared`` operators are prepared."""
+    ms = conditions.batch * macs / _MACS_PER_MS / conditions.threads
+    sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms
+    return prepared * backend_named(conditions.backend).setup_s + sampling_ms / 1000
 
 
 def default_name(space: SearchSpace, conditions: Conditions, *, sparse: bool) -> str:

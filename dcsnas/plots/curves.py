@@ -15,7 +15,7 @@ from dcsnas.plots.records import read_metrics
 from dcsnas.plots.style import BLUE, LIGHT, clean, digits, draw_line, label_ends, new_figure, note
 
 LOSSES = {
-    "loss": ("total loss, Equation 4", "loss"),
+    "loss": ("total loss: cross-entropy + triplet + eta * IBB", "loss"),
     "cross_entropy": ("cross-entropy", "cross-entropy (nats)"),
     "triplet": ("triplet", "triplet loss (feature distance)"),
     "ibb": ("information bottleneck bound", "IBB (nats)"),

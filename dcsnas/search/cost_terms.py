@@ -138,7 +138,7 @@ def refuse_unreachable(
     if check := cost_form(config).check:
         low, high = reach(config.cost, space, size, table)
         ends = f"{_shown(low, math.ceil)} to {_shown(high, math.floor)}"
-        said = f"networks of {space.name} have {ends} {UNITS[config.cost]}"
+        said = f"the networks of space {space.name} have {ends} {UNITS[config.cost]}"
         check(config, Range(low, high, said))
 
 

@@ -137,7 +137,7 @@ def _search_config(run: Path) -> dict[str, Any]:
     config = read_yaml(path) if path.exists() else {}
     stage = config.get("stage")
     if stage != "search":
-        found = f"holds a {stage} run" if stage else "is no run folder"
+        found = f"holds a {stage} run" if stage else "not a run folder"
         raise UserError(f"{run}: {found}; give the run folder of dcsnas search")
     return config
 

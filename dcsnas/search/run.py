@@ -23,7 +23,7 @@ from dcsnas.data.reid import Sample, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
 from dcsnas.latency.table import LatencyTable, save_table
-from dcsnas.nn.distributed import cpu_threads
+from dcsnas.nn.distributed import cpu_threads, pick_device
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreachable
@@ -45,6 +45,7 @@ from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.tasks.task import Task, find_task, read_data
+from dcsnas.training.display import show_start
 from dcsnas.training.processes import Process, leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
 
@@ -104,6 +105,8 @@ def search(
     loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
         _start(config, folder, space, table, samples_input(data.root, data.train))
+        if progress:
+            show_start(folder.path, *_described(config, space, size, table, parts))
 
     context = SearchContext(task, config, folder, space, size, drawn, parts, data.num_classes)
     latency = expected_latency(space, size, table)
@@ -120,6 +123,22 @@ def search(
         strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
         leave_unless_first(process)
         return _finish(context, strategy, latency, validator)
+
+
+def _described(
+    config: SearchConfig,
+    space: SearchSpace,
+    size: Size,
+    table: LatencyTable,
+    parts: Sequence[Sequence[Sample]],
+) -> list[str]:
+    """Return what is searched on what, for people."""
+    images = " + ".join(f"{len(part):,}" for part in parts)
+    return [
+        f"searching {space.name} at {size[0]}x{size[1]} on {pick_device(config.run.device).type}",
+        f"{images} images of {config.data.root} for weights + architecture",
+        f"latencies of {table.source}",
+    ]
 
 
 @contextmanager
@@ -230,8 +249,8 @@ def _inputs(name: str, space: SearchSpace, table: LatencyTable) -> dict[str, Inp
         "calibrated": file.calibration is not None,
     }
     return {
-        "space": Input(space.digest, name, space.file.model_dump(mode="json")),
-        "table": Input(table.digest, table.source, facts),
+        "space": Input(space.digest, name, space.file.model_dump(mode="json"), "space"),
+        "table": Input(table.digest, table.source, facts, "table"),
     }
 
 

@@ -1,11 +1,12 @@
-"""What a training shows on a terminal while it runs: how far it is, and its latest values."""
+"""What a training shows on a terminal, or prints into a log: how far it is, and its values."""
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import Callback, ProgressBar
 from rich.columns import Columns
 from rich.console import Console, Group
 from rich.live import Live
@@ -115,6 +116,40 @@ class LiveDisplay(ProgressBar):
         if self._live:
             self._live.stop()
             self._live = None
+
+
+class EpochLines(Callback):
+    """Prints a line for each epoch, where output is no terminal; the first process does."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count the time."""
+        self._began, self._first = time.monotonic(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the epoch's means, and how long the others will take."""
+        epoch, total = trainer.current_epoch, trainer.max_epochs or 0
+        # by every process: the first reading joins what they logged
+        values = {name: (epoch, float(v)) for name, v in trainer.callback_metrics.items()}
+        if not trainer.is_global_zero:
+            return
+        each = (time.monotonic() - self._began) / (epoch + 1 - self._first)
+        rows = rows_of(values)
+        said = [
+            ", ".join(rows.pop(f"epoch {epoch + 1}", [])),
+            *(f"{group}: {', '.join(texts)}" for group, texts in rows.items()),
+            f"about {duration(each * left)} to go" if (left := total - epoch - 1) else "",
+        ]
+        print(f"epoch {epoch + 1}/{total}: {'; '.join(filter(None, said))}", flush=True)
+
+
+def show_start(folder: Path, *facts: str) -> None:
+    """Print where a training writes, and what it trains on what."""
+    print(f"{folder}: {'; '.join(facts)}", flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a rough time for people."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def phase_of(batch: Any) -> str:

@@ -33,6 +33,7 @@ from dcsnas.nn.weights import (
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
 from dcsnas.tasks.task import Task, TaskData, find_task, read_data
 from dcsnas.training.best_epoch import Outcome, Score
+from dcsnas.training.display import show_start
 from dcsnas.training.module import ONE, TaskModule
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
@@ -83,6 +84,8 @@ def train(
         check_start(start, architecture)
     if process.first:
         _start(config, architecture, folder, stage, inputs_of(architecture, whole, start), part)
+        if progress:
+            show_start(folder.path, *_described(config, architecture, score))
     with cpu_threads(config.run.threads):
         seed_everything(config.run.seed)
         module, report = _make_module(config, architecture, score, start)
@@ -97,6 +100,17 @@ def train(
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
+
+
+def _described(config: TrainConfig, architecture: ArchitectureFile, score: Score) -> list[str]:
+    """Return what is trained on what, for people."""
+    (height, width), data = score.size, score.data
+    space, device = architecture.provenance.space, pick_device(config.run.device).type
+    return [
+        f"training {architecture.params / 1e6:.3f} M parameters of {space} at {height}x{width} on "
+        f"{device}",
+        f"{len(data.train):,} images of {data.num_classes:,} classes in {data.root}",
+    ]
 
 
 def _start(

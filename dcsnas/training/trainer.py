@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
+from rich.console import Console
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
@@ -23,7 +24,7 @@ from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
 from dcsnas.training.checkpoint import LastCheckpoint, RunCheckpoint
-from dcsnas.training.display import LiveDisplay
+from dcsnas.training.display import EpochLines, LiveDisplay
 from dcsnas.training.process_failures import StopTogether
 from dcsnas.training.processes import trainer_options
 
@@ -116,11 +117,12 @@ def make_trainer(
     # Lightning sets this when it is imported: devices, advertisements, a line per checkpoint
     for library in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    bar = [LiveDisplay()] if progress else []
+    is_terminal = Console().is_terminal
+    shown: list[Callback] = [LiveDisplay() if is_terminal else EpochLines()] if progress else []
     seeding = EpochSeed(run.seed) if whole_epochs else StepSeed(run.seed)
     last = LastCheckpoint(folder.checkpoint, None if whole_epochs else run.checkpoint_minutes)
     board = TensorBoardLog(folder.path / "tensorboard")
-    own = [seeding, EpochLog(folder), board, last, *bar, StopTogether()]
+    own = [seeding, EpochLog(folder), board, last, *shown, StopTogether()]
     options = trainer_options(run, in_parts=in_parts)
     # only the first process is sure to see the file, and a checkpoint never comes before it
     identity = file_digest(folder.config) if folder.config.exists() else ""
@@ -131,7 +133,7 @@ def make_trainer(
         gradient_clip_val=gradient_clip,
         callbacks=[*callbacks, *own],
         logger=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=progress and is_terminal,
         enable_model_summary=False,
         enable_checkpointing=True,
         num_sanity_val_steps=0,

@@ -18,6 +18,7 @@ from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.tasks.task import evaluate
+from dcsnas.training.display import duration
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from dcsnas.training.processes import this_process
 from dcsnas.training.train import check_start, inputs_of, train
@@ -108,8 +109,7 @@ def tune_eta(
             raise
         score, left = run.score(), len(waiting) - done
         seconds = (time.monotonic() - began) / done * left
-        shown = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-        ahead = f"; {left} to go, about {shown}" if left else ""
+        ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
         say(f"  mAP {score.map:.2f} %, Rank-1 {score.rank1:.2f} %{ahead}")
     choice = EtaChoice(tuple(run.score() for run in runs))
     choice.write_csv(folder.path / "eta.csv")

@@ -30,7 +30,7 @@ def test_mistakes_are_user_errors_with_the_usual_text(
         (lambda: dn.search({"space": "tiny"}), "configuration: table: missing; add this key"),
         (lambda: dn.search(config, table="t.json"), "t.json: no such file; check the path"),
         (lambda: dn.search(config), "or use the file anyway with --allow-foreign"),
-        (lambda: dn.SearchRun(tmp_path).derive(), "is no run folder; give the run folder of"),
+        (lambda: dn.SearchRun(tmp_path).derive(), "not a run folder; give the run folder of"),
         (lambda: searched.derive(target_ms=1e-9), "give a target in that range"),
         (lambda: searched.derive(best_of=0), "--best-of 0: expected a number from 1 to 100"),
         (

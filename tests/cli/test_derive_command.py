@@ -192,7 +192,7 @@ def test_files_of_an_earlier_call_are_not_mixed_with_new_ones(dcsnas: Command) -
 
 def test_a_folder_that_is_no_search_is_refused(dcsnas: Command) -> None:
     message = refused(dcsnas, ".", "--top-k", "2")
-    assert "is no run folder; give the run folder of dcsnas search" in message
+    assert "not a run folder; give the run folder of dcsnas search" in message
 
 
 def test_weights_are_of_one_network_of_a_finished_search(dcsnas: Command) -> None:

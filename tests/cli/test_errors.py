@@ -127,7 +127,7 @@ def test_derive_needs_a_search(fails: Fails, work: Path) -> None:
     assert "retrained: holds a retrain run; give the run folder of dcsnas search" in fails(
         "derive", "retrained"
     )
-    assert "people: is no run folder" in fails("derive", "people")
+    assert "people: not a run folder" in fails("derive", "people")
 
 
 def test_value_that_is_no_date(fails: Fails) -> None:

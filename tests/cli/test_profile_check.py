@@ -69,7 +69,7 @@ def test_a_check_writes_what_it_predicted_and_measured(profiled: Path):
     assert table.file.calibration
     assert report.all.macs_only
     assert report.reference_change_percent is not None
-    assert "the reference operator took" in shown
+    assert "the reference operator takes" in shown
 
 
 def test_another_machines_table_can_be_checked_here(

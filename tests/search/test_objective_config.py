@@ -73,7 +73,7 @@ def refused(**content: Any) -> str:
 def test_a_target_that_no_network_has_is_refused(cost: str, unit: str) -> None:
     for target in (1e-6, 1e12):
         message = refused(form="target", cost=cost, target=target)
-        assert message.startswith(f"objective.target: {target:g}: networks of micro have ")
+        assert message.startswith(f"objective.target: {target:g}: the networks of space micro have ")
         assert message.endswith(f"{unit}; give a target in that range")
         for end in re.findall(r"have (\S+) to (\S+) ", message)[0]:
             named: dict[str, Any] = {"form": "target", "cost": cost, "target": float(end)}
@@ -91,7 +91,7 @@ def test_the_calibration_is_part_of_the_range() -> None:
 
 def test_a_unit_that_makes_the_logarithm_negative_is_refused() -> None:
     message = refused(form="fbnet", unit=1.0)
-    assert message.startswith("objective.unit: 1: networks of micro have ")
+    assert message.startswith("objective.unit: 1: the networks of space micro have ")
     assert "the logarithm of cost / unit must stay positive; give a unit below " in message
     allowed = float(message.rsplit(" ", 1)[-1])
     refuse_unreachable(objective_of({"form": "fbnet", "unit": allowed}), SPACE, SPACE.size, TABLE)
