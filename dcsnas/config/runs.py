@@ -143,8 +143,8 @@ def file_in(path: Path, *names: str) -> Path:
     for name in names:
         if (path / name).is_file():
             return path / name
-    made = "; ".join(f"{MAKERS[name]} writes {name}" for name in names)
-    raise UserError(f"{path}: a folder without {' or '.join(names)}; {made}")
+    wanted = " or ".join(f"{name} ({MAKERS[name]} writes it)" for name in names)
+    raise UserError(f"{path}: a folder without {wanted}; give the file, or a folder with it")
 
 
 def next_run(root: Path, stage: str, slug: str) -> Path:

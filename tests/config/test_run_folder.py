@@ -130,6 +130,30 @@ def test_the_same_input_from_elsewhere_is_accepted(tmp_path: Path) -> None:
     start(tmp_path, table=replace(TABLE, source="copy.json"))
 
 
+def test_a_path_is_compared_by_what_lies_there(tmp_path: Path) -> None:
+    """Faults 12: a run could not go on where its data set was written another way."""
+    data = Input("4d", "some/where", key="data")
+    start(tmp_path, data=data)
+    elsewhere = CONFIG.model_copy(update={"data": tmp_path / "where"})
+    start(tmp_path, elsewhere, data=replace(data, source=str(tmp_path / "where")))
+    with pytest.raises(UserError, match=r"data: there 'some/where', now .*\n.*inputs.data: there"):
+        start(tmp_path, elsewhere, data=replace(data, digest="5e"))
+
+
+class Loading(Strict):
+    workers: int = 8
+
+
+class Loaded(Strict):
+    data: Loading = Loading()
+
+
+def test_what_changes_no_result_may_differ(tmp_path: Path) -> None:
+    """The kind of faults 12: fewer workers on the machine where the run goes on."""
+    RunFolder(tmp_path).start("retrain", Loaded(), {})
+    RunFolder(tmp_path).start("retrain", Loaded(data=Loading(workers=0)), {})
+
+
 def test_an_input_that_comes_or_goes_is_refused(tmp_path: Path) -> None:
     start(tmp_path, table=TABLE, start="")
     begun = Input("3c", "backbone.safetensors")

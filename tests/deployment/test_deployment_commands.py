@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dcsnas.cli.main import run
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from deployment_setup import Networks
 from latency_fakes import micro_space
@@ -83,18 +84,23 @@ def test_match_without_and_with_calibration(dcsnas: Command) -> None:
     for first, second in [(A, A), (A, B), (A, OTHER), (B, OTHER)]:
         printed = dcsnas("match", "model.safetensors", first, second, *ON_CPU)
         same = similarity(printed) >= round(threshold, 4)
-        verdict = "same person" if same else "different people"
-        rate = "at false-positive rate 0.1 on people)"
-        assert f"{verdict} (threshold {threshold:.4f}, {rate}" in printed
-        verdicts.add(verdict)
-    assert verdicts == {"same person", "different people"}
+        wrong, missed = 100 * stated["measured_fpr"], 100 * (1 - stated["measured_tpr"])
+        verdict = (
+            f"same person: {threshold:.4f} is reached by {wrong:.2g} % of the pairs of two people "
+            if same
+            else f"not called the same person: {threshold:.4f} is not reached, nor is it by "
+            f"{missed:.0f} % of the pairs of one person "
+        )
+        assert f"{verdict}in people" in printed
+        verdicts.add(same)
+    assert verdicts == {True, False}
 
 
 def test_rough_estimates_are_called_so(dcsnas: Command) -> None:
     data = ("--data", "people", "--fpr", "0.02", "--out", "strict.json")
     printed = dcsnas("calibrate", "model.safetensors", *data, *HERE)
     assert re.search(r"a rough estimate: it rests on [0-4] wrong pairs", printed)
-    threshold = f"threshold {read_json(Path('strict.json'))['threshold']:.4f}"
+    threshold = f"person: {read_json(Path('strict.json'))['threshold']:.4f}"
     matching = ("match", "model.safetensors", A, B, *ON_CPU)
     assert threshold in dcsnas(*matching, "--threshold", "strict.json")
     assert "there is no threshold.json" in dcsnas(*matching)
@@ -179,3 +185,59 @@ def test_outputs_that_are_folders(fails: Command) -> None:
         ("export", "model.safetensors", *out),
     ):
         assert "people: is a folder; give the path of a file" in fails(*arguments)
+
+
+def test_a_result_is_replaced_only_when_told_to(dcsnas: Command, fails: Callable[..., str]) -> None:
+    """Faults 15, and its kind: every command that writes a file of its own."""
+    data = ("--data", "people", "--fpr", "0.1")
+    for command, file in {
+        ("calibrate", *data): "threshold.json",
+        ("embed", B): "embeddings.npz",
+        ("export",): "model.onnx",
+    }.items():
+        Path(file).write_text("work of years")
+        name, *rest = command
+        end = HERE if name != "export" else ()
+        message = fails(name, "model.safetensors", *rest, *end)
+        assert f"{file}: exists already; give another --out, or --force to replace it" in message
+        assert Path(file).read_text() == "work of years"
+    dcsnas("embed", "model.safetensors", B, *HERE, "--force")
+    with np.load("embeddings.npz", allow_pickle=False) as archive:
+        assert archive["features"].shape == (1, 8)
+
+
+def test_the_folder_of_a_run_stands_for_its_weights(
+    dcsnas: Command, fails: Callable[..., str]
+) -> None:
+    named = dcsnas("match", "model.safetensors", A, B, *ON_CPU)
+    assert similarity(dcsnas("match", ".", A, B, *ON_CPU)) == similarity(named)
+    message = fails("embed", "people", A, *HERE)
+    assert "people: a folder without model.safetensors (dcsnas retrain writes it)" in message
+
+
+def test_scores_are_shown_and_kept_before_latency_is_measured(
+    dcsnas: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults 14: what fails after the scores takes none of them along."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise UserError("the machine is on fire")
+
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", fail)
+    monkeypatch.setattr("dcsnas.cli.evaluate.with_allocator", lambda: None)
+    evaluate = ("evaluate", "model.safetensors", "--data", "people", *HERE)
+    monkeypatch.setattr(sys, "argv", ["dcsnas", *evaluate])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+    kept = read_json(Path("metrics.json"))
+    assert kept["latency"] == {}
+    printed = dcsnas(*evaluate, "--no-latency", "--force")
+    assert f"     map {kept['map']:6.2f} %" in printed
+    assert read_json(Path("metrics.json"))["map"] == kept["map"]
+
+
+def test_scores_go_nowhere_where_nothing_can_be_written(fails: Callable[..., str]) -> None:
+    """Faults 14: a folder without rights was found out after everything was computed."""
+    message = fails("evaluate", "model.safetensors", "--data", "people", "--out", "/proc/m.json")
+    assert "/proc/m.json: cannot be written" in message

@@ -180,7 +180,7 @@ def test_wrong_inputs_are_refused_before_anything_starts(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"none\.json"):
         check_inputs(load_content(search=good, parameters={"table": tables}, allow_foreign=True))
     far = {"options": {"fast": {"objective": {"form": "target", "target": 1e-6}}}}
-    with pytest.raises(UserError, match=r"objective\.target: 1e-06: the networks of space micro have"):
+    with pytest.raises(UserError, match=r"objective\.target: 1e-06: the networks of space"):
         check_inputs(load_content(search=good, parameters={"target": far}, allow_foreign=True))
     kinds = {"kind": {"key": "attention", "values": ["full"]}}
     with pytest.raises(UserError, match="attention: 'full': give none, sa or dcs"):

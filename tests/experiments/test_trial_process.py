@@ -11,10 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dcsnas.config.errors import UserError
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import configure
-from dcsnas.experiments.process import gpu_slot, locked
+from dcsnas.experiments.process import gpu_slot
 from experiment_setup import load_content
 
 CHILD = """
@@ -62,25 +61,6 @@ def test_trial_waits_for_a_device(tmp_path: Path) -> None:
         assert not got
     thread.join(30)
     assert got == [0]
-
-
-def test_lock_is_held_by_one(tmp_path: Path) -> None:
-    order = []
-
-    def second() -> None:
-        with locked(tmp_path / "a" / "lock", patience_s=30, holder="the first"):
-            order.append("second")
-
-    thread = threading.Thread(target=second)
-    with locked(tmp_path / "a" / "lock", patience_s=0, holder="nobody"):
-        thread.start()
-        thread.join(0.3)
-        order.append("first")
-        waiting = locked(tmp_path / "a" / "lock", patience_s=0.1, holder="the first")
-        with pytest.raises(UserError, match="held by the first for more than 0 s"), waiting:
-            pass
-    thread.join(30)
-    assert order == ["first", "second"]
 
 
 def test_trial_imports_the_plugins_of_its_experiment(

@@ -73,7 +73,9 @@ def refused(**content: Any) -> str:
 def test_a_target_that_no_network_has_is_refused(cost: str, unit: str) -> None:
     for target in (1e-6, 1e12):
         message = refused(form="target", cost=cost, target=target)
-        assert message.startswith(f"objective.target: {target:g}: the networks of space micro have ")
+        assert message.startswith(
+            f"objective.target: {target:g}: the networks of space micro have "
+        )
         assert message.endswith(f"{unit}; give a target in that range")
         for end in re.findall(r"have (\S+) to (\S+) ", message)[0]:
             named: dict[str, Any] = {"form": "target", "cost": cost, "target": float(end)}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
-from dcsnas.training.display import LiveDisplay, number, phase_of, rows_of
+from dcsnas.training.display import EpochLines, LiveDisplay, number, phase_of, rows_of
 from dcsnas.training.trainer import EpochLog, LastCheckpoint, TensorBoardLog, resume_path
 
 
@@ -217,6 +217,20 @@ def test_rows_by_group_with_units():
     accuracy = rows_of({"validation/accuracy": (0, 12.5)})
     assert accuracy == {"epoch 1": [], "validation": ["accuracy 12.5%"]}
     assert rows_of({}) == {}
+
+
+def test_a_line_for_each_epoch_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log said nothing before the end of a run (faults, first use, 3)."""
+    fit(tmp_path, [EpochLines()])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "epoch 1/3: expected latency 0.00 ms; weights: loss 0.500; about 0 s to go",
+        "epoch 2/3: expected latency 0.00 ms; validation: mAP 41.0%; weights: loss 10.5; "
+        "about 0 s to go",
+        "epoch 3/3: expected latency 0.00 ms; weights: loss 20.5",
+    ]
 
 
 def test_tensorboard_holds_what_metrics_jsonl_holds(tmp_path: Path):
