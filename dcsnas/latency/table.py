@@ -184,6 +184,11 @@ def validate_briefly(model: type[Any], data: dict[str, Any], path: Path) -> Any:
 
 
 def _read(path: Path) -> TableFile:
+    if not path.exists():
+        raise UserError(
+            f"{path}: no such latency table; check the path, or measure one: dcsnas profile SPACE "
+            f"--out {path}"
+        )
     data = read_json(path)
     stored = data.pop("digest", None)
     file: TableFile = validate_briefly(TableFile, data, path)

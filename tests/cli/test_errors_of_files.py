@@ -24,7 +24,7 @@ Fails = Callable[..., str]
 
 def test_missing_table(fails: Fails) -> None:
     message = fails("search", "search.yaml", "--table", "none.json", "--allow-foreign")
-    assert "none.json: no such file" in message
+    assert "none.json: no such latency table" in message
 
 
 def test_table_of_another_machine(fails: Fails) -> None:

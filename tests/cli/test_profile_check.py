@@ -103,7 +103,7 @@ def refused(fails: Fails) -> Fails:
 
 
 def test_missing_table(refused: Fails):
-    assert "none.json: no such file" in refused("none.json")
+    assert "none.json: no such latency table" in refused("none.json")
 
 
 def test_truncated_table(refused: Fails):

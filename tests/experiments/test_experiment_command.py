@@ -100,7 +100,7 @@ def test_paths_hold_wherever_a_sweep_is_resumed(
     assert folder.sweep() == small_sweep(work / "inputs")
     assert experiment.resume(folder) == 0
     (work / "inputs" / "table.json").unlink()
-    with pytest.raises(UserError, match=r"inputs/table\.json: no such file"):
+    with pytest.raises(UserError, match=r"inputs/table\.json: no such latency table"):
         experiment.resume(folder)
 
 
