@@ -32,13 +32,12 @@ def require_output(path: Path, *, force: bool = False) -> None:
 
     Nothing is left behind: a file is made beside where ``path`` will be, and removed.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; give the path of a file")
-    if not force and os.path.lexists(path):
-        raise UserError(f"{path}: exists already; give another --out, or --force to replace it")
     with writing(path):
-        folder = _nearest_folder(path)
-        trial = folder / f"{path.name}.{os.getpid()}.trial"
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; give the path of a file")
+        if not force and os.path.lexists(path):
+            raise UserError(f"{path}: exists already; give another --out, or --force to replace it")
+        trial = _nearest_folder(path) / f"{path.name}.{os.getpid()}.trial"
         trial.touch(exist_ok=False)
         trial.unlink()
 
@@ -76,7 +75,7 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
     ``otherwise``, what to do then.
     """
     until = time.monotonic() + patience_s
-    with _folder_for(lock):
+    with _folders_of(lock):
         while (file := _taken(lock, of)) is None:
             if time.monotonic() > until:
                 raise InUseError(f"{of}: in use by {_holder(lock)}; {otherwise}")
@@ -89,11 +88,9 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
 
 
 @contextmanager
-def _folder_for(file: Path) -> Iterator[None]:
-    """Make the folders of ``file``; those that are still empty afterwards are removed."""
+def _folders_of(file: Path) -> Iterator[None]:
+    """Remove those folders of ``file`` that are made in the block and empty after it."""
     made = [folder for folder in file.absolute().parents if not folder.exists()]
-    with writing(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
@@ -107,7 +104,11 @@ def _folder_for(file: Path) -> Iterator[None]:
 def _taken(lock: Path, of: Path) -> IO[str] | None:
     """Return the open file ``lock`` if this process holds it now, with who it is written in it."""
     with writing(of):
-        file = lock.open("a+")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock.open("a+")
+        except FileNotFoundError:  # its last holder has just removed the folder
+            return None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -106,7 +106,7 @@ class RunFolder:
         digests = old.pop("inputs", None) or {}
         described = read_json(self.inputs) if self.inputs.exists() else {}
         there = {n: Input(**{**described.get(n, {}), "digest": d}) for n, d in digests.items()}
-        same = {one.key for n, one in now.items() if one.digest and one.digest == digests.get(n)}
+        same = {one.key for name, one in now.items() if one.key and one.digest == digests.get(name)}
         new = {key: record[key] for key in record if key != "inputs"}
         lines = _differences(old, new, ignored=same | INDIFFERENT)
         for name in sorted({*there, *now}):

@@ -12,7 +12,7 @@ Fails = Callable[..., str]
 IN_FOLDERS = {
     "search": ("search.yaml",),
     "retrain": ("retrain.yaml", "--arch", "small.yaml"),
-    "tune-eta": ("retrain.yaml", "--arch", "small.yaml", "--set", "folds=2"),
+    "tune-eta": ("retrain.yaml", "--arch", "small.yaml", "--set", "folds=2", "--set", "epochs=3"),
     "demo": (),
 }
 

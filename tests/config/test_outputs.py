@@ -97,7 +97,7 @@ def test_folders_made_for_nothing_go(tmp_path: Path) -> None:
 def test_the_second_is_told_who_writes(tmp_path: Path) -> None:
     """Faults 6: two runs wrote one folder, and both exited with 0."""
     with holder(tmp_path / "run", "first") as first:
-        said = rf"run: in use by process {first} on .+ \(-c, since 20.+\); wait until it ends"
+        said = rf"run: in use by process {first} on .+ \(.+, since 20.+\); wait until it ends"
         with pytest.raises(InUseError, match=said), one_writer(tmp_path / "run"):
             pass
 

@@ -226,8 +226,8 @@ def test_a_line_for_each_epoch_where_there_is_no_terminal(
     fit(tmp_path, [EpochLines()])
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
-        "epoch 1/3: expected latency 0.00 ms; weights: loss 0.500; about 0 s to go",
-        "epoch 2/3: expected latency 0.00 ms; validation: mAP 41.0%; weights: loss 10.5; "
+        "epoch 1/3: expected latency 2.00 ms; weights: loss 0.500; about 0 s to go",
+        "epoch 2/3: expected latency 1.00 ms; validation: mAP 41.0%; weights: loss 10.5; "
         "about 0 s to go",
         "epoch 3/3: expected latency 0.00 ms; weights: loss 20.5",
     ]
