@@ -28,7 +28,10 @@ def test_mistakes_are_user_errors_with_the_usual_text(
         (lambda: dn.search(config, target_ms=0), "--target-ms 0: expected milliseconds, a number"),
         (lambda: dn.search(config, set=["epoch=3"]), "epoch: unknown key; did you mean 'epochs'?"),
         (lambda: dn.search({"space": "tiny"}), "configuration: table: missing; add this key"),
-        (lambda: dn.search(config, table="t.json"), "t.json: no such latency table; check the path, or measure one"),
+        (
+            lambda: dn.search(config, table="t.json"),
+            "t.json: no such latency table; check the path, or measure one",
+        ),
         (lambda: dn.search(config), "or use the file anyway with --allow-foreign"),
         (lambda: dn.SearchRun(tmp_path).derive(), "not a run folder; give the run folder of"),
         (lambda: searched.derive(target_ms=1e-9), "give a target in that range"),
