@@ -50,6 +50,45 @@ def test_the_identity_of_msmt17_is_the_lists(tmp_path):
     assert {sample.identity for sample in read_reid(root).query} == {0, 1, 2, 7}
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.replace("\n", " \t\n").replace(" ", "\t", 1).encode(),
+    ],
+    ids=["mark", "utf-16", "crlf", "cr", "blanks"],
+)
+def test_the_lists_of_msmt17_may_come_from_any_editor(tmp_path, edit):
+    """Faults 10: with a byte-order mark the first image was not found."""
+    root = write_msmt17(tmp_path)
+    expected = read_reid(root)
+    for path in root.glob("list_*.txt"):
+        path.write_bytes(edit(path.read_text()))
+    assert read_reid(root) == expected
+
+
+def test_a_number_that_no_int64_holds_is_told_so(tmp_path):
+    """A sibling of the CSV's: an identity of 19 digits in a list stopped the first batch."""
+    root = write_msmt17(tmp_path)
+    path = root / "list_query.txt"
+    path.write_text(path.read_text().replace("_0.jpg 3", f"_0.jpg {'9' * 19}"))
+    assert "list_query.txt: line " in error_of(root)
+
+
+def test_msmt17_reads_what_its_lists_name_whatever_the_format(tmp_path):
+    root = write_msmt17(tmp_path)
+    path = root / "list_query.txt"
+    first = path.read_text().split()[0]
+    (root / "test" / first).rename((root / "test" / first).with_suffix(".webp"))
+    lists = [path, root / "list_gallery.txt"]
+    for one in lists:
+        one.write_text(one.read_text().replace(first, first.replace(".jpg", ".webp")))
+    assert read_reid(root).query[0].path.suffix == ".webp"
+
+
 def test_msmt17_without_its_lists_is_told_which(tmp_path):
     root = write_msmt17(tmp_path)
     for name in ("list_train.txt", "list_val.txt", "list_query.txt"):
@@ -158,10 +197,43 @@ def test_a_csv_may_have_a_byte_order_mark_other_columns_order_and_windows_lines(
     assert read_reid(path) == expected
 
 
+@pytest.mark.parametrize("code", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_csv_may_be_in_what_spreadsheets_write(tmp_path, code):
+    """A sibling of faults 10, with blanks and old Macs' lines."""
+    path = write_csv_set(tmp_path)
+    expected = read_reid(path)
+    text = path.read_text().replace(",train", " , train ").replace("pid,", " pid ,")
+    path.write_bytes(text.replace("\n", "\r").encode(code))
+    assert read_reid(path) == expected
+
+
+def test_a_name_in_another_unicode_form_is_told_apart(tmp_path):
+    """The poor items: the missing file and the one that is there looked equal."""
+    path = write_csv_set(tmp_path)
+    (tmp_path / "cafe\u0301.jpg").touch()
+    with path.open("a") as file:
+        file.write("caf\u00e9.jpg,0,1,train\n")
+    message = error_of(path)
+    assert (
+        "caf\u00e9.jpg: no such file; one that looks the same has its letters in another" in message
+    )
+
+
+def test_a_csv_that_names_what_cannot_be_a_file(tmp_path):
+    """A sibling of faults 4: the name is too long for a file system."""
+    path = write_csv_set(tmp_path)
+    with path.open("a") as file:
+        file.write(f"{'a' * 300}.jpg,0,1,train\n")
+    assert "File name too long, named by people.csv, line 34" in error_of(path)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("a.jpg,x,1,train", "pid is 'x'; give a whole number, -1 for junk"),
+        (
+            "a.jpg,x,1,train",
+            "pid is 'x'; give a whole number of at most 18 digits, -1 for junk",
+        ),
         ("a.jpg,-2,1,train", "pid is '-2'"),
         ("a.jpg,1.0,1,train", "pid is '1.0'"),
         (f"a.jpg,{'1' * 19},1,train", "pid is '1111111111111111111'"),
@@ -212,6 +284,17 @@ def test_an_unknown_layout_is_told_all_known_ones_and_where_to_look(tmp_path):
     assert "\n  mask_train_v2, mask_test_v2, list_train.txt" in message
     write_csv_set(tmp_path)
     assert f"; give {tmp_path / 'people.csv'}; the known layouts" in error_of(tmp_path)
+
+
+def test_valid_folders_are_offered_before_tables_and_only_tables_of_images(tmp_path):
+    """Faults 21: the first .csv was offered, whatever it held."""
+    write_csv_set(tmp_path)
+    folders = [write_reid_set(tmp_path / name, identities=2) for name in ("people", "crowd")]
+    for name, text in (("a.csv", "epoch,loss\n1,2\n"), ("b.csv", ""), ("c.csv", "\0\0")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "loop").symlink_to("loop")
+    offered = " or ".join(map(str, (*folders[::-1], tmp_path / "people.csv")))
+    assert f"; give {offered}; the known layouts" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_reid_set, write_msmt17, write_cuhk03_splits])

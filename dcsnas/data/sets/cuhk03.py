@@ -22,7 +22,8 @@ from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import market
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import Entry, Sample, Scan, image_files, listed, listing, subfolders
+from dcsnas.data.sets.folders import listing, look, subfolders
+from dcsnas.data.sets.scan import Entry, Sample, Scan, listed
 
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_\d+\.")
 _PARTS = ("train", "query", "gallery")
@@ -60,9 +61,8 @@ def scan_splits(root: Path, variant: VariantConfig) -> Scan:
     split = _load(source, variant.cuhk03_classic or 0)
     # the classic splits name each test image in query and in gallery
     shared = "gallery" if classic else ""
-    present = set(image_files(images))
     items = _read_split(split, source, images)
-    samples, findings = listed(items, _PARTS, present=present, shared=shared)
+    samples, findings = listed(items, _PARTS, found=look(images), shared=shared)
     train, query, gallery = samples.values()
     return Scan(title(variant), train, query, gallery, (source, source, source), tuple(findings))
 

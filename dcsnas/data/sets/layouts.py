@@ -7,7 +7,8 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import cuhk03, market, msmt17, table
-from dcsnas.data.sets.scan import Scan, common_findings, listing, subfolders
+from dcsnas.data.sets.folders import listing, subfolders
+from dcsnas.data.sets.scan import Scan, common_findings
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,17 @@ def _share(layout: Layout, found: set[str]) -> float:
 
 
 def _advice(root: Path, found: set[str]) -> str:
-    for name in sorted(found):
-        if name.endswith(".csv"):
-            return f"give {root / name}"
-        if (root / name).is_dir():
-            inside = _entries(root / name)
-            if any(inside.issuperset(layout.needs) for layout in LAYOUTS):
-                return f"give {root / name}"
+    paths = [root / name for name in sorted(found)]
+    sets = [path for path in paths if _is_set(path)]
+    tables = [path for path in paths if path.suffix == ".csv" and table.is_table(path)]
+    if sets or tables:
+        return f"give {' or '.join(map(str, (*sets, *tables)[:3]))}"
     return "give the folder that holds all of one layout, or a .csv file (path,pid,camid,split)"
+
+
+def _is_set(folder: Path) -> bool:
+    try:
+        inside = _entries(folder)
+    except UserError:  # a file, or a folder that is nobody's to read
+        return False
+    return any(inside.issuperset(layout.needs) for layout in LAYOUTS)
