@@ -1,4 +1,4 @@
-"""Every name in a folder is an image, a finding, or known to be nothing; none breaks the listing."""
+"""Every name in a folder is an image, a finding, or known to be nothing; none breaks listing."""
 
 import os
 import tempfile

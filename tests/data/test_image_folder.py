@@ -64,7 +64,7 @@ def test_what_is_not_read_is_named_once(tmp_path):
     for name in ("train/loose.jpg", "train/a/1.webp", "val/b/more/2.jpg", "val/.hidden.jpg"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="not read") as warned:
         data = read_image_folder(root)
     assert len(data.train) == len(data.probes) == 2
     assert [str(one.message) for one in warned] == [

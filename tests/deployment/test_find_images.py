@@ -26,7 +26,7 @@ def found(*paths: str) -> list[str]:
 def test_folders_are_searched_at_any_depth_in_order_and_the_rest_is_named(root: Path) -> None:
     """Faults 5: what is not read is said."""
     (root / "b" / "deep" / "3.webp").touch()
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="not read") as warned:
         assert found("b") == ["b/1.PNG", "b/2.jpg", "b/deep/er/0.bmp"]
     assert [str(one.message) for one in warned] == [
         "b: not read as images (.jpg, .jpeg, .png, .bmp): notes.txt, deep/3.webp; rename, move or "

@@ -176,8 +176,8 @@ def test_every_mistake_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         f"{path}: rows[1].repeat: {boolean}",
         f"{path}: rows[2].kernel: unknown key; allowed: op",
         f"{path}: rows[3].op: Input should be one of 'block', 'attention' (given: 'blok')",
-        f"{path}: rows[4].expansion: expansion 1 means no expansion convolution and cannot be mixed with "
-        "others; give it a row of its own",
+        f"{path}: rows[4].expansion: expansion 1 means no expansion convolution and cannot be "
+        "mixed with others; give it a row of its own",
         f"{path}: rows[4].kernel: Input should be 3, 5 or 7 (given: 4)",
         f"{path}: stem.stride: Input should be 1 or 2 (given: 4)",
     ]

@@ -44,11 +44,12 @@ def scan_folders(root: Path, variant: VariantConfig) -> Scan:
             " splits_classic_*.json"
         )
     folder = _boxes(root, variant, variant.cuhk03)
-    missing = [name for name in market.FOLDERS if not (folder / name).is_dir()]
+    found = subfolders(folder)
+    missing = [name for name in market.FOLDERS if name not in found]
     if missing:
         raise UserError(
             f"{folder}: expected the folders {', '.join(market.FOLDERS)} (CUHK03, new protocol),"
-            f" found {listing(subfolders(folder))}; missing {', '.join(missing)}; copy them there"
+            f" found {listing(found)}; missing {', '.join(missing)}; copy them there"
         )
     return replace(market.scan(folder, variant), title=title(variant))
 

@@ -1,5 +1,6 @@
 """Which layout a data set has, recognised from its folders, and what it then holds."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,7 @@ def scan_set(root: Path, variant: VariantConfig) -> Scan:
 
     Raises UserError where the layout is none of those known, or not the variant asked for.
     """
-    if root.suffix.lower() == ".csv" and not root.is_dir():
+    if root.suffix.lower() == ".csv" and not os.path.isdir(root):
         scan = table.scan(root, variant)
     else:
         scan = _layout(root).scan(root, variant)

@@ -16,7 +16,7 @@ from pathlib import Path
 from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.folders import look_below
+from dcsnas.data.sets.folders import look_below, subfolders
 from dcsnas.data.sets.scan import Entry, Sample, Scan, is_number, listed
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
@@ -27,7 +27,7 @@ _NAME = re.compile(r"(\d+)_\d+_(\d+)_")
 
 def scan(root: Path, variant: VariantConfig) -> Scan:
     """Return the set with the training images that ``variant.msmt17`` asks for."""
-    version = "V2" if (root / FOLDERS["V2"][0]).is_dir() else "V1"
+    version = "V2" if FOLDERS["V2"][0] in subfolders(root) else "V1"
     train, test = (root / folder for folder in FOLDERS[version])
     items = chain.from_iterable(
         _read_list(root / name, folder)
