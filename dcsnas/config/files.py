@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from yaml.composer import ComposerError
@@ -37,8 +37,6 @@ _WORDS = {
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader for YAML 1.2; a repeated key is an error where PyYAML takes the last."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str | None, Any]] = {}
-
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Return the next mapping; raises ComposerError with the line of a repeated key."""
         node = super().compose_mapping_node(anchor)
@@ -59,6 +57,7 @@ class _Dumper(yaml.SafeDumper):
     """PyYAML's safe dumper, which quotes text that either version of YAML takes for more."""
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern in _WORDS.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(

@@ -61,7 +61,7 @@ def test_order_is_that_of_the_arguments_and_each_file_comes_once(root: Path) -> 
 
 def test_folder_without_images(root: Path) -> None:
     with pytest.raises(UserError, match=r"^empty: no images \(\.jpg, .*\) in this folder or below"):
-        found("b", "empty")
+        found("b/1.PNG", "empty")
 
 
 def test_missing_path(root: Path) -> None:

@@ -114,11 +114,11 @@ def test_place_inside_a_list_of_options() -> None:
         ({"rows": [{"op": "block", "expansion": 2, "width": 8}], "output_stride": 1},
          "(top level): output_stride is 1, but the strides of stem and rows multiply to 2; "
          "allowed: 2"),
-        ({"rows__1__expansion": [1, 3]}, "rows[1]: expansion 1 means no expansion convolution and "
-         "cannot be mixed with others; give it a row of its own"),
-        ({"rows__1__expansion": {"min": 0.5, "max": 1.5, "step": 0.5}}, "rows[1]: expansion 1 "
-         "means no expansion convolution and cannot be mixed with others; give it a row of its "
-         "own"),
+        ({"rows__1__expansion": [1, 3]}, "rows[1].expansion: expansion 1 means no expansion "
+         "convolution and cannot be mixed with others; give it a row of its own"),
+        ({"rows__1__expansion": {"min": 0.5, "max": 1.5, "step": 0.5}}, "rows[1].expansion: "
+         "expansion 1 means no expansion convolution and cannot be mixed with others; give it a "
+         "row of its own"),
         ({"rows": [{"op": "attention"}]}, "rows: the first row must be a block, attention follows "
          "a stage"),
         ({"rows": []}, "rows: List should have at least 1 item after validation, not 0"),
