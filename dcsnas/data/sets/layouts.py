@@ -54,7 +54,7 @@ def _layout(root: Path) -> Layout:
 
 def _entries(root: Path) -> set[str]:
     """Return the names of the folders of ``root`` and of its lists and tables."""
-    tables = (path for path in root.glob("*") if path.suffix in (".txt", ".csv", ".mat"))
+    tables = (path for path in root.glob("*") if path.suffix.lower() in (".txt", ".csv", ".mat"))
     return {*subfolders(root), *(path.name for path in tables)}
 
 
@@ -85,7 +85,7 @@ def _share(layout: Layout, found: set[str]) -> float:
 def _advice(root: Path, found: set[str]) -> str:
     paths = [root / name for name in sorted(found)]
     sets = [path for path in paths if _is_set(path)]
-    tables = [path for path in paths if path.suffix == ".csv" and table.is_table(path)]
+    tables = [path for path in paths if path.suffix.lower() == ".csv" and table.is_table(path)]
     if sets or tables:
         return f"give {' or '.join(map(str, (*sets, *tables)[:3]))}"
     return "give the folder that holds all of one layout, or a .csv file (path,pid,camid,split)"
