@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-import yaml
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import (
@@ -21,6 +20,7 @@ from rich.progress import (
 )
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import yaml_text
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -79,7 +79,7 @@ Weights = Annotated[
 def show(config: BaseModel) -> None:
     """Print a resolved configuration as YAML."""
     dumped: Any = config.model_dump(mode="json")
-    console.print(yaml.safe_dump(dumped, sort_keys=False), end="")
+    console.print(yaml_text(dumped), end="")
 
 
 def show_progress() -> bool:

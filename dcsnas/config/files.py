@@ -1,8 +1,10 @@
 """Reading YAML and JSON, and writing files so that a reader never sees half of one."""
 
+import codecs
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +19,23 @@ AGAIN = "give another file, or write this one again with the command that made i
 """What to do about a damaged file of ours."""
 
 
+# what a word without quotes means: YAML 1.2, which is what people write, and not PyYAML's 1.1, to
+# which 1e-3, no, 012, 1:30 and 2024-01-31 are a word, a boolean, 10, 90 and a date
+_WORDS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(?:0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+|[0-9][0-9_]*)",
+    # an exponent without a point not in 16 characters or more: files of earlier versions hold
+    # digests such as 12e4567890123456 without quotes
+    "float": r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
+    r"|(?!.{16})[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "merge": r"<<",
+}
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, but a repeated key is an error where PyYAML takes the last one."""
+    """PyYAML's safe loader for YAML 1.2; a repeated key is an error where PyYAML takes the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Return the next mapping; raises ComposerError with the line of a repeated key."""
@@ -30,25 +47,74 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return node
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Return a whole number; only 0b, 0o and 0x say that it is not decimal."""
+        text = self.construct_scalar(node).replace("_", "")
+        return int(text, {"0b": 2, "0o": 8, "0x": 16}.get(text.lstrip("+-")[:2], 10))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which quotes text that either version of YAML takes for more."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern in _WORDS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(
+            f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), None
+        )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins with the mark of UTF-16, so it is asked for first
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the byte-order mark with which an editor may begin a file."""
+
 
 def read_text(path: Path) -> str:
-    """Return the text of ``path``; raises UserError where it cannot be read."""
+    """Return the text of ``path``, whatever its line ends; raises UserError where it is not text.
+
+    It is UTF-8, or what a byte-order mark says, which is left out.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        return decode_text(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); give a file of UTF-8 text that you may read"
         ) from None
+
+
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """Return the text of a file that any editor may have written; raises UnicodeError."""
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:2]:
+        raise UnicodeError("UTF-16 without a byte-order mark, or no text")
+    text = content.decode(encoding, errors)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what YAML stands for; raises YAMLError, or ValueError for a number beyond bounds."""
+    return yaml.load(text, _Loader)
+
+
+def yaml_text(data: object) -> str:
+    """Return ``data`` as YAML, in the given key order."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raises UserError with the line where it does not parse."""
     text = read_text(path)
     try:
-        data = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist
+        data = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {error}; correct the file") from None
     if not isinstance(data, dict):
         kind = type(data).__name__
@@ -121,7 +187,7 @@ def write_json(path: Path, data: object) -> None:
 def write_yaml(path: Path, data: object, *, header: str = "") -> None:
     """Write ``data`` to ``path`` atomically as YAML, in the given key order, under a comment."""
     comment = "".join(f"# {line}\n" for line in header.splitlines())
-    write_text(path, comment + yaml.safe_dump(data, sort_keys=False, width=100))
+    write_text(path, comment + yaml_text(data))
 
 
 def file_digest(path: Path) -> str:

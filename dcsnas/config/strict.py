@@ -3,7 +3,8 @@
 import copy
 import difflib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_yaml
+from dcsnas.config.files import parse_yaml, read_yaml
 
 M = TypeVar("M", bound=BaseModel)
 Model = type[M] | Callable[[Mapping[str, Any]], type[M]]
@@ -35,6 +36,8 @@ class Strict(BaseModel):
 
 
 NEWEST_SCHEMA = 2
+TOP = "(top level)"
+"""The key path of a mistake of the file as a whole."""
 
 
 def _known_schema(version: Any) -> Any:
@@ -50,19 +53,39 @@ SchemaVersion = Annotated[int, Field(ge=1), BeforeValidator(_known_schema)]
 """The version of a file's layout: those up to ours can be read."""
 
 
-def validate(model: Model[M], data: Mapping[str, Any], source: Path | str) -> M:
-    """Return ``data`` as ``model``; raises UserError that lists every mistake with its key path."""
+def validate(
+    model: Model[M], data: Mapping[str, Any], source: Path | str, overrides: Sequence[str] = ()
+) -> M:
+    """Return ``data`` as ``model``; raises UserError that lists every mistake with its key path.
+
+    ``overrides`` are those that ``data`` holds already: a mistake in one is not the source's.
+    """
     model = model if isinstance(model, type) else model(data)
     try:
-        result, lines = model.model_validate(data), []
+        result, mistakes = model.model_validate(data), []
     except ValidationError as error:
-        result, lines = None, [_describe(model, data, dict(item)) for item in error.errors()]
+        result, mistakes = None, [_describe(model, data, dict(item)) for item in error.errors()]
     for where in map(_key_path, _booleans_as_numbers([model], data)):
-        if not any(line.startswith(f"{where}:") for line in lines):
-            lines.append(f"{where}: true and false (in YAML also yes, no, on, off) are not allowed")
-    if result is None or lines:
-        raise UserError("\n".join(f"{source}: {line}" for line in lines))
+        if not any(where == told for told, _ in mistakes):
+            mistakes.append((where, "true and false are not allowed"))
+    if result is None or mistakes:
+        told = (f"{_origin(*one, source, overrides)}: {': '.join(one)}" for one in mistakes)
+        raise UserError("\n".join(told))
     return result
+
+
+def _origin(where: str, message: str, source: Path | str, overrides: Sequence[str]) -> str:
+    """Return who set the key path ``where``: an override, or the source with those it contains."""
+    concerned = []
+    for override in reversed(overrides):
+        key = override.partition("=")[0]
+        if f"{where}.".startswith((f"{key}.", f"{key}[")):
+            return f"--set {override}"
+        # a mistake of a section may come from one of its keys, which its message then names
+        within = where == TOP or key.startswith(f"{where}.")
+        if within and re.search(rf"\b{re.escape(key.rpartition('.')[2])}\b", message):
+            concerned.append(override)
+    return " --set ".join([str(source), *reversed(concerned)])
 
 
 @cache
@@ -77,7 +100,8 @@ def load(model: Model[M], path: Path) -> M:
     return validate(model, read_yaml(path), path)
 
 
-def _describe(model: type[BaseModel], data: object, item: dict[str, Any]) -> str:
+def _describe(model: type[BaseModel], data: object, item: dict[str, Any]) -> tuple[str, str]:
+    """Return the key path of an error of pydantic's, and what is wrong there."""
     kind, location = item["type"], item["loc"]
     message, given = item["msg"].removeprefix("Value error, "), item["input"]
     keys = _keys_in_file(data, location)
@@ -85,17 +109,17 @@ def _describe(model: type[BaseModel], data: object, item: dict[str, Any]) -> str
         known = _known_keys(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(known)}"
-        return f"{_key_path(keys)}: unknown key; {hint}"
+        return _key_path(keys), f"unknown key; {hint}"
     if kind == "missing":
-        return f"{_key_path([*keys, location[-1]])}: missing; add this key"
+        return _key_path([*keys, location[-1]]), "missing; add this key"
     if kind.startswith("union_tag"):
         keys.append(item["ctx"]["discriminator"].strip("'"))
         if kind == "union_tag_not_found":
-            return f"{_key_path(keys)}: missing; add this key"
+            return _key_path(keys), "missing; add this key"
         message = f"Input should be one of {item['ctx']['expected_tags']}"
         given = item["ctx"]["tag"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
-    return f"{_key_path(keys)}: {message}{shown}"
+    return _key_path(keys), f"{message}{shown}"
 
 
 def _booleans_as_numbers(
@@ -135,7 +159,7 @@ def _key_path(keys: Iterable[str | int]) -> str:
     path = ""
     for key in keys:
         path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
-    return path or "(top level)"
+    return path or TOP
 
 
 def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
@@ -178,8 +202,8 @@ def apply_overrides(data: Mapping[str, Any], overrides: Iterable[str]) -> dict[s
         if not separator or not all([*parents, last]):
             raise UserError(f"--set {override}: expected key.path=value, such as run.seed=1")
         try:
-            value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):  # a date that does not exist is a ValueError
+            value = parse_yaml(text)
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"--set {override}: '{text}' is not a YAML value") from None
         node = result
         for parent in parents:
@@ -206,6 +230,12 @@ def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -
     data = read_yaml(path)
     for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration
         data.pop(added, None)
-    content = apply_overrides(data, overrides)
-    chosen: Any = model if isinstance(model, type) else model(content)
-    return validate(chosen, content, path)
+    return validate_with_overrides(model, data, path, overrides)
+
+
+def validate_with_overrides(
+    model: Model[M], data: Mapping[str, Any], source: Path | str, overrides: Iterable[str]
+) -> M:
+    """Return ``data`` as ``model`` after applying ``--set`` overrides; raises UserError."""
+    given = list(overrides)
+    return validate(model, apply_overrides(data, given), source, given)

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dcsnas.config.stages import DEFAULT_VARIANT, VariantConfig
-from dcsnas.data.loading import ImageError, decode_rgb
+from dcsnas.data.decoding import ImageError, PixelError, decode_rgb
 from dcsnas.data.report import CheckReport, PartCounts
 from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.folders import relative_to
 from dcsnas.data.sets.layouts import scan_set
 from dcsnas.data.sets.published import PUBLISHED, Published, counts, identify
-from dcsnas.data.sets.scan import JUNK, Sample, Scan, cameras_of, relative_to
+from dcsnas.data.sets.scan import JUNK, Sample, Scan, cameras_of
 
 SMALLEST_SIDE = 8
 
@@ -94,6 +95,9 @@ def _open(path: Path) -> tuple[bytes | None, Finding | None]:
         return None, Finding(Fault.EMPTY_FILE, path)
     try:
         width, height = decode_rgb(path).size
+    except PixelError as error:
+        what = str(error).removeprefix(f"{path}: ").partition(";")[0]
+        return None, Finding(Fault.PIXELS, path, what)
     except ImageError:
         known = content.startswith(_SIGNATURES)
         return None, Finding(Fault.DAMAGED if known else Fault.NOT_AN_IMAGE, path)

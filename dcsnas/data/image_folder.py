@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.sets.scan import IMAGE_SUFFIXES, Sample, TaskData, image_files, listing, subfolders
+from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.folders import (
+    IMAGE_SUFFIXES,
+    listing,
+    look,
+    other_form,
+    refuse,
+    subfolders,
+    unread,
+    warn_of,
+)
+from dcsnas.data.sets.scan import Sample, TaskData
 
 SPLITS = ("train", "val")
 
@@ -23,7 +34,8 @@ class ImageFolderData(TaskData):
 def read_image_folder(root: Path) -> ImageFolderData:
     """Return the data set under ``root``; images are not opened.
 
-    Raises UserError where a split or class is missing or empty, or there is only one class.
+    Raises UserError where a split or class is missing or empty, a link leads nowhere, or there is
+    only one class. Warns of what is not read.
     """
     found = subfolders(root)
     missing = [split for split in SPLITS if split not in found]
@@ -34,7 +46,9 @@ def read_image_folder(root: Path) -> ImageFolderData:
         )
     classes = subfolders(root / "train")
     _check_classes(root, classes)
-    train, val = (_read_split(root / split, classes) for split in SPLITS)
+    findings: list[Finding] = []
+    train, val = (_read_split(root / split, classes, findings) for split in SPLITS)
+    warn_of(root, findings)
     return ImageFolderData(root, train, len(classes), val, (), tuple(classes))
 
 
@@ -45,7 +59,7 @@ def _check_classes(root: Path, classes: list[str]) -> None:
             " at least two classes are needed"
         )
     in_val = subfolders(root / "val")
-    loose = [] if in_val else image_files(root / "val")
+    loose = [] if in_val else look(root / "val").images
     if loose:
         raise UserError(
             f"{root / 'val'}: {len(loose):,} images lie directly in this folder; move each into the"
@@ -53,9 +67,10 @@ def _check_classes(root: Path, classes: list[str]) -> None:
         )
     absent = sorted(set(classes) - set(in_val))
     if absent:
+        alike = next(filter(None, (other_form(name, in_val.__contains__) for name in absent)), "")
         raise UserError(
             f"{root / 'val'}: {len(absent):,} of the {len(classes):,} classes of train are missing:"
-            f" {listing(absent)}; add them, or remove them from train"
+            f" {listing(absent)}{alike and f' ({alike})'}; add them, or remove them from train"
         )
     unknown = sorted(set(in_val) - set(classes))
     if unknown:
@@ -65,14 +80,20 @@ def _check_classes(root: Path, classes: list[str]) -> None:
         )
 
 
-def _read_split(folder: Path, classes: list[str]) -> tuple[Sample, ...]:
+def _read_split(folder: Path, classes: list[str], findings: list[Finding]) -> tuple[Sample, ...]:
+    """Return the images of all classes in one split; adds what is not read to ``findings``."""
     samples: list[Sample] = []
+    own = look(folder)
+    refuse(own.others)
+    findings += [*own.others, *(Finding(Fault.UNLISTED, path) for path in own.images)]
     for label, name in enumerate(classes):
-        paths = image_files(folder / name)
-        if not paths:
+        found = look(folder / name)
+        refuse(found.others)
+        findings += unread(found)
+        if not found.images:
             raise UserError(
                 f"{folder / name}: no images ({', '.join(IMAGE_SUFFIXES)}) of this class;"
                 " add some, or remove the class from both train and val"
             )
-        samples.extend(Sample(path, identity=label, camera=0) for path in paths)
+        samples.extend(Sample(path, identity=label, camera=0) for path in found.images)
     return tuple(samples)

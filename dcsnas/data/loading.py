@@ -1,4 +1,4 @@
-"""From image files to batches: decoding, resizing and the loader's order.
+"""From image files to batches: the sets and the loader's order.
 
 Legend: B images, H height, W width.
 """
@@ -6,8 +6,6 @@ Legend: B images, H height, W width.
 import multiprocessing
 import os
 import signal
-import struct
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
@@ -21,35 +19,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
 from dcsnas.config.errors import UserError
+from dcsnas.data.decoding import decode_rgb
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
-from dcsnas.data.sets.scan import relative_to
-
-# what Pillow's decoders raise on damaged files; OSError covers most of them
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
+from dcsnas.data.sets.folders import relative_to
 
 # one decoded image: uint8 [3,H,W], its label, camera and index in the set
 Item = tuple[Tensor, int, int, int]
-
-
-class ImageError(UserError):
-    """An image file cannot be decoded; also raised unharmed out of a DataLoader worker process.
-
-    torch rebuilds a worker's exception from its printed traceback, which ends in
-    ``ImageError: <message>``: only that message is kept.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 class Batch(NamedTuple):
@@ -229,28 +205,3 @@ def collate(items: Sequence[Item]) -> Batch:
 def names_below(root: Path, samples: Sequence[Sample]) -> list[str]:
     """Return the files' paths below the data set, a folder or a CSV file in one, for messages."""
     return [relative_to(sample.path, root) for sample in samples]
-
-
-def decode_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Return an image file as RGB, resized (bilinear) to ``size`` = (height, width) where given.
-
-    Raises ImageError, a UserError that names the file, where it is truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if size is None:
-                return _rgb(image)
-            height, width = size
-            # JPEG can decode at 1/2, 1/4 or 1/8; twice the size asked for keeps the detail
-            image.draft(None, (2 * width, 2 * height))
-            rgb = _rgb(image)
-    except _DECODING_ERRORS as error:
-        raise ImageError(
-            f"{path}: cannot be decoded as an image ({error}); replace or remove the file"
-        ) from None
-    return rgb.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    # Pillow warns of a palette with transparency unless it goes by way of RGBA
-    return (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")

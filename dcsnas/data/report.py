@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcsnas.data.sets.faults import Fault, Finding, Level
+from dcsnas.data.sets.folders import relative_to
 from dcsnas.data.sets.published import Published
-from dcsnas.data.sets.scan import relative_to
 
 LISTED = 50
 

@@ -17,7 +17,7 @@ from dcsnas.config.quiet import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import load_with_overrides
-from dcsnas.data.loading import decode_rgb
+from dcsnas.data.decoding import decode_rgb
 from dcsnas.data.reid import read_reid
 from dcsnas.evaluation.record import save_report
 from dcsnas.spaces.architecture import ArchitectureFile

@@ -3,6 +3,7 @@
 Shapes: N images, D features.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
 from dcsnas.data.loading import Given, GivenImages, ImageSet
 from dcsnas.data.reid import Sample
-from dcsnas.data.sets.scan import IMAGE_SUFFIXES, images_below
+from dcsnas.data.sets.folders import IMAGE_SUFFIXES, absence, look_below, refuse, warn_of
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.reid import load_reid_network
@@ -122,26 +123,29 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     """Return the files among ``paths`` and the images in its folders, at any depth, each once.
 
     The order is that of ``paths``; within a folder, of names. Files that are named are taken
-    whatever their suffix; hidden files and folders are not searched.
-    Raises UserError where a path does not exist or a folder holds no image.
+    whatever their suffix; hidden files and folders are not searched. Warns of what is not read.
+    Raises UserError where a path does not exist, a folder holds no image, or a link leads nowhere.
     """
     found: dict[Path, None] = {}
     for path in paths:
-        found |= dict.fromkeys(_images_in(path) if path.is_dir() else [_existing(path)])
+        found |= dict.fromkeys(_images_in(path) if os.path.isdir(path) else [_existing(path)])
     return list(found)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    images = list(images_below(folder))
-    if not images:
+def _images_in(folder: Path) -> Sequence[Path]:
+    found = look_below(folder)
+    refuse(found.others)
+    if not found.images:
         raise UserError(
             f"{folder}: no images ({', '.join(IMAGE_SUFFIXES)}) in this folder or below; "
             "give image files, or a folder that holds some"
         )
-    return images
+    warn_of(folder, found.others)
+    return found.images
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file or folder; give image files, or folders of images")
+    problem = absence(path)
+    if problem:
+        raise UserError(f"{path}: {problem}; give image files, or folders of images")
     return path

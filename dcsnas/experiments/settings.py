@@ -57,15 +57,15 @@ def read_sweep(
         elif changes:
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
     quoted = [one for key, value in given.items() for one in path_override(key, value)]
-    return load_sweep(path, apply_overrides(content, [*quoted, *inner]))
+    return load_sweep(path, apply_overrides(content, [*quoted, *inner]), overrides)
 
 
-def load_sweep(path: Path, data: Mapping[str, Any]) -> SweepConfig:
+def load_sweep(path: Path, data: Mapping[str, Any], overrides: Sequence[str] = ()) -> SweepConfig:
     """Return the sweep in the content of a file, every trial's configuration checked.
 
-    Raises UserError.
+    ``overrides`` are those that ``data`` holds already. Raises UserError.
     """
-    sweep = validate(sweep_model, data, path)
+    sweep = validate(sweep_model, data, path, overrides)
     for parameters in tried(sweep):
         source = f"{path}: {json.dumps(parameters)}"
         search_of(sweep, parameters, source=source)

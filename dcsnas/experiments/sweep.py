@@ -10,7 +10,6 @@ import random
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     Discriminator,
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from dcsnas.config.files import yaml_text
 from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import TrainConfig, train_model
 from dcsnas.config.strict import Strict, narrowed
@@ -248,7 +248,7 @@ def search_space(sweep: SweepConfig) -> dict[str, dict[str, Any]]:
 
 def dump(config: BaseModel) -> str:
     """Return a configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml_text(config.model_dump(mode="json"))
 
 
 def _values(parameter: Parameter) -> list[Value]:

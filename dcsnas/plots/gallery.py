@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from dcsnas.data.loading import decode_rgb
+from dcsnas.data.decoding import decode_rgb
 from dcsnas.data.reid import Sample
 from dcsnas.plots.style import GREEN, INK, MUTED, RED, SMALL, TINY, new_figure
 

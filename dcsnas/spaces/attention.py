@@ -95,24 +95,29 @@ def check_kinds(value: Any) -> Any:
 def check_arguments(kinds: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arguments of ``kinds`` by kind, with the defaults of those that are not given.
 
-    Kinds without arguments are left out. Raises ValueError for arguments that a kind does not
-    have, for those that it lacks, and for a kind that is not among ``kinds``.
+    Kinds without arguments are left out. Raises ValueError with every mistake: arguments that a
+    kind does not have, those that it lacks, and kinds that are not among ``kinds``.
     """
-    for other in given.keys() - set(kinds):
-        raise ValueError(f"{other}: the kind here is {' or '.join(kinds)}; remove it")
+    problems = [
+        f"{other}: the kind here is {' or '.join(kinds)}; remove it"
+        for other in given
+        if other not in kinds
+    ]
     checked = {}
     for name in kinds:
         model = find_kind(name).arguments
         try:
             values = model.model_validate(given.get(name) or {}).model_dump(mode="json")
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, (name, *first["loc"])))
-            allowed = ", ".join(model.model_fields) or "none"
-            raise ValueError(
-                f"{key}: {first['msg'].removeprefix('Value error, ')}; arguments of "
-                f"{name}: {allowed}"
-            ) from None
+            problems += [
+                f"{'.'.join(map(str, (name, *one['loc'])))}: "
+                f"{one['msg'].removeprefix('Value error, ')}"
+                for one in error.errors()
+            ]
+            problems.append(f"arguments of {name}: {', '.join(model.model_fields) or 'none'}")
+            continue
         if values:
             checked[name] = values
+    if problems:
+        raise ValueError("; ".join(problems))
     return checked

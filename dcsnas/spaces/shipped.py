@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.strict import Model, apply_overrides, load_with_overrides, validate
+from dcsnas.config.strict import Model, load_with_overrides, validate_with_overrides
 
 M = TypeVar("M", bound=BaseModel)
 Config = str | Path | Mapping[str, Any] | BaseModel
@@ -50,7 +50,7 @@ def resolve(model: Model[M], config: Config, overrides: Iterable[str]) -> M:
     if isinstance(config, str | Path):
         return load_with_overrides(model, find_experiment(str(config)), overrides)
     content = config.model_dump(mode="json") if isinstance(config, BaseModel) else config
-    return validate(model, apply_overrides(content, overrides), "configuration")
+    return validate_with_overrides(model, content, "configuration", overrides)
 
 
 def find_sweep(name: str) -> Path:

@@ -92,14 +92,15 @@ class BlockRow(Strict):
     stride: Literal[1, 2] = 1
     kernel: Literal[3, 5, 7] = 3
 
-    @model_validator(mode="after")
-    def _one_is_alone(self) -> "BlockRow":
-        if 1 in self.expansion and len(self.expansion) > 1:
+    @field_validator("expansion")
+    @classmethod
+    def _one_is_alone(cls, options: tuple[float, ...]) -> tuple[float, ...]:
+        if 1 in options and len(options) > 1:
             raise ValueError(
                 "expansion 1 means no expansion convolution and cannot be mixed with others; "
                 "give it a row of its own"
             )
-        return self
+        return options
 
 
 class AttentionRow(Strict):

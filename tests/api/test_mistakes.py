@@ -47,7 +47,7 @@ def test_mistakes_are_user_errors_with_the_usual_text(
             lambda: weights.evaluate(folder / "data", variant={"cuhk": 1}),
             "variant.cuhk: unknown key",
         ),
-        (lambda: weights.embed(tmp_path / "gone.jpg"), "gone.jpg: no such file or folder; give"),
+        (lambda: weights.embed(tmp_path / "gone.jpg"), "gone.jpg: no such file; give"),
         (lambda: weights.embed([]), "no images are given; give files, folders"),
         (lambda: weights.embed(arrays), r"image 0: ndarray float64 \(8, 8, 3\): expected RGB"),
         (lambda: weights.embed(torch.zeros(8, 8, 3).byte()), r"Tensor .*\[3, H, W\]"),

@@ -4,6 +4,7 @@ import math
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import (
     digest,
+    parse_yaml,
     read_json,
     read_text,
     read_yaml,
@@ -20,7 +22,9 @@ from dcsnas.config.files import (
     write_json,
     write_text,
     write_yaml,
+    yaml_text,
 )
+from dcsnas.config.strict import Strict, validate
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -71,6 +75,80 @@ def test_broken_yaml(tmp_path: Path, text: str, expected: str) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=rf"(?s)^{path}: .*{expected}"):
         read_yaml(path)
+
+
+TEXT = "a: 1\nb: [x, ü]\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-32"),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode("utf-8-sig"),
+    ],
+    ids=["utf-8-sig", "utf-16", "utf-16-be", "utf-32", "crlf", "cr"],
+)
+def test_text_of_any_editor_is_read(tmp_path: Path, content: bytes) -> None:
+    """Faults 10: a byte-order mark, and what else Windows' and old Macs' editors write."""
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    assert read_text(path) == TEXT
+    assert read_yaml(path) == {"a": 1, "b": ["x", "ü"]}
+
+
+def test_json_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    """A sibling of faults 10."""
+    path = tmp_path / "mark.json"
+    path.write_text('{"a": 1}', encoding="utf-8-sig")
+    assert read_json(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("code", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_refused_by_name(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "odd"
+    path.write_bytes(TEXT.encode(code))
+    with pytest.raises(UserError, match=r"cannot be read \(UTF-16 without .*give a file of UTF-8"):
+        read_text(path)
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        *(("5e-2", 0.05), ("1e3", 1000.0), ("-1E+05", -1e5), ("1.e2", 100.0), (".5", 0.5)),
+        *(("1e-05", 1e-5), ("1.5e-07", 1.5e-7), (".inf", math.inf), ("1_000", 1000)),
+        *(("012", 12), ("0o12", 10), ("0x1f", 31), ("-7", -7), ("089", 89)),
+        *(("on", "on"), ("no", "no"), ("Off", "Off"), ("yes", "yes"), ("y", "y")),
+        *(("true", True), ("False", False), ("null", None), ("~", None), ("none", "none")),
+        *(("1:30", "1:30"), ("2024-01-31", "2024-01-31"), ("2020-13-45", "2020-13-45")),
+        *(("=", "="), ("e5", "e5"), ("1e", "1e"), ("1.2.3", "1.2.3")),
+        # the digests of earlier versions stand in their files without quotes
+        ("12345678901234e5", "12345678901234e5"),
+    ],
+)
+def test_words_mean_what_they_mean_in_yaml_1_2(word: str, value: Any) -> None:
+    """Faults 11: numbers with an exponent were words; the siblings are 1.1's other surprises."""
+    found = parse_yaml(word)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_switches_of_yaml_1_1_still_switch() -> None:
+    class Switch(Strict):
+        on: bool
+
+    assert [validate(Switch, parse_yaml(f"on: {word}"), "f").on for word in ("yes", "off")] == [
+        *(True, False)
+    ]
+
+
+@pytest.mark.parametrize("word", ["1e3", "089", "0o7", "on", "2024-01-31", "1:30", "12", "null"])
+def test_text_that_looks_like_more_is_quoted_for_every_reader(word: str) -> None:
+    dumped = yaml_text({word: word})
+    assert parse_yaml(dumped) == yaml.safe_load(dumped) == {word: word}
 
 
 def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -161,7 +161,10 @@ def test_a_csv_may_have_a_byte_order_mark_other_columns_order_and_windows_lines(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("a.jpg,x,1,train", "pid is 'x'; give a whole number, -1 for junk"),
+        (
+            "a.jpg,x,1,train",
+            "pid is 'x'; give a whole number of at most 18 digits, -1 for junk",
+        ),
         ("a.jpg,-2,1,train", "pid is '-2'"),
         ("a.jpg,1.0,1,train", "pid is '1.0'"),
         (f"a.jpg,{'1' * 19},1,train", "pid is '1111111111111111111'"),
@@ -212,6 +215,17 @@ def test_an_unknown_layout_is_told_all_known_ones_and_where_to_look(tmp_path):
     assert "\n  mask_train_v2, mask_test_v2, list_train.txt" in message
     write_csv_set(tmp_path)
     assert f"; give {tmp_path / 'people.csv'}; the known layouts" in error_of(tmp_path)
+
+
+def test_valid_folders_are_offered_before_tables_and_only_tables_of_images(tmp_path):
+    """Faults 21: the first .csv was offered, whatever it held."""
+    write_csv_set(tmp_path)
+    folders = [write_reid_set(tmp_path / name, identities=2) for name in ("people", "crowd")]
+    for name, text in (("a.csv", "epoch,loss\n1,2\n"), ("b.csv", ""), ("c.csv", "\0\0")):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "loop").symlink_to("loop")
+    offered = " or ".join(map(str, (*folders[::-1], tmp_path / "people.csv")))
+    assert f"; give {offered}; the known layouts" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("write", [write_reid_set, write_msmt17, write_cuhk03_splits])

@@ -1,11 +1,10 @@
-"""Decoding, batches, damaged files through worker processes, and resuming under Lightning."""
+"""Batches, damaged files through worker processes, and resuming under Lightning."""
 
 import multiprocessing
 import warnings
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -13,7 +12,7 @@ import torch.distributed as dist
 from PIL import Image
 
 from dcsnas.config.errors import UserError
-from dcsnas.data.loading import Batch, ImageSet, Loader, decode_rgb, make_loader
+from dcsnas.data.loading import Batch, ImageSet, Loader, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import PKSampler
 
@@ -38,34 +37,6 @@ def test_an_item_is_uint8_chw_with_label_camera_and_index(samples):
     assert image.is_contiguous()
     assert image.flatten(1).unique(dim=1).tolist() == [[140], [1], [2]]
     assert (label, camera, index) == (1, 2, 7)
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_every_colour_mode_becomes_rgb(tmp_path, mode):
-    path = tmp_path / "image.tiff"
-    Image.new("RGB", (6, 6), (255, 255, 255)).convert(mode).save(path)
-    pixels = np.asarray(decode_rgb(path, SIZE))
-    assert pixels.shape == (*SIZE, 3)
-    assert pixels.min() == 255
-
-
-def test_a_palette_with_transparency_keeps_its_colours(tmp_path):
-    image = Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.save(tmp_path / "image.png", transparency=bytes([0, 128]))
-    assert decode_rgb(tmp_path / "image.png", SIZE).getpixel((2, 2)) == (10, 20, 30)
-
-
-def test_resizing_is_bilinear_and_draft_decoding_changes_little(tmp_path):
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 9, 3), dtype=np.uint8))
-    path = tmp_path / "large.jpg"
-    coarse.resize((288, 384), Image.Resampling.BICUBIC).save(path, quality=95)
-    with Image.open(path) as image:
-        expected = image.convert("RGB").resize((32, 64), Image.Resampling.BILINEAR)
-    difference = np.asarray(decode_rgb(path, (64, 32)), float) - np.asarray(expected, float)
-    assert np.abs(difference).max() <= 8
-    assert np.abs(difference).mean() < 1
 
 
 def test_batches_keep_order_types_and_the_last_rest(samples):

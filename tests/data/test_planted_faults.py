@@ -1,20 +1,35 @@
 """Every kind of fault, planted alone into a clean copy, is reported as exactly that fault."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from planting import (
+    append,
+    copied,
+    cut,
+    drop_last,
+    edit_split,
+    fifo,
+    first_line,
+    folder,
+    gone,
+    image,
+    link,
+    number,
+    remove,
+    renumber,
+    text,
+)
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.check import check_reid
 from dcsnas.data.reid import read_reid
 from dcsnas.data.sets.faults import Fault, Level
+from dcsnas.data.sets.folders import relative_to
 from dcsnas.data.sets.published import Published
-from dcsnas.data.sets.scan import relative_to
 from reid_data import (
     write_csv_set,
     write_cuhk03_folders,
@@ -38,7 +53,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 # what reading refuses; the other errors show only when images are opened or cameras compared
 REFUSED = {
     *(Fault.BAD_NAME, Fault.BAD_LINE, Fault.LISTED_TWICE, Fault.MISSING_FILE, Fault.EMPTY_PART),
-    *(Fault.JUNK_OUTSIDE_GALLERY, Fault.ONE_IDENTITY),
+    *(Fault.JUNK_OUTSIDE_GALLERY, Fault.ONE_IDENTITY, Fault.DANGLING),
 }
 
 
@@ -79,70 +94,6 @@ def test_a_clean_copy_of_every_layout_has_no_fault(clean, layout, variant):
     read_reid(clean[layout], variant)
 
 
-def image(path: Path, shade: int = 7, size: tuple[int, int] = (8, 16)) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    Image.new("RGB", size, (shade, 0, 99)).save(path)
-    return path
-
-
-def copied(source: Path, target: Path) -> Path:
-    shutil.copyfile(source, target)
-    return source
-
-
-def cut(path: Path, keep: Callable[[int], int]) -> Path:
-    content = path.read_bytes()
-    path.write_bytes(content[: keep(len(content))])
-    return path
-
-
-def text(path: Path, content: str) -> Path:
-    path.write_text(content)
-    return path
-
-
-def append(path: Path, line: str) -> Path:
-    with path.open("a") as file:
-        file.write(line + "\n")
-    return path
-
-
-def remove(folder: Path, pattern: str) -> Path:
-    paths = sorted(folder.glob(pattern))
-    assert paths
-    for path in paths:
-        path.unlink()
-    return folder
-
-
-def renumber(folder: Path, pattern: str, rename: Callable[[str], str]) -> Path:
-    for path in sorted(folder.glob(pattern)):
-        path.rename(path.with_name(rename(path.name)))
-    return folder
-
-
-def edit_split(root: Path, edit: Callable[[dict], object]) -> Path:
-    path = root / "splits_new_detected.json"
-    splits = json.loads(path.read_text())
-    edit(splits[0])
-    return text(path, json.dumps(splits))
-
-
-def first_line(path: Path) -> str:
-    return path.read_text().splitlines()[0]
-
-
-def drop_last(path: Path, folder: Path) -> Path:
-    *kept, last = path.read_text().splitlines()
-    (folder / last.split()[0]).unlink()
-    return text(path, "\n".join(kept))
-
-
-def gone(path: Path) -> Path:
-    path.unlink()
-    return path
-
-
 # (fault, layout, how it is planted; returns the place that the report must name)
 PLANTS: list[tuple[Fault, str, Callable[[Path], Path]]] = [
     (Fault.BAD_NAME, "market", lambda r: image(r / TRAIN / "person7.jpg")),
@@ -155,6 +106,30 @@ PLANTS: list[tuple[Fault, str, Callable[[Path], Path]]] = [
     (Fault.EMPTY_PART, "market", lambda r: remove(r / GALLERY, "*.jpg")),
     (Fault.UNREAD_FOLDER, "market", lambda r: image(r / TRAIN / "0099" / "0099_c1.jpg").parent),
     (Fault.UNREAD_FORMAT, "market", lambda r: image(r / QUERY / "0005_c2_9.webp")),
+    # faults 5: names that were neither read nor reported
+    (Fault.UNREAD_FORMAT, "market", lambda r: image(r / QUERY / "0005_c2_9.JPE", format="JPEG")),
+    (Fault.UNREAD_FORMAT, "cuhk03_splits", lambda r: image(r / "images_detected" / "a.tiff")),
+    (Fault.UNREAD_FORMAT, "msmt17_v1", lambda r: image(r / "test" / "0000" / "a.gif")),
+    (Fault.UNREAD, "market", lambda r: image(r / TRAIN / "0001_c1_9", format="JPEG")),
+    (Fault.UNREAD, "market", lambda r: image(r / TRAIN / "0001_c1_9.jpg ", format="JPEG")),
+    (Fault.UNREAD, "msmt17_v2", lambda r: text(r / "mask_train_v2" / "0000" / "notes.txt", "")),
+    (Fault.UNREAD, "market", lambda r: fifo(r / TRAIN / "0001_c1_9.jpg")),
+    (Fault.UNREAD_FOLDER, "market", lambda r: folder(r / TRAIN / "0001_c1_9.jpg")),
+    (
+        Fault.UNREAD_FOLDER,
+        "cuhk03_splits",
+        lambda r: image(r / "images_detected" / "a" / "b.png").parent,
+    ),
+    (Fault.DANGLING, "market", lambda r: link(r / GALLERY / "0005_c2_9.jpg")),
+    (Fault.DANGLING, "cuhk03_folders", lambda r: link(r / "detected" / TRAIN / "0001_c1_9")),
+    (Fault.UNLISTED, "msmt17_v1", lambda r: link(r / "test" / "0000" / "0000_009_01_x.jpg")),
+    (Fault.MISSING_FILE, "msmt17_v1", lambda r: link(gone(next((r / "train").glob("0000/*"))))),
+    (
+        Fault.MISSING_FILE,
+        "csv",
+        lambda r: link(append(r, "annex.jpg,0,1,train").parent / "annex.jpg"),
+    ),
+    (Fault.PIXELS, "market", lambda r: number(r / FIRST)),
     (Fault.EMPTY_FILE, "market", lambda r: text(r / FIRST, "")),
     (Fault.NOT_AN_IMAGE, "market", lambda r: text(r / FIRST, "<html>404 not found</html>")),
     (Fault.DAMAGED, "market", lambda r: cut(r / FIRST, lambda size: size // 2)),

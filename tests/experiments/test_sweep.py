@@ -64,6 +64,27 @@ def test_grid_is_the_product_times_the_seeds() -> None:
     assert plan[:2] == [{"weight": 0, "eta": 0.1, "seed": i} for i in (0, 1)]
 
 
+def test_values_with_an_exponent_are_numbers(tmp_path: Path) -> None:
+    """Faults 11: 5e-2 was a word in the plan, on the page and in the report."""
+    content = sweep_content()
+    content["parameters"] = {"eta": {"key": "loss.eta", "values": "VALUES"}}
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(content).replace("VALUES", "[5e-2, 1e-3, 1e0]"))
+    sweep = read_sweep(path)
+    assert [one["eta"] for one in planned(sweep)] == [0.05, 0.001, 1.0]
+    assert all(type(one["eta"]) is float for one in planned(sweep))
+    changed = read_sweep(path, overrides=["parameters.eta.values=[2e-2]"])
+    assert planned(changed) == [{"eta": 0.02}]
+
+
+def test_a_mistake_of_an_override_is_blamed_on_it(tmp_path: Path) -> None:
+    """Faults 20, in an experiment."""
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(sweep_content()))
+    with pytest.raises(UserError, match=r"^--set search\.epochs=0: search\.epochs: Input"):
+        read_sweep(path, overrides=["search.epochs=0"])
+
+
 @given(st.integers(0, 99), st.integers(1, 20))
 def test_random_draws_lie_within_and_repeat(seed: int, trials: int) -> None:
     parameters = {

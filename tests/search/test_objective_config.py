@@ -44,7 +44,7 @@ WRONG = [
     ({"form": "target", "target": -3},
      "objective.target: Input should be greater than 0 (given: -3)"),
     ({"form": "target", "target": True},
-     "objective.target: true and false (in YAML also yes, no, on, off) are not allowed"),
+     "objective.target: true and false are not allowed"),
     ({"form": "fbent"}, f"objective: form 'fbent' is none of {KNOWN}"),
     ({"form": ["add"]}, f"objective: form ['add'] is none of {KNOWN}"),
     (3, "objective: expected a mapping such as {form: add, weight: 1} (given: 3)"),

@@ -124,12 +124,20 @@ def test_arguments_of_a_kind_that_is_not_there_are_refused(first: None) -> None:
         ({"first": {"power": 2.0}}, "first.first: Field required"),
         ({"first": {"first": 0}}, "first.first: Input should be greater than 0"),
         ({"first": {"first": 3, "last": 1}}, "first.last: Extra inputs are not permitted"),
+        # a sibling of faults 19: all mistakes at once
+        (
+            {"first": {"first": 0, "last": 1}, "sax": {}, "dcs": {}},
+            "sax: the kind here is KINDS; remove it; dcs: the kind here is KINDS; remove it; "
+            "first.first: Input should be greater than 0; "
+            "first.last: Extra inputs are not permitted",
+        ),
     ],
 )
 def test_arguments_fit_their_kind(arguments: Any, expected: str, first: None) -> None:
     message = f"f.yaml: attention.arguments: {expected}; arguments of first: first, power"
-    assert refused({"kind": "first", "arguments": arguments}) == message
-    assert refused({"kind": ["sa", "first"], "arguments": arguments}) == message
+    for kind, said in (("first", "first"), (["sa", "first"], "sa or first")):
+        found = refused({"kind": kind, "arguments": arguments})
+        assert found == message.replace("KINDS", said)
 
 
 def test_kinds_without_arguments_take_none() -> None:

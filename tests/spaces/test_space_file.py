@@ -114,11 +114,11 @@ def test_place_inside_a_list_of_options() -> None:
         ({"rows": [{"op": "block", "expansion": 2, "width": 8}], "output_stride": 1},
          "(top level): output_stride is 1, but the strides of stem and rows multiply to 2; "
          "allowed: 2"),
-        ({"rows__1__expansion": [1, 3]}, "rows[1]: expansion 1 means no expansion convolution and "
-         "cannot be mixed with others; give it a row of its own"),
-        ({"rows__1__expansion": {"min": 0.5, "max": 1.5, "step": 0.5}}, "rows[1]: expansion 1 "
-         "means no expansion convolution and cannot be mixed with others; give it a row of its "
-         "own"),
+        ({"rows__1__expansion": [1, 3]}, "rows[1].expansion: expansion 1 means no expansion "
+         "convolution and cannot be mixed with others; give it a row of its own"),
+        ({"rows__1__expansion": {"min": 0.5, "max": 1.5, "step": 0.5}}, "rows[1].expansion: "
+         "expansion 1 means no expansion convolution and cannot be mixed with others; give it a "
+         "row of its own"),
         ({"rows": [{"op": "attention"}]}, "rows: the first row must be a block, attention follows "
          "a stage"),
         ({"rows": []}, "rows: List should have at least 1 item after validation, not 0"),
@@ -147,24 +147,25 @@ source: a test
 input: {hieght: 256, height: 256, width: 128}
 output_stride: 32
 activation: swish
-attention: {kind: dcs, tau: yes}
+attention: {kind: dcs, tau: true}
 stem: {width: 16, stride: 4}
 rows:
   - {op: block, expansion: 1, width: {min: 12, max: 18, step: 4}}
   - {op: block, expansion: [3, 2], width: 16, repeat: true}
   - {op: attention, kernel: 3}
   - {op: blok, expansion: 2, width: 16}
-  - {op: block, expansion: [1, 2], width: 16}
+  - {op: block, expansion: [1, 2], width: 16, kernel: 4}
 head: {op: conv_head}
 """
 
 
 def test_every_mistake_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
+    """Two in one row as well (faults 19)."""
     path = tmp_path / "bad.yaml"
     path.write_text(BAD)
     with pytest.raises(UserError) as caught:
         SearchSpace.load(path)
-    boolean = "true and false (in YAML also yes, no, on, off) are not allowed"
+    boolean = "true and false are not allowed"
     assert sorted(str(caught.value).splitlines()) == [
         f"{path}: activation: Input should be 'hard_swish', 'relu' or 'identity' (given: 'swish')",
         f"{path}: attention.tau: {boolean}",
@@ -175,8 +176,9 @@ def test_every_mistake_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         f"{path}: rows[1].repeat: {boolean}",
         f"{path}: rows[2].kernel: unknown key; allowed: op",
         f"{path}: rows[3].op: Input should be one of 'block', 'attention' (given: 'blok')",
-        f"{path}: rows[4]: expansion 1 means no expansion convolution and cannot be mixed with "
-        "others; give it a row of its own",
+        f"{path}: rows[4].expansion: expansion 1 means no expansion convolution and cannot be "
+        "mixed with others; give it a row of its own",
+        f"{path}: rows[4].kernel: Input should be 3, 5 or 7 (given: 4)",
         f"{path}: stem.stride: Input should be 1 or 2 (given: 4)",
     ]
 

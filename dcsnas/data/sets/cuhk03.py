@@ -22,7 +22,8 @@ from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import market
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import Entry, Sample, Scan, image_files, listed, listing, subfolders
+from dcsnas.data.sets.folders import listing, look, subfolders
+from dcsnas.data.sets.scan import Entry, Sample, Scan, listed
 
 _NAME = re.compile(r"([1-5])_(\d{3})_([12])_\d+\.")
 _PARTS = ("train", "query", "gallery")
@@ -43,11 +44,12 @@ def scan_folders(root: Path, variant: VariantConfig) -> Scan:
             " splits_classic_*.json"
         )
     folder = _boxes(root, variant, variant.cuhk03)
-    missing = [name for name in market.FOLDERS if not (folder / name).is_dir()]
+    found = subfolders(folder)
+    missing = [name for name in market.FOLDERS if name not in found]
     if missing:
         raise UserError(
             f"{folder}: expected the folders {', '.join(market.FOLDERS)} (CUHK03, new protocol),"
-            f" found {listing(subfolders(folder))}; missing {', '.join(missing)}; copy them there"
+            f" found {listing(found)}; missing {', '.join(missing)}; copy them there"
         )
     return replace(market.scan(folder, variant), title=title(variant))
 
@@ -60,9 +62,8 @@ def scan_splits(root: Path, variant: VariantConfig) -> Scan:
     split = _load(source, variant.cuhk03_classic or 0)
     # the classic splits name each test image in query and in gallery
     shared = "gallery" if classic else ""
-    present = set(image_files(images))
     items = _read_split(split, source, images)
-    samples, findings = listed(items, _PARTS, present=present, shared=shared)
+    samples, findings = listed(items, _PARTS, found=look(images), shared=shared)
     train, query, gallery = samples.values()
     return Scan(title(variant), train, query, gallery, (source, source, source), tuple(findings))
 

@@ -19,12 +19,14 @@ class Fault(Enum):
     # fmt: off
     # found while the names are read; read_reid refuses such a set
     BAD_NAME = (Level.ERROR, "name without identity and camera",
-        "expected IDENTITY_cCAMERA..., such as 0002_c1s1_000451_03.jpg (identity -1 for junk);"
-        " rename or remove the file")
+        "expected IDENTITY_cCAMERA... of at most 18 digits each, such as 0002_c1s1_000451_03.jpg"
+        " (identity -1 for junk); rename or remove the file")
     BAD_LINE = (Level.ERROR, "entry of a list that does not parse", "correct the list")
     LISTED_TWICE = (Level.ERROR, "file listed twice", "keep one of the entries")
     MISSING_FILE = (Level.ERROR, "listed file that does not exist",
         "copy it there, or remove it from the list")
+    DANGLING = (Level.ERROR, "link that leads to no file",
+        "fetch the file (dvc pull, git annex get), or remove the link")
     EMPTY_PART = (Level.ERROR, "part without images",
         "training, query and gallery need at least one image each, of type .jpg, .jpeg, .png or"
         " .bmp")
@@ -40,10 +42,14 @@ class Fault(Enum):
         "they are not read; move them up one level")
     UNREAD_FORMAT = (Level.WARNING, "image of another format",
         "it is not read; convert it to .jpg or .png")
+    UNREAD = (Level.WARNING, "name that is not an image's",
+        "it is not read; if it is an image, let its name end in .jpg, .jpeg, .png or .bmp")
     # found when the images are opened
     EMPTY_FILE = (Level.ERROR, "empty file", "copy it again")
     NOT_AN_IMAGE = (Level.ERROR, "file that is no image", "replace or remove it")
     DAMAGED = (Level.ERROR, "truncated or damaged image", "copy it again, or remove it")
+    PIXELS = (Level.ERROR, "image whose pixels have no known range",
+        "save it as .png with 8 or 16 bits a channel")
     TINY = (Level.WARNING, "image under 8 pixels high or wide",
         "it shows nobody; check how it was cropped")
     TRAIN_TEST_DUPLICATE = (Level.WARNING, "same file in training and test",

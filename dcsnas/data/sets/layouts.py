@@ -1,5 +1,6 @@
 """Which layout a data set has, recognised from its folders, and what it then holds."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import cuhk03, market, msmt17, table
-from dcsnas.data.sets.scan import Scan, common_findings, listing, subfolders
+from dcsnas.data.sets.folders import listing, subfolders
+from dcsnas.data.sets.scan import Scan, common_findings
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def scan_set(root: Path, variant: VariantConfig) -> Scan:
 
     Raises UserError where the layout is none of those known, or not the variant asked for.
     """
-    if root.suffix.lower() == ".csv" and not root.is_dir():
+    if root.suffix.lower() == ".csv" and not os.path.isdir(root):
         scan = table.scan(root, variant)
     else:
         scan = _layout(root).scan(root, variant)
@@ -52,7 +54,7 @@ def _layout(root: Path) -> Layout:
 
 def _entries(root: Path) -> set[str]:
     """Return the names of the folders of ``root`` and of its lists and tables."""
-    tables = (path for path in root.glob("*") if path.suffix in (".txt", ".csv", ".mat"))
+    tables = (path for path in root.glob("*") if path.suffix.lower() in (".txt", ".csv", ".mat"))
     return {*subfolders(root), *(path.name for path in tables)}
 
 
@@ -81,11 +83,17 @@ def _share(layout: Layout, found: set[str]) -> float:
 
 
 def _advice(root: Path, found: set[str]) -> str:
-    for name in sorted(found):
-        if name.endswith(".csv"):
-            return f"give {root / name}"
-        if (root / name).is_dir():
-            inside = _entries(root / name)
-            if any(inside.issuperset(layout.needs) for layout in LAYOUTS):
-                return f"give {root / name}"
+    paths = [root / name for name in sorted(found)]
+    sets = [path for path in paths if _is_set(path)]
+    tables = [path for path in paths if path.suffix.lower() == ".csv" and table.is_table(path)]
+    if sets or tables:
+        return f"give {' or '.join(map(str, (*sets, *tables)[:3]))}"
     return "give the folder that holds all of one layout, or a .csv file (path,pid,camid,split)"
+
+
+def _is_set(folder: Path) -> bool:
+    try:
+        inside = _entries(folder)
+    except UserError:  # a file, or a folder that is nobody's to read
+        return False
+    return any(inside.issuperset(layout.needs) for layout in LAYOUTS)

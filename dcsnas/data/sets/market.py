@@ -8,19 +8,18 @@ Source: Zheng et al., "Scalable Person Re-identification: A Benchmark", ICCV 201
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import OTHER_FORMATS, Sample, Scan, image_files, images_below, subfolders
+from dcsnas.data.sets.folders import look, unread
+from dcsnas.data.sets.scan import MOST_DIGITS, Sample, Scan
 
 TITLE = "Market-1501 layout"
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 FOLDERS = (TRAIN, QUERY, GALLERY)
 
-# as many digits as an int64 holds
-_NAME = re.compile(r"(-1|\d{1,18})_c(\d{1,18})(?!\d)")
+_NAME = re.compile(rf"(-1|\d{{1,{MOST_DIGITS}}})_c(\d{{1,{MOST_DIGITS}}})(?!\d)")
 
 
 def scan(root: Path, variant: VariantConfig) -> Scan:
@@ -29,13 +28,14 @@ def scan(root: Path, variant: VariantConfig) -> Scan:
     samples, findings = {}, []
     for folder in (train, query, gallery):
         samples[folder] = []
-        for path in image_files(folder):
+        found = look(folder)
+        for path in found.images:
             sample = parse(path)
             if sample:
                 samples[folder].append(sample)
             else:
                 findings.append(Finding(Fault.BAD_NAME, path))
-        findings += _unread(folder)
+        findings += unread(found)
     return Scan(
         title=TITLE,
         train=tuple(samples[train]),
@@ -50,12 +50,3 @@ def parse(path: Path) -> Sample | None:
     """Return the sample that the name of a file describes; None where it describes none."""
     match = _NAME.match(path.name)
     return Sample(path, identity=int(match[1]), camera=int(match[2])) if match else None
-
-
-def _unread(folder: Path) -> Iterator[Finding]:
-    for name in subfolders(folder):
-        count = sum(1 for _ in images_below(folder / name))
-        if count:
-            yield Finding(Fault.UNREAD_FOLDER, folder / name, f"{count:,} images")
-    for path in image_files(folder, OTHER_FORMATS):
-        yield Finding(Fault.UNREAD_FORMAT, path)

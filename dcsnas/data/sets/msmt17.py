@@ -16,7 +16,8 @@ from pathlib import Path
 from dcsnas.config.files import read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import Entry, Sample, Scan, images_below, listed
+from dcsnas.data.sets.folders import look_below, subfolders
+from dcsnas.data.sets.scan import Entry, Sample, Scan, is_number, listed
 
 LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 FOLDERS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
@@ -26,14 +27,13 @@ _NAME = re.compile(r"(\d+)_\d+_(\d+)_")
 
 def scan(root: Path, variant: VariantConfig) -> Scan:
     """Return the set with the training images that ``variant.msmt17`` asks for."""
-    version = "V2" if (root / FOLDERS["V2"][0]).is_dir() else "V1"
+    version = "V2" if FOLDERS["V2"][0] in subfolders(root) else "V1"
     train, test = (root / folder for folder in FOLDERS[version])
     items = chain.from_iterable(
         _read_list(root / name, folder)
         for name, folder in zip(LISTS, (train, train, test, test), strict=True)
     )
-    present = {*images_below(train), *images_below(test)}
-    samples, findings = listed(items, LISTS, present=present)
+    samples, findings = listed(items, LISTS, found=look_below(train, test))
     training = LISTS[:2] if variant.msmt17 == "train+val" else LISTS[:1]
     return Scan(
         title=f"MSMT17 {version}, {variant.msmt17}",
@@ -47,11 +47,11 @@ def scan(root: Path, variant: VariantConfig) -> Scan:
 
 
 def _read_list(source: Path, folder: Path) -> Iterator[Entry | Finding]:
-    for number, line in enumerate(read_text(source).splitlines(), 1):
-        path, _, identity = line.strip().rpartition(" ")
+    for number, line in enumerate(read_text(source).split("\n"), 1):
+        path, identity = (*line.strip().rsplit(maxsplit=1), "", "")[:2]
         name = path.rpartition("/")[2]
         match = _NAME.match(name)
-        if match and identity.isdecimal():
+        if match and is_number(identity) and is_number(match[2]):
             sample = Sample(folder / path, identity=int(identity), camera=int(match[2]))
             yield Entry(source.name, sample, source, f"line {number}")
             if int(match[1]) != int(identity):

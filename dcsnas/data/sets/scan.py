@@ -1,15 +1,16 @@
 """What reading a layout gives: samples with the identities of their names, and what is wrong."""
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dcsnas.config.errors import UserError
 from dcsnas.data.sets.faults import Fault, Finding
+from dcsnas.data.sets.folders import Contents, absence, unread
 
 JUNK = -1
+MOST_DIGITS = 18
+"""Digits of an identity or a camera: as many as an int64 holds whatever they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,13 @@ def listed(
     items: Iterable[Entry | Finding],
     parts: Sequence[str],
     *,
-    present: Set[Path] | None = None,
+    found: Contents | None = None,
     shared: str = "",
 ) -> tuple[dict[str, tuple[Sample, ...]], list[Finding]]:
     """Return the samples of each part that lists name, and all that is wrong with the lists.
 
-    ``present`` are the images that lists should name, None where others may lie beside them; the
-    part ``shared`` may name those of the other parts again.
+    ``found`` is what lies in the folders whose images lists should name, None where others may lie
+    beside them; the part ``shared`` may name those of the other parts again.
     """
     findings: list[Finding] = []
     entries: dict[str, list[Entry]] = {part: [] for part in parts}
@@ -82,16 +83,26 @@ def listed(
         else:
             findings.append(item)
     once = (entry for part in parts if part != shared for entry in entries[part])
-    findings += _entry_findings(once, Path.is_file if present is None else present.__contains__)
+    findings += _entry_findings(once, frozenset(found.images if found else ()))
     samples = {part: tuple(entry.sample for entry in entries[part]) for part in parts}
-    if present is not None:
-        unlisted = present - {sample.path for own in samples.values() for sample in own}
-        findings += [Finding(Fault.UNLISTED, path) for path in sorted(unlisted)]
+    if found is not None:
+        findings += _unlisted(found, {s.path for own in samples.values() for s in own})
     return samples, findings
 
 
-def _entry_findings(entries: Iterable[Entry], exists: Callable[[Path], bool]) -> Iterator[Finding]:
-    """Yield the files that are listed twice or do not exist."""
+def _unlisted(found: Contents, named: Set[Path]) -> Iterator[Finding]:
+    """Yield what lies in the folders and no list names."""
+    for path in sorted(set(found.images) - named):
+        yield Finding(Fault.UNLISTED, path)
+    for finding in unread(found):
+        if finding.path not in named:
+            # that its image is not there harms nobody
+            dangling = finding.fault is Fault.DANGLING
+            yield replace(finding, fault=Fault.UNLISTED) if dangling else finding
+
+
+def _entry_findings(entries: Iterable[Entry], present: Set[Path]) -> Iterator[Finding]:
+    """Yield the files that are listed twice or do not exist; those ``present`` are known to."""
     first: dict[Path, Entry] = {}
     for entry in entries:
         path = entry.sample.path
@@ -99,8 +110,8 @@ def _entry_findings(entries: Iterable[Entry], exists: Callable[[Path], bool]) ->
         if earlier is not entry:
             detail = f"{path.name} is also in {earlier.source.name}, {earlier.position}"
             yield Finding(Fault.LISTED_TWICE, entry.source, f"{entry.position}: {detail}")
-        elif not exists(path):
-            detail = f"no such file, named by {entry.source.name}, {entry.position}"
+        elif path not in present and (problem := absence(path)):
+            detail = f"{problem}, named by {entry.source.name}, {entry.position}"
             yield Finding(Fault.MISSING_FILE, path, detail)
 
 
@@ -127,47 +138,6 @@ def cameras_of(samples: Iterable[Sample]) -> Mapping[int, Set[int]]:
     return cameras
 
 
-def relative_to(path: Path, root: Path) -> str:
-    """Return ``path`` as seen from the data set ``root``, or as it is where it lies elsewhere."""
-    folder = root if root.is_dir() else root.parent
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
-
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-OTHER_FORMATS = (".webp", ".tif", ".tiff", ".gif", ".jfif", ".jp2", ".heic", ".avif", ".ppm")
-
-
-def image_files(folder: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[Path]:
-    """Return the image files directly in ``folder``, sorted by name, without hidden files."""
-    with os.scandir(folder) as entries:
-        names = [
-            entry.name
-            for entry in entries
-            if entry.name.lower().endswith(suffixes)
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        ]
-    return [folder / name for name in sorted(names)]
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """Yield the image files in ``folder`` and its folders at any depth."""
-    yield from image_files(folder)
-    for name in subfolders(folder):
-        yield from images_below(folder / name)
-
-
-def subfolders(root: Path) -> list[str]:
-    """Return the sorted names of the folders in ``root``; raises UserError where it is none."""
-    if not root.is_dir():
-        problem = "not a folder" if root.exists() else "no such folder"
-        raise UserError(f"{root}: {problem}; check the path of the data set")
-    with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def listing(names: Iterable[str]) -> str:
-    """Return names for a message: the first five and how many more, or 'none'."""
-    names = list(names)
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more if names else "none"
+def is_number(text: str) -> bool:
+    """Return whether ``text`` is a whole number from 0 that an int64 holds."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS

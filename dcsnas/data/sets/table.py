@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text
+from dcsnas.config.files import decode_text, read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets.faults import Fault, Finding
-from dcsnas.data.sets.scan import JUNK, Entry, Sample, Scan, listed
+from dcsnas.data.sets.scan import JUNK, MOST_DIGITS, Entry, Sample, Scan, is_number, listed
 
 COLUMNS = ("path", "pid", "camid", "split")
 SPLITS = ("train", "query", "gallery")
@@ -22,16 +22,26 @@ def scan(source: Path, variant: VariantConfig) -> Scan:
     return Scan("CSV", train, query, gallery, (source, source, source), tuple(findings))
 
 
-def _read_rows(source: Path) -> Iterator[Entry | Finding]:
-    # spreadsheets put a byte-order mark before the first column's name
-    text = read_text(source).removeprefix("\ufeff")
-    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def is_table(source: Path) -> bool:
+    """Return whether a file begins with the columns of a data set."""
     try:
-        if sorted(rows.fieldnames or ()) != sorted(COLUMNS):
+        with source.open("rb") as file:
+            header = decode_text(file.read(4096), errors="replace").partition("\n")[0]
+    except (OSError, UnicodeError):
+        return False
+    return set(COLUMNS) <= {name.strip(' "') for name in header.split(",")}
+
+
+def _read_rows(source: Path) -> Iterator[Entry | Finding]:
+    rows = csv.DictReader(io.StringIO(read_text(source), newline=""), strict=True)
+    try:
+        found = [name.strip() for name in rows.fieldnames or ()]
+        if sorted(found) != sorted(COLUMNS):
             raise UserError(
                 f"{source}: line 1: expected the columns {','.join(COLUMNS)}, separated by commas,"
-                f" found '{','.join(rows.fieldnames or ())}'; correct the header"
+                f" found '{','.join(found)}'; correct the header"
             )
+        rows.fieldnames = found
         for row in rows:
             yield _read_row(row, source, rows.line_num)
     except csv.Error as error:
@@ -57,15 +67,11 @@ def _problem(row: dict[str, str | None]) -> str | None:
     path, identity, camera, split = (str(row[column]).strip() for column in COLUMNS)
     if not path:
         return "path is empty"
-    if not _is_number(identity) and identity != str(JUNK):
-        return f"pid is '{identity}'; give a whole number, {JUNK} for junk"
-    if not _is_number(camera):
-        return f"camid is '{camera}'; give a whole number from 0"
+    digits = f"of at most {MOST_DIGITS} digits"
+    if not is_number(identity) and identity != str(JUNK):
+        return f"pid is '{identity}'; give a whole number {digits}, {JUNK} for junk"
+    if not is_number(camera):
+        return f"camid is '{camera}'; give a whole number from 0 {digits}"
     if split not in SPLITS:
         return f"split is '{split}'; give {', '.join(SPLITS[:2])} or {SPLITS[2]}"
     return None
-
-
-def _is_number(text: str) -> bool:
-    """Return whether ``text`` is a whole number from 0 that an int64 holds."""
-    return text.isdecimal() and len(text) <= 18
