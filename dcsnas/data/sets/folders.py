@@ -144,7 +144,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted((e for e in entries if not _is_nothing(e.name)), key=lambda e: e.name)
     except FileNotFoundError:
-        raise UserError(f"{folder}: no such folder; check the path of the data set") from None
+        raise UserError(
+            f"{folder}: no such folder; check the path of the data set, or draw one there: dcsnas "
+            f"data render {folder}"
+        ) from None
     except NotADirectoryError:
         raise UserError(f"{folder}: not a folder; check the path of the data set") from None
     except OSError as error:
