@@ -59,7 +59,8 @@ def error_of(root: Path) -> str:
 
 def test_missing_root_is_named(tmp_path):
     assert error_of(tmp_path / "gone") == (
-        f"{tmp_path / 'gone'}: no such folder; check the path of the data set"
+        f"{tmp_path / 'gone'}: no such folder; check the path of the data set, or draw "
+        f"one there: dcsnas data render {tmp_path / 'gone'}"
     )
     (tmp_path / "file").touch()
     assert f"{tmp_path / 'file'}: not a folder" in error_of(tmp_path / "file")
