@@ -181,3 +181,18 @@ def test_digest_names_content() -> None:
     # sha256 of {"a":[1,2.5],"b":null}, first 16 digits
     assert digest({"b": None, "a": [1, 2.5]}) == "f66b2c50ccae61e3"
     assert digest({"a": 1}) != digest({"a": 1.0}) != digest({"a": "1"})
+
+
+@pytest.mark.parametrize(("kind", "what"), [("link", "a link to nothing"), ("file", "a file")])
+def test_what_stands_where_a_folder_is_needed_is_named(
+    tmp_path: Path, kind: str, what: str
+) -> None:
+    """Of faults, the poor ones: "File exists ... free space there"; a file is its sibling."""
+    runs = tmp_path / "runs"
+    runs.symlink_to(tmp_path / "gone") if kind == "link" else runs.write_text("")
+    with pytest.raises(UserError) as caught:
+        write_text(runs / "search" / "a.json", "")
+    assert str(caught.value) == (
+        f"{runs}/search/a.json: cannot be written, because {runs} is {what} where a folder is "
+        "needed; move it away, or write elsewhere"
+    )
