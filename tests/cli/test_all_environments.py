@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
+import torch
 import yaml
 
 from hostile_environments import HOSTILE, Hostile, open_copy, run_in
@@ -16,6 +18,7 @@ pytestmark = pytest.mark.slow
 MODEL = "retrained/model.safetensors"
 FOREIGN = "--allow-foreign"
 PREPARED = {
+    "backbone": ("sample", "test_resnet", "--attention", "none", "--out", "backbone.yaml"),
     "search": ("search", "search.yaml", FOREIGN, "--out", "searched"),
     "retrain": ("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "retrained"),
     "profile": ("profile", "space.yaml", "--rounds", "2", "--out", "measured.json"),
@@ -32,7 +35,8 @@ COMMANDS = {
     "profile-check": ("profile-check", "measured.json", "--networks", "2", "--rounds", "2"),
     "search": ("search", "search.yaml", FOREIGN, "--out", "new"),
     "derive": ("derive", "searched", "--top-k", "2", "--out", "new"),
-    "weights": ("weights", "import", "small.yaml", "--from", MODEL, "--out", "new.safetensors"),
+    "weights": ("weights", "import", "--arch", "backbone.yaml", "--weights", "backbone.pt",
+                "--out", "new.safetensors"),
     "pretrain": ("pretrain", "pretrain.yaml", "--arch", "small.yaml", "--out", "new"),
     "tune-eta": ("tune-eta", "retrain.yaml", "--arch", "small.yaml", "--eta", "0", "--eta", "0.1",
                  "--folds", "2", "--out", "new"),
@@ -65,6 +69,7 @@ def ready(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "set": {"validate_every": 1},
                  "parameters": {"weight": {"key": "objective.weight", "values": [0]}}}  # fmt: skip
         (work / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+        torch.save(timm.create_model("test_resnet").state_dict(), work / "backbone.pt")
         for arguments in PREPARED.values():
             done = run_in(work, arguments, Hostile())
             assert done.returncode == 0, done.stdout + done.stderr

@@ -135,13 +135,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, full_disk: None) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("")
-    path = tmp_path / "run" / "config.yaml"
-    with pytest.raises(UserError, match=rf"^{path}: cannot be written \(.*(exists|directory)"):
-        write_text(path, "a: 1")
-
-
 def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "new.txt"
     with replacing(path) as partial:
