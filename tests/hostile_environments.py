@@ -16,7 +16,11 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 NOBODY: dict[str, Any] = {"user": 54321, "group": 54321, "extra_groups": []}
 """A user whom the system does not know."""
-PROGRAM = "from dcsnas.__main__ import main\nmain()\n"
+PROGRAM = """
+from dcsnas.__main__ import main
+if __name__ == "__main__":
+    main()
+"""
 """As pip writes it."""
 POISON = "raise SystemExit('a module of the current folder was imported')\n"
 SHADOWS = ("random.py", "torch.py", "yaml.py", "dcsnas/__init__.py", "nni/__init__.py")

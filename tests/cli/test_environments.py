@@ -26,7 +26,7 @@ from hostile_environments import (
 )
 
 SAMPLE = ("sample", "space.yaml", "--seed", "3", "--out", "sampled.yaml")
-SEARCH = ("search", "search.yaml", "--allow-foreign", "--out", "found")
+SEARCH = ("search", "search.yaml", "--allow-foreign", "--set", "run.threads=1", "--out", "found")
 SAME = ("config.yaml", "inputs.json", "metrics.jsonl", "probabilities.jsonl", "result.json",
         "supernet.safetensors")  # fmt: skip
 """What a search writes, but for times and checkpoints."""
