@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 import yaml
 
+from dcsnas.zoo.torchvision_shim import import_timm
 from hostile_environments import HOSTILE, Hostile, open_copy, run_in
 from reid_data import write_class_folder
 
@@ -69,7 +69,7 @@ def ready(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                  "set": {"validate_every": 1},
                  "parameters": {"weight": {"key": "objective.weight", "values": [0]}}}  # fmt: skip
         (work / "sweep.yaml").write_text(yaml.safe_dump(sweep))
-        torch.save(timm.create_model("test_resnet").state_dict(), work / "backbone.pt")
+        torch.save(import_timm().create_model("test_resnet").state_dict(), work / "backbone.pt")
         for arguments in PREPARED.values():
             done = run_in(work, arguments, Hostile())
             assert done.returncode == 0, done.stdout + done.stderr
