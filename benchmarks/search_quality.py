@@ -32,7 +32,7 @@ from nni.nas.strategy import GumbelDARTS
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from dcsnas.config.files import write_json
-from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.constrained_choice import cost_range, most_probable_within

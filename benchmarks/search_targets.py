@@ -23,7 +23,7 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from dcsnas.config.files import write_json
-from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.config.strict import load_with_overrides

@@ -75,7 +75,7 @@ def __getattr__(name: str) -> Any:
     """Return a name of the façade, importing what it takes."""
     if name not in _HOMES:
         raise AttributeError(f"module 'dcsnas' has no attribute '{name}'")
-    import_module("dcsnas.config.quiet").quiet_libraries()
+    import_module("dcsnas.config.environment").quiet_libraries()
     module, _, attribute = _HOMES[name].rpartition(".")
     found = getattr(import_module(f"dcsnas.{module}"), attribute)
     return globals().setdefault(name, found)  # of ``search`` the package, which is there by now

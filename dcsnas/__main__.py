@@ -1,5 +1,15 @@
-"""``python -m dcsnas``."""
+"""The program ``dcsnas``, and ``python -m dcsnas``."""
 
-from dcsnas.cli.main import run
+from dcsnas.config.environment import settle
 
-run()
+
+def main() -> None:
+    """Run the command line in an environment of its own."""
+    settle()
+    from dcsnas.cli.main import run  # libraries are imported in that environment
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

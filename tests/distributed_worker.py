@@ -18,7 +18,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.runs import RunFolder
 from dcsnas.losses.metric import batch_hard_triplet
 from dcsnas.nn.distributed import gather, span_processes

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from dcsnas.cli.main import run
-from dcsnas.config.quiet import quiet_libraries
+from dcsnas.config.environment import quiet_libraries
 from search_setup import small_search
 
 PROCESSES = multiprocessing.get_context("forkserver")

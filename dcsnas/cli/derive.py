@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from dcsnas.cli.options import bar, console
+from dcsnas.cli.options import bar, console, print_table
 from dcsnas.config.errors import UserError
 from dcsnas.config.outputs import require_output
 from dcsnas.config.search import MOST_DERIVED, check_count, check_target_ms
@@ -131,12 +130,8 @@ def _derive_several(run: Path, target_ms: float | None, top_k: int, folder: Path
     require_new_folder(folder)
     ranked = derive_ranked(run, count=top_k, target_ms=target_ms)
     paths = save_ranked(folder, ranked)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("file", "log10 p", "predicted ms", "params M", "GMACs", "activations M"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for path, found in zip(paths, ranked, strict=True):
-        table.add_row(path.name, *_cells(found))
-    console.print(table)
+    columns = ("file", "log10 p", "predicted ms", "params M", "GMACs", "activations M")
+    print_table(columns, ((p.name, *_cells(one)) for p, one in zip(paths, ranked, strict=True)))
     console.print(f"{folder}: predicted at batch {ranked[0].provenance.latency_batch}")
     _say_limit(target_ms, ranked[0])
     if len(ranked) < top_k:

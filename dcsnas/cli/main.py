@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
+from dcsnas import __version__
 from dcsnas.cli import (
     data,
     demo,
@@ -21,9 +22,9 @@ from dcsnas.cli import (
     training,
     weights,
 )
+from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
-from dcsnas.config.quiet import quiet_libraries
 
 FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
         "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed",
@@ -48,6 +49,12 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dcsnas {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     plugin: Annotated[
@@ -59,6 +66,12 @@ def options(
             "repeated. Code of whoever wrote it runs.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and stop."
+        ),
+    ] = False,
 ) -> None:
     """Do what is asked for before any command."""
     load_named(plugin or [])

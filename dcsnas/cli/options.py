@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,6 +103,26 @@ def with_allocator() -> None:
     from dcsnas.latency.allocator import reexec_with_allocator
 
     reexec_with_allocator(sys.orig_argv)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, names: bool = True
+) -> None:
+    """Print rows of text under ``columns``, the first of which holds ``names`` or numbers.
+
+    The table has the width that it takes: a narrow terminal folds its lines, and nothing is cut.
+    """
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if names and not place else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    endless = console.options.update(max_width=10_000)
+    table.width = Measurement.get(console, endless, table).maximum
+    console.print(table)
 
 
 @contextmanager

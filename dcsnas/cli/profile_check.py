@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from dcsnas.cli.options import Force, bar, console, with_allocator
+from dcsnas.cli.options import Force, bar, console, print_table, with_allocator
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,9 +71,8 @@ def _show(check: "CheckFile") -> None:
     times = [network.measured_ms for network in check.networks]
     console.print(f"{len(times)} networks of {min(times):.3g} to {max(times):.3g} ms")
     every, half = check.all, check.uniform
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("prediction", "MAPE", "bias", "worst", "tau", "tau, uniform half"):
-        shown.add_column(column, justify="left" if column == "prediction" else "right")
+    columns = ("prediction", "MAPE", "bias", "worst", "tau", "tau, uniform half")
+    shown = []
     rows = {
         "table": (every.table, half.table),
         "sums, uncalibrated": (every.uncalibrated, half.uncalibrated),
@@ -84,11 +82,11 @@ def _show(check: "CheckFile") -> None:
         if scores and uniform:
             bias, worst = f"{scores.bias_percent:+.1f} %", f"{scores.worst_percent:.1f} %"
             taus = _tau(scores.kendall_tau), _tau(uniform.kendall_tau)
-            shown.add_row(name, f"{scores.mape_percent:.1f} %", bias, worst, *taus)
+            shown.append((name, f"{scores.mape_percent:.1f} %", bias, worst, *taus))
     floors = every.noise_floor, half.noise_floor
     taus = [_tau(floor.kendall_tau) for floor in floors]
-    shown.add_row("noise floor", f"{floors[0].mape_percent:.1f} %", "", "", *taus)
-    console.print(shown)
+    shown.append(("noise floor", f"{floors[0].mape_percent:.1f} %", "", "", *taus))
+    print_table(columns, shown)
     if (change := check.reference_change_percent) is not None:
         longer = f"{abs(change):.1f} % {'more' if change > 0 else 'less'}"
         console.print(f"the reference operator takes {longer} time than when the table was made")

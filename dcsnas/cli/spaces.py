@@ -1,19 +1,16 @@
 """``dcsnas spaces``: what the search spaces hold."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
-from dcsnas.cli.options import console
+from dcsnas.cli.options import console, parse_size, print_table
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
     from dcsnas.spaces.space import SearchSpace
-from pathlib import Path
-from typing import Literal
-
-from dcsnas.cli.options import parse_size
 
 
 def spaces(
@@ -35,20 +32,18 @@ def spaces(
 
     if backbones is not None:
         return _list_backbones(backbones)
-    table = Table(box=None, header_style="bold", pad_edge=False)
     columns = ("space", "blocks", "architectures", "params M", "GMACs", "table keys")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "space" else "right", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     missing: list[UserError] = []
     for each in [name] if name else shipped_names():
         try:
-            _add_rows(table, SearchSpace.named(each))
+            rows += _rows(SearchSpace.named(each))
         except UserError as error:
             if name:
                 raise
             missing.append(error)
-            table.add_row(each, "", "", "", "", "")
-    console.print(table)
+            rows.append((each,))
+    print_table(columns, rows)
     console.print(
         "Smallest to largest network at the space's own input size, without classifier. "
         "+ KINDS x POSITIONS: with attention. Table keys: operators that dcsnas profile measures."
@@ -59,18 +54,18 @@ def spaces(
         _show_slots(SearchSpace.named(name))
 
 
-def _add_rows(table: Table, space: "SearchSpace") -> None:
-    """Add a row of ``space`` without attention, and one with it."""
+def _rows(space: "SearchSpace") -> Iterator[tuple[str, ...]]:
+    """Yield a row of ``space`` without attention, and one with it."""
     from dcsnas.spaces.layers import Attention
 
     plain, kinds = space.without_attention(), space.file.kinds
     positions = sum(slot.layer is Attention for slot in space.slots)
     blocks = str(space.num_blocks or "")
-    table.add_row(space.name, blocks, _count(plain), *_ranges(plain), _keys(plain))
+    yield space.name, blocks, _count(plain), *_ranges(plain), _keys(plain)
     if positions:
         chosen = _count(space) if any(d.label.endswith("kind") for d in space.decisions) else ""
         with_kinds = f"  + {' | '.join(kinds)} x {positions}"
-        table.add_row(with_kinds, "", chosen, *_ranges(space), _keys(space))
+        yield with_kinds, "", chosen, *_ranges(space), _keys(space)
 
 
 def _list_backbones(text: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from dcsnas.cli.options import (
     Arch,
@@ -16,6 +15,7 @@ from dcsnas.cli.options import (
     Set,
     console,
     in_run,
+    print_table,
     show,
     show_progress,
     with_allocator,
@@ -184,13 +184,12 @@ def _show_plan(config: "TuneEtaConfig") -> None:
 
 
 def _show_choice(choice: "EtaChoice") -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
     against = f"against {choice.reference:g}"
-    for column in ("eta", "mAP %", "sd", against, "Rank-1 %", "IBB nats", "IB loss nats"):
-        table.add_column(column, justify="right", no_wrap=True)
+    columns = ("eta", "mAP %", "sd", against, "Rank-1 %", "IBB nats", "IB loss nats")
+    rows = []
     for eta in choice.etas:
         gain = choice.advantage(eta, choice.reference)
-        table.add_row(
+        row = (
             f"{eta:g}",
             f"{choice.mean(eta, 'map'):.2f}",
             f"{choice.deviation(eta):.2f}",
@@ -199,6 +198,7 @@ def _show_choice(choice: "EtaChoice") -> None:
             f"{choice.mean(eta, 'ibb'):.5f}",
             f"{choice.mean(eta, 'ib_loss'):.5f}",
         )
-    console.print(table)
+        rows.append(row)
+    print_table(columns, rows, names=False)
     console.print("means over folds; sd over folds; \u00b1 standard error of the paired difference")
     console.print(choice.conclusion())

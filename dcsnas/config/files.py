@@ -143,6 +143,13 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        above = reversed(path.parents)
+        if block := next((p for p in above if os.path.lexists(p) and not p.is_dir()), None):
+            what = "a link to nothing" if block.is_symlink() and not block.exists() else "a file"
+            raise UserError(
+                f"{path}: cannot be written, because {block} is {what} where a folder is needed; "
+                "move it away, or write elsewhere"
+            ) from error
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); free space there, or make the "
             "folder writable, and run the same command again"

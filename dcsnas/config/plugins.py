@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dcsnas.config.errors import UserError
@@ -27,9 +28,16 @@ named: list[str] = []
 
 
 def load_named(modules: Sequence[str]) -> None:
-    """Import ``modules`` and note them; raises UserError where one cannot be imported."""
+    """Import ``modules`` and note them; raises UserError where one cannot be imported.
+
+    They may lie in the current folder, which is looked in last, so that its other files, such as a
+    ``random.py``, are nobody's modules.
+    """
+    if modules and "" not in sys.path:
+        sys.path.append("")
     for module in modules:
         _import(module, f"--plugin {module}")
+        _refuse_another(module)
         if module not in named:
             named.append(module)
 
@@ -68,9 +76,19 @@ def new_processes(count: int) -> ProcessPoolExecutor:
     )
 
 
+def _refuse_another(module: str) -> None:
+    """Raise UserError where a module of the current folder is hidden by another of its name."""
+    name = module.partition(".")[0]
+    file = getattr(sys.modules[name], "__file__", None)
+    for here in (Path(f"{name}.py"), Path(name, "__init__.py")):
+        if here.exists() and not (file and here.samefile(file)):
+            raise UserError(
+                f"--plugin {module}: {here} is hidden by {file or 'a module of Python itself'}, "
+                "which has the same name; give it another"
+            )
+
+
 def _import(module: str, where: str) -> None:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a module in the current folder, as python -m finds it
     try:
         importlib.import_module(module)
     except Exception as error:  # whatever another's module raises

@@ -42,9 +42,19 @@ class ExperimentFolder:
 
     @property
     def end_of_log(self) -> str:
-        """Return the last lines of the manager's log, and where it is."""
-        lines = last_lines(self.log, LINES_SHOWN)
-        return "\n  ".join([f"the end of {self.log}:", *lines]) if lines else f"see {self.log}"
+        """Return the last lines of the manager's log, and where it is.
+
+        A manager that ends before it opens its log has printed why.
+        """
+        if self.log.exists():
+            lines = last_lines(self.log, LINES_SHOWN)
+            return "\n  ".join([f"the end of {self.log}:", *lines])
+        printed = self.log.with_name("nnictl_stderr.log")
+        # each start has a heading of NNI's, between two rulers
+        last = "\n".join(last_lines(printed, MESSAGE_LINES)).rpartition(f"{'-' * 80}\n")[2]
+        if not last:
+            return f"it left no word in {printed.parent}"
+        return "\n  ".join([f"{printed} says:", *last.splitlines()[:LINES_SHOWN]])
 
     def trial(self, identity: str) -> Path:
         """Return the folder of a trial."""

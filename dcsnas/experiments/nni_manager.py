@@ -12,8 +12,9 @@ import shlex
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 
 import psutil
 import requests
-from nni.experiment import Experiment, RunMode, launcher
+from nni.experiment import Experiment, RunMode, launcher, rest
 from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, ExperimentConfig
 
 from dcsnas.config.errors import UserError
@@ -38,6 +39,7 @@ FIRST_PORT, LAST_PORT = 8080, 8179
 PATCHES = Path(__file__).with_name("nni_patches.cjs")
 START_S = 60
 """For the manager to start in, on a machine that does other work; NNI itself gives it 4."""
+_POLL_S = 0.2
 
 TrainingService = Mapping[str, Any]
 """NNI's own description of where trials run, in its YAML's words."""
@@ -52,7 +54,8 @@ def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
     config.experiment_name = sweep.name
     config.search_space = search_space(sweep)
     python = sys.executable if not service else "python3"
-    trial = [python, "-m", "dcsnas.experiments.trial", str(folder.path.resolve()), *named]
+    # -P: nothing in the folder that it runs in, here or on another machine, is a module
+    trial = [python, "-P", "-m", "dcsnas.experiments.trial", str(folder.path.resolve()), *named]
     config.trial_command = shlex.join(trial)
     config.trial_code_directory = os.getcwd() if not service else _no_code(folder)
     config.trial_concurrency = sweep.concurrency
@@ -65,7 +68,7 @@ def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
 
 
 def _no_code(folder: ExperimentFolder) -> str:
-    """Return an empty folder: NNI copies all of it to other machines, where dcsnas is installed."""
+    """Return an empty folder, for NNI to copy to other machines, or to have its tuner look in."""
     empty = folder.nni.resolve() / "no_code"
     empty.mkdir(parents=True, exist_ok=True)
     return str(empty)
@@ -87,7 +90,7 @@ def _tuner(folder: ExperimentFolder, sweep: SweepConfig) -> AlgorithmConfig:
         name, arguments["plan"] = "Planned", planned(sweep)
     algorithm: Any = CustomAlgorithmConfig(
         class_name=f"dcsnas.experiments.tuners.{name}",
-        code_directory=os.getcwd(),
+        code_directory=_no_code(folder),
         class_args=arguments,
     )
     return algorithm
@@ -100,7 +103,7 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
     """
     _require_version()
     experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
-    with _port(host) as port, manager_environment(host), _patience():
+    with _port(host) as port, manager_environment(host), _patience(experiment.id):
         if is_running(folder):  # another command was faster
             raise UserError(f"{folder.path}: runs already, at {folder.url}")
         record = {"url": f"http://localhost:{port}", "host": host, "port": port}
@@ -126,20 +129,37 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Let NNI's launcher ask a manager that is slow to start for ``START_S`` seconds."""
+def _patience(experiment: str) -> Iterator[None]:
+    """Let NNI's launcher wait for a manager that starts slowly, but not for one that has ended."""
     check = launcher._check_rest_server
-    launcher._check_rest_server = partial(check, retry=START_S)  # a second each
+    launcher._check_rest_server = partial(_await_manager, experiment)
     try:
         yield
     finally:
         launcher._check_rest_server = check
 
 
+def _await_manager(experiment: str, port: int, url_prefix: str | None = None) -> None:
+    """Return when the manager answers; raises RuntimeError where it does not in ``START_S``."""
+    until = time.monotonic() + START_S
+    while _managers(experiment):
+        with suppress(Exception):  # whatever it answers before it is ready
+            rest.get(port, "/check-status", url_prefix)
+            return
+        if time.monotonic() > until:
+            raise RuntimeError(f"it did not answer within {START_S} s")
+        time.sleep(_POLL_S)
+    raise RuntimeError("it ended at once")
+
+
+def _managers(experiment: str) -> list[psutil.Process]:
+    """Return the manager that this process has started; once it has ended its line is empty."""
+    return [child for child in psutil.Process().children() if experiment in child.cmdline()]
+
+
 def _kill_manager(experiment: str) -> None:
-    for child in psutil.Process().children():
-        if experiment in child.cmdline():
-            child.kill()
+    for manager in _managers(experiment):
+        manager.kill()
 
 
 def answer(folder: ExperimentFolder, api: str, *, method: str = "get") -> Any:

@@ -1,6 +1,6 @@
 """One trial of a sweep: a whole search, and what is made of the network that it finds.
 
-NNI starts it as ``python -m dcsnas.experiments.trial FOLDER PLUGIN ...``. Stages that finished
+NNI starts it as ``python -P -m dcsnas.experiments.trial FOLDER PLUGIN ...``. Stages that finished
 are not repeated when a trial is continued, and one that was stopped continues from its last epoch.
 """
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dcsnas.config.environment import quiet_libraries, settle
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.outputs import LOCK, held
@@ -172,8 +173,7 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
 
 
 if __name__ == "__main__":
-    from dcsnas.config.quiet import quiet_libraries
-
+    settle()  # on another machine nobody has done so
     end_with_manager()
     quiet_libraries()
     try:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dcsnas.config.environment import allowed_cpus
+from dcsnas.config.errors import UserError
+
 Cpus = tuple[int, ...]
 
 _WATCH_S = 0.1  # ten ticks of the kernel's accounting
@@ -40,6 +43,17 @@ def idle_cpus(
     known = allowed & before.keys() & after.keys()
     ranked = sorted(known, key=lambda cpu: (after[cpu] - before[cpu], -cpu))
     return tuple(sorted(ranked[:count])) if len(ranked) >= count else None
+
+
+def require_cpus(threads: int) -> None:
+    """Raise UserError where that many threads would have to take turns."""
+    allowed = allowed_cpus()
+    if threads > allowed:
+        raise UserError(
+            f"{threads} threads cannot be timed where this process may run on {allowed} of the "
+            f"CPUs, since they would take turns: measure at most {allowed}, or allow it more "
+            "(taskset, a batch job's CPUs per task)"
+        )
 
 
 @contextmanager

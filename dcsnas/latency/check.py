@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor, accuracy, noise_floor
+from dcsnas.latency.affinity import require_cpus
 from dcsnas.latency.backends.backend import is_out_of_memory
 from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
@@ -101,8 +102,9 @@ class CheckFile(Recorded):
 def open_table_to_check(path: Path, *, allow_foreign: bool) -> tuple[LatencyTable, Conditions]:
     """Return the table in ``path`` and the conditions of measuring as it was, here and now.
 
-    Raises UserError where the file is damaged, where this machine cannot run its backend, and,
-    unless ``allow_foreign``, where it was measured on another machine or with other software.
+    Raises UserError where the file is damaged, where this machine cannot run its backend or has
+    fewer CPUs than threads, and, unless ``allow_foreign``, where it was measured on another
+    machine or with other software.
     """
     table = load_table(path, expected=None)
     measured = table.file.conditions
@@ -110,6 +112,8 @@ def open_table_to_check(path: Path, *, allow_foreign: bool) -> tuple[LatencyTabl
         here = conditions_like(measured)
     except UserError as error:
         raise UserError(f"{path}: cannot be checked on this machine: {error}") from None
+    if here.device == "cpu":
+        require_cpus(here.threads)
     if not allow_foreign:
         advice = "run dcsnas profile to measure here, or check it all the same with --allow-foreign"
         refuse_differences(path, measured, here, advice=advice)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
+from dcsnas.latency.affinity import require_cpus
 from dcsnas.latency.backends.backend import (
     backend_named,
     is_out_of_memory,
@@ -50,11 +51,13 @@ def profile_space(
     run, and returns a finished table as it is. ``progress`` receives the samples taken and wanted.
     An operator that runs out of memory is recorded as failed.
     Raises UserError where ``path`` holds a table of another space, of other conditions or
-    settings, and where no operator at all fits into memory.
+    settings, where there are fewer CPUs than threads, and where no operator fits into memory.
     """
     header = Header(space=SpaceId.of(space), conditions=conditions, settings=settings)
     if path.exists():
         return _finished(path, header)
+    if conditions.device == "cpu":
+        require_cpus(conditions.threads)
     operators = space_operators(space, conditions.input)
     wanted = {key: operators[key] for key in (chosen(operators) if settings.sparse else operators)}
     total = (len(wanted) + settings.calibration_networks) * settings.rounds

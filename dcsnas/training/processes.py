@@ -14,6 +14,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from torch import nn
 
+from dcsnas.config.environment import started_by_torchrun
 from dcsnas.config.errors import UserError
 from dcsnas.config.stages import RunConfig
 from dcsnas.nn.distributed import ALONE, Process, pick_device, span_processes
@@ -32,13 +33,13 @@ def this_process(run: RunConfig) -> Process:
             f"run.devices is {run.devices}, but torch finds {torch.cuda.device_count()} CUDA"
             " devices here; lower it, or set run.device to cpu"
         )
-    if TorchElasticEnvironment.detect():
+    if started_by_torchrun(os.environ):
         started = int(os.environ["LOCAL_WORLD_SIZE"])
         if started != run.devices:
             raise UserError(
                 f"run.devices is {run.devices}, but torchrun started {started} processes on this"
                 f" machine; set run.devices={started}, or start it with --nproc-per-node"
-                f" {run.devices}"
+                f" {run.devices}; where torchrun did not start this, unset TORCHELASTIC_RUN_ID"
             )
         return Process(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if run.devices == 1:
@@ -58,17 +59,18 @@ def trainer_options(run: RunConfig, *, in_parts: bool) -> dict[str, Any]:
     ``in_parts`` says that there are steps which train only some of the parameters.
     """
     process = this_process(run)
+    # stated, or Lightning takes a batch job of Slurm, LSF or MPI for a request of so many processes
+    elastic = started_by_torchrun(os.environ)
+    environment = TorchElasticEnvironment() if elastic else LightningEnvironment()
     options: dict[str, Any] = {
         "accelerator": "gpu" if pick_device(run.device).type == "cuda" else "cpu",
         "devices": run.devices,
         "num_nodes": process.world_size // run.devices,
         "use_distributed_sampler": False,  # ours share out batches themselves
-        "plugins": [],
+        "plugins": [environment],
     }
     if process.world_size > 1:
-        elastic = TorchElasticEnvironment.detect()
-        environment = TorchElasticEnvironment() if elastic else LightningEnvironment()
-        options["plugins"] = [environment, SpanProcesses()]
+        options["plugins"].append(SpanProcesses())
         # buffers are equal everywhere: all that goes into them is computed over the whole batch
         options["strategy"] = DataParallel(find_unused_parameters=in_parts, broadcast_buffers=False)
     return options

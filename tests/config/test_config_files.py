@@ -213,13 +213,6 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, full_disk: None) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run").write_text("")
-    path = tmp_path / "run" / "config.yaml"
-    with pytest.raises(UserError, match=rf"^{path}: cannot be written \(.*(exists|directory)"):
-        write_text(path, "a: 1")
-
-
 def test_readers_see_the_old_file_until_the_write_is_done(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "new.txt"
     with replacing(path) as partial:
@@ -259,3 +252,18 @@ def test_digest_names_content() -> None:
     # sha256 of {"a":[1,2.5],"b":null}, first 16 digits
     assert digest({"b": None, "a": [1, 2.5]}) == "f66b2c50ccae61e3"
     assert digest({"a": 1}) != digest({"a": 1.0}) != digest({"a": "1"})
+
+
+@pytest.mark.parametrize(("kind", "what"), [("link", "a link to nothing"), ("file", "a file")])
+def test_what_stands_where_a_folder_is_needed_is_named(
+    tmp_path: Path, kind: str, what: str
+) -> None:
+    """Of faults, the poor ones: "File exists ... free space there"; a file is its sibling."""
+    runs = tmp_path / "runs"
+    runs.symlink_to(tmp_path / "gone") if kind == "link" else runs.write_text("")
+    with pytest.raises(UserError) as caught:
+        write_text(runs / "search" / "a.json", "")
+    assert str(caught.value) == (
+        f"{runs}/search/a.json: cannot be written, because {runs} is {what} where a folder is "
+        "needed; move it away, or write elsewhere"
+    )

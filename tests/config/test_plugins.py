@@ -74,3 +74,18 @@ def test_what_is_not_registered_is_refused_with_what_is() -> None:
         with pytest.raises(UserError) as caught:
             registered(registry, name, "number")
         assert str(caught.value).startswith(f"number {name!r} is none of one, two; where another ")
+
+
+def test_the_current_folder_takes_no_other_modules_place() -> None:
+    """A sibling of faults 8: a plugin lies beside a file that has the name of a module."""
+    write("colorsys", "raise RuntimeError('imported')")
+    write("beside_plugin", "import colorsys\nloaded = colorsys.__file__")
+    load_named(["beside_plugin"])
+    assert not Path(sys.modules["beside_plugin"].loaded).is_relative_to(Path.cwd())
+
+
+def test_a_plugin_that_another_module_hides_is_refused() -> None:
+    write("colorsys", "")
+    with pytest.raises(UserError, match=r"--plugin colorsys: colorsys\.py is hidden by .*colorsys"):
+        load_named(["colorsys"])
+    assert "colorsys" not in plugins.named

@@ -15,8 +15,8 @@ from dcsnas.config.files import write_json
 from dcsnas.experiments import experiment
 from dcsnas.experiments.experiment import is_running, state, stop, wait
 from dcsnas.experiments.folder import ExperimentFolder
-from dcsnas.experiments.nni_manager import wait_for_end
-from experiment_setup import light_experiment, small_sweep
+from dcsnas.experiments.nni_manager import PATCHES, wait_for_end
+from experiment_setup import NNI_LEAVES_OPEN, launch_light, light_experiment, small_sweep
 from search_setup import write_search_inputs
 
 ANSWERS = {"experiment": {"id": "another"}, "check-status": {"status": "RUNNING", "errors": []}}
@@ -77,3 +77,19 @@ def test_manager_that_hangs_is_killed(folder: ExperimentFolder, own: bool) -> No
         alive = process.poll() is None
         process.kill()
     assert alive == (not own)
+
+
+@NNI_LEAVES_OPEN
+def test_manager_that_ends_before_it_opens_its_log_says_why(
+    folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults 9, where the home was missing; here something else is."""
+    broken = folder.path / "broken.cjs"
+    broken.write_text(f"require({str(PATCHES)!r}); throw new Error('no home');\n")
+    monkeypatch.setattr("dcsnas.experiments.nni_manager.PATCHES", broken)
+    with pytest.raises(UserError, match="NNI's manager did not start") as caught:
+        launch_light(folder)
+    message = str(caught.value)
+    assert f"{folder.log.with_name('nnictl_stderr.log')} says:" in message
+    assert "Error: no home" in message
+    assert str(folder.log) not in message

@@ -185,7 +185,10 @@ def test_training_services_are_nnis(path: Path, tmp_path: Path) -> None:
     folder = ExperimentFolder(tmp_path)
     folder.service.write_text(yaml.safe_dump(content))
     folder.identity.write_text('{"id": "abc"}')
-    configure(folder, load_content()).validate()
+    config = configure(folder, load_content())
+    config.validate()
+    # faults 8: whatever lies where it runs there is no module
+    assert str(config.trial_command).startswith("python3 -P -m dcsnas.experiments.trial ")
     folder.manager.write_text('{"port": 8080}')
     assert folder.trial_url == "http://192.0.2.1:8080"
     folder.service.write_text(yaml.safe_dump({**content, "machine": []}))

@@ -281,3 +281,12 @@ def test_the_real_profiler_runs_on_a_gpu(path):
     assert table.file.failed == {}
     assert all(entry.p10 > 0 for entry in measured(table).values())
     assert load_table(path, expected=conditions).file == table.file
+
+
+def test_more_threads_than_cpus_are_refused(path, monkeypatch):
+    """Of faults, the poor ones: threads that take turns were profiled without a word."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3})
+    with pytest.raises(UserError, match="2 threads cannot be timed"):
+        profile(path, conditions=CONDITIONS.model_copy(update={"threads": 2}))
+    assert list(path.parent.iterdir()) == []
+    assert profile(path).file.conditions.threads == 1
