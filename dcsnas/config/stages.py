@@ -91,6 +91,10 @@ class LossConfig(Strict):
     """Share of the run over which eta grows from 0."""
     ib_size: Size = (16, 8)
     """Rows and columns that the image is pooled to as the bound's input feature X."""
+    ib_temperature: PositiveFloat = 1.0
+    """What the bound's squared distances between unit vectors are divided by; 1 is the papers'
+    formula, at which IBB hardly tells many classes apart. Values at different ones do not compare.
+    """
     center: NonNegativeFloat = 0.0
     """Weight of the centre loss; Bag of Tricks' is 0.0005."""
 
