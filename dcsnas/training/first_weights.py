@@ -8,14 +8,26 @@ from dcsnas.data.reid import samples_digest
 from dcsnas.nn.build import Backbone
 from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.inherit import InheritReport, inherit_weights
-from dcsnas.nn.weights import OF_BACKBONE, WITH_HEAD, check_same_network, read_header, read_state
+from dcsnas.nn.weights import (
+    OF_BACKBONE,
+    WITH_HEAD,
+    WeightsHeader,
+    check_same_network,
+    read_header,
+    read_state,
+)
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.tasks.task import TaskData
 from dcsnas.training.batchnorm_statistics import measure_statistics
 
 
-def check_start(start: Path, architecture: ArchitectureFile) -> None:
-    """Refuse weights that do not fit before a run folder exists."""
+def check_start(
+    start: Path, architecture: ArchitectureFile, config: TrainConfig, data: TaskData
+) -> None:
+    """Refuse weights that do not fit before a run folder exists.
+
+    ``data`` is the whole set, of which a training by ``config`` may hold identities out.
+    """
     header = read_header(start)
     if header.stage in WITH_HEAD:
         raise UserError(
@@ -29,15 +41,16 @@ def check_start(start: Path, architecture: ArchitectureFile) -> None:
             f"{start}: the supernet of another search space than the architecture's "
             f"({architecture.provenance.space}); give the one of the search that it came from"
         )
+    if config.holds_out:
+        _refuse_seen(start, header, data, config.task)
 
 
-def refuse_seen(start: Path, data: TaskData, *, task: str) -> None:
-    """Raise UserError where weights know the images of ``data``, of which some are to be held out.
+def _refuse_seen(start: Path, header: WeightsHeader, data: TaskData, task: str) -> None:
+    """Raise UserError where weights know the images of ``data``.
 
-    ``task`` is the one to be trained for. Imported weights say nothing of their images, and are
-    taken; files of earlier versions say nothing either, and are not where their task is the same.
+    Imported ones say nothing of their images, and are taken; files of earlier versions say nothing
+    either, and are not where their task is the same.
     """
-    header = read_header(start)
     if samples_digest(data.train) in header.trained_on:
         known = "was trained on the identities that are to be held out"
     elif not header.trained_on and header.stage != "import" and header.task == task:

@@ -30,7 +30,7 @@ from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, sav
 from dcsnas.tasks.task import Task, TaskData, find_task, read_data
 from dcsnas.training.best_epoch import Outcome, Score
 from dcsnas.training.display import show_start
-from dcsnas.training.first_weights import check_start, known_images, refuse_seen, take_weights
+from dcsnas.training.first_weights import check_start, known_images, take_weights
 from dcsnas.training.module import ONE, TaskModule
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
@@ -78,9 +78,7 @@ def train(
     if config.validation.every or stage == "pretrain":
         score.refuse_unscorable()
     if start:
-        check_start(start, architecture)
-        if config.validation.hold_out:
-            refuse_seen(start, whole, task=task.name)
+        check_start(start, architecture, config, whole)
     if process.first:
         _start(config, architecture, folder, stage, inputs_of(architecture, whole, start), part)
         if progress:

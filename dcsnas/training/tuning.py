@@ -13,14 +13,15 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import RetrainConfig, TuneEtaConfig
+from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.tuning import TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.tasks.task import evaluate
 from dcsnas.training.display import duration
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
-from dcsnas.training.first_weights import check_start, refuse_seen
+from dcsnas.training.first_weights import check_start
 from dcsnas.training.processes import this_process
 from dcsnas.training.train import inputs_of, train
 
@@ -94,8 +95,7 @@ def tune_eta(
     data = read_reid(config.data.root, config.data.variant)
     runs = list(_runs(config, folds_of(config, data), folder))
     if start:
-        check_start(start, architecture)
-        refuse_seen(start, data, task=config.task)
+        check_start(start, architecture, config, data)
     folder.start("tune-eta", config, inputs_of(architecture, data, start))
     save_architecture(folder.path / "architecture.yaml", architecture)
     waiting = {n: run for n, run in enumerate(runs, 1) if not run.record.exists()}

@@ -11,6 +11,7 @@ from dcsnas.latency.samples import Samples
 
 times = st.floats(0.01, 1000)
 pairs = st.lists(st.tuples(times, times), min_size=1, max_size=8)
+NEAR = {"rel": 1e-9, "abs": 1e-9}
 few_values = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2, max_size=8)
 
 
@@ -44,9 +45,9 @@ def test_accuracy_by_hand():
 def test_accuracy_is_what_a_loop_finds(pairs: list[tuple[float, float]]):
     found = accuracy([p for p, _ in pairs], [m for _, m in pairs])
     errors = [100 * (p - m) / m for p, m in pairs]
-    assert found.mape_percent == pytest.approx(sum(map(abs, errors)) / len(errors), rel=1e-9, abs=1e-9)
-    assert found.bias_percent == pytest.approx(sum(errors) / len(errors), rel=1e-9, abs=1e-9)
-    assert found.worst_percent == pytest.approx(max(map(abs, errors)), rel=1e-9, abs=1e-9)
+    assert found.mape_percent == pytest.approx(sum(map(abs, errors)) / len(errors), **NEAR)
+    assert found.bias_percent == pytest.approx(sum(errors) / len(errors), **NEAR)
+    assert found.worst_percent == pytest.approx(max(map(abs, errors)), **NEAR)
     assert found.kendall_tau == (None if (tau := naive_tau(pairs)) is None else pytest.approx(tau))
 
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import PretrainConfig, RetrainConfig, TuneEtaConfig
+from dcsnas.config.stages import PretrainConfig, RetrainConfig
 from dcsnas.config.strict import validate
+from dcsnas.config.tuning import TuneEtaConfig
 from dcsnas.data.reid import read_reid, samples_digest
 from dcsnas.nn.build import build
 from dcsnas.nn.distributed import cpu_threads
