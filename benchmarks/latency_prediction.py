@@ -47,6 +47,11 @@ def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) ->
     """Return the numbers of a table and of its check as one flat object."""
     everywhere, uniform = report["all"]["table"], report["uniform"]["table"]
     macs, floor = report["all"]["macs_only"], report["all"]["noise_floor"]
+    halves = {
+        f"{half}_{name}_kendall_tau": report[half][field]["kendall_tau"]
+        for half in ("uniform", "spread")
+        for field, name in {"table": "table", "macs_only": "macs", "noise_floor": "floor"}.items()
+    }
     return {
         "backend": table["conditions"]["backend"],
         "space": table["space"]["name"],
@@ -57,7 +62,7 @@ def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) ->
         "worst_percent": everywhere["worst_percent"],
         "kendall_tau": everywhere["kendall_tau"],
         "uniform_mape_percent": uniform["mape_percent"],
-        "uniform_kendall_tau": uniform["kendall_tau"],
+        **halves,
         "uncalibrated_bias_percent": report["all"]["uncalibrated"]["bias_percent"],
         "noise_floor_percent": floor["mape_percent"],
         "noise_floor_kendall_tau": floor["kendall_tau"],

@@ -32,6 +32,7 @@ from dcsnas.config.search import search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
+from dcsnas.evaluation.paired import paired_difference
 from dcsnas.evaluation.record import save_report
 from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
@@ -152,39 +153,51 @@ class Bench:
 
 
 def summarised(rows: list[dict[str, Any]], target: float) -> dict[str, float]:
-    """Return means and standard deviations of the mAP at a target, and of the paired difference.
-
-    A pair is a seed: the derived network against the mean of its random rivals.
-    """
+    """Return means and standard deviations of the mAP at a target, and the paired difference."""
     here = [row for row in rows if row["target_ms"] == target]
-
-    def scores(kind: str, seed: int | None = None) -> list[float]:
-        return [r["map"] for r in here if r["kind"] == kind and seed in (None, r["seed"])]
-
-    seeds = sorted({row["seed"] for row in here})
-    gains = [mean(scores("derived", seed)) - mean(scores("random", seed)) for seed in seeds]
-    derived, chance = scores("derived"), scores("random")
+    derived, chance = ([r["map"] for r in here if r["kind"] == k] for k in ("derived", "random"))
+    by_search = pairs_of(here)
+    gain = paired_difference(*by_search)
+    gains = [a - b for a, b in zip(*by_search, strict=True)]
     return {
         "target_ms": target,
         "derived_mean": mean(derived),
         "derived_sd": stdev(derived),
         "random_mean": mean(chance),
         "random_sd": stdev(chance),
-        "gain_mean": mean(gains),
+        "gain_mean": gain.points,
         "gain_sd": stdev(gains),
+        "gain_se": gain.se,
         "seeds_won": sum(gain > 0 for gain in gains),
-        "seeds": len(seeds),
+        "seeds": len(gains),
     }
 
 
+def pairs_of(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return for each search the mAP of its derived network and the mean of its random rivals'."""
+    scores: dict[tuple[float, int], dict[str, list[float]]] = {}
+    for row in rows:
+        search = scores.setdefault((row["target_ms"], row["seed"]), {"derived": [], "random": []})
+        search[row["kind"]].append(row["map"])
+    derived, chance = ([mean(s[kind]) for s in scores.values()] for kind in ("derived", "random"))
+    return derived, chance
+
+
+def pooled(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean difference over all searches in points, its standard error, pairs and t."""
+    gain = paired_difference(*pairs_of(rows))
+    return {**asdict(gain), "t": gain.t}
+
+
 def print_table(summary: list[dict[str, float]]) -> None:
-    """Print mean and standard deviation of the mAP for every target."""
-    print("| target | derived, mAP | random, mAP | derived - random, by seed | seeds won |")
+    """Print mean and standard deviation of the mAP, and the standard error of the difference."""
+    print("| target | derived, mAP | random, mAP | derived - random (SE) | seeds won |")
     print("|---|---|---|---|---|")
     for s in summary:
         cells = [f"{s['target_ms']:.2f} ms"]
-        for name in ("derived", "random", "gain"):
+        for name in ("derived", "random"):
             cells.append(f"{s[f'{name}_mean']:.1f} +- {s[f'{name}_sd']:.1f} %")
+        cells.append(f"{s['gain_mean']:+.1f} +- {s['gain_se']:.1f}")
         cells.append(f"{s['seeds_won']:.0f} of {s['seeds']:.0f}")
         print("| " + " | ".join(cells) + " |")
 
@@ -236,6 +249,7 @@ def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
         "plan": asdict(plan),
         "reach_ms": list(reach_of(table)),
         "summary": summary,
+        "pooled": pooled(rows),
         "rows": rows,
         "table_digest": table.digest,
         "conditions": table.file.conditions.model_dump(mode="json"),

@@ -18,7 +18,14 @@ from dcsnas.torchvision_compat import mend_torchvision
 
 if TYPE_CHECKING:
     from dcsnas.api.model import Model, TrainedRun, load_weights
-    from dcsnas.api.stages import SearchRun, profile, render_people, search, train
+    from dcsnas.api.stages import (
+        SearchRun,
+        profile,
+        render_people,
+        sample_at,
+        search,
+        train,
+    )
     from dcsnas.config.errors import UserError
     from dcsnas.latency.table import LatencyTable, load_table
     from dcsnas.nn.build import build
@@ -44,6 +51,7 @@ __all__ = [
     "load_weights",
     "profile",
     "render_people",
+    "sample_at",
     "save_architecture",
     "search",
     "train",
@@ -65,6 +73,7 @@ _HOMES = {
     "load_weights": "api.model.load_weights",
     "profile": "api.stages.profile",
     "render_people": "api.stages.render_people",
+    "sample_at": "api.stages.sample_at",
     "save_architecture": "spaces.architecture.save_architecture",
     "search": "api.stages.search",
     "train": "api.stages.train",

@@ -8,7 +8,7 @@ from dcsnas.api.model import Place, TrainedRun
 from dcsnas.config.files import read_json
 from dcsnas.config.outputs import output, require_output
 from dcsnas.config.runs import run_folder
-from dcsnas.config.search import search_model, search_overrides
+from dcsnas.config.search import WITHIN_PERCENT, search_model, search_overrides
 from dcsnas.config.stages import (
     train_model,
 )
@@ -19,9 +19,10 @@ from dcsnas.latency.conditions import DType
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import TABLES, default_name, profile_space
 from dcsnas.latency.samples import Settings
-from dcsnas.latency.table import LatencyTable
-from dcsnas.search.derive import Probabilities, derive, read_probabilities
+from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.search.derive import Probabilities, derive, read_probabilities, refuse_another
 from dcsnas.search.derived_weights import rank_by_score
+from dcsnas.search.random_search import random_network_at
 from dcsnas.search.run import search as run_search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
 from dcsnas.spaces.layers import Size
@@ -100,7 +101,7 @@ class SearchRun:
 
     @property
     def result(self) -> dict[str, float]:
-        """Return what ``result.json`` holds when the search is over: expected latencies in ms."""
+        """Return what ``result.json`` holds when the search is over: latencies in ms, entropy."""
         return read_json(self.path / "result.json")
 
     @property
@@ -111,30 +112,48 @@ class SearchRun:
     def derive(
         self,
         target_ms: float | None = None,
+        within_percent: float = WITHIN_PERCENT,
         best_of: int = 1,
         data: Place | None = None,
         out: Place | None = None,
+        force: bool = False,
     ) -> ArchitectureFile:
         """Return the most probable network, which is written to ``architecture.yaml`` in the run.
 
         Args:
             target_ms: Largest predicted latency; that of a search for a target unless given.
+            within_percent: How far below it a network may be, unless there is none so near.
             best_of: Take, of so many most probable ones, the one that scores best with the
                 supernet's weights.
             data: For ``best_of``, where the search's data set is now.
             out: Another file to write.
+            force: Replace a file that holds another network.
 
         """
         path = Path(out) if out else self.path / "architecture.yaml"
-        require_output(path, force=True)
+        require_output(path, force=force or best_of == 1)
+        limits = {"target_ms": target_ms, "within_percent": within_percent}
         if best_of == 1:
-            found = derive(self.path, target_ms=target_ms)
+            found = derive(self.path, **limits)
         else:
             root = Path(data) if data else None
-            ranked = rank_by_score(self.path, count=best_of, target_ms=target_ms, data_root=root)
-            found = ranked.found
+            found = rank_by_score(self.path, count=best_of, **limits, data_root=root).found
+        refuse_another(path, found, force=force)
         save_architecture(path, found)
         return found
+
+
+def sample_at(table: LatencyTable | Place, target_ms: float, seed: int = 0) -> ArchitectureFile:
+    """Return a random network of the table's space of a latency, to compare a searched one with.
+
+    Args:
+        table: Latency table, or its file.
+        target_ms: Predicted latency, within 1 %.
+        seed: Of the draw.
+
+    """
+    opened = table if isinstance(table, LatencyTable) else load_table(table, expected=None)
+    return random_network_at(opened, target_ms, seed)
 
 
 def search(

@@ -17,6 +17,7 @@ from dcsnas.cli import (
     plot,
     profile,
     profile_check,
+    sample,
     search,
     spaces,
     training,
@@ -79,7 +80,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
-app.command("sample")(spaces.sample)
+app.command("sample")(sample.sample)
 app.add_typer(data.app, name="data")
 app.command("profile", cls=profile.NamesBackends)(profile.profile)
 app.command("profile-check")(profile_check.profile_check)

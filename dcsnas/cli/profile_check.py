@@ -70,22 +70,16 @@ def report_file(table: Path, out: Path | None) -> Path:
 def _show(check: "CheckFile") -> None:
     times = [network.measured_ms for network in check.networks]
     console.print(f"{len(times)} networks of {min(times):.3g} to {max(times):.3g} ms")
-    every, half = check.all, check.uniform
-    columns = ("prediction", "MAPE", "bias", "worst", "tau", "tau, uniform half")
+    columns = ("prediction", "MAPE", "bias", "worst", "tau, uniform", "tau, small to large")
+    names = {"table": "table", "uncalibrated": "sums, uncalibrated", "macs_only": "MACs only"}
     shown = []
-    rows = {
-        "table": (every.table, half.table),
-        "sums, uncalibrated": (every.uncalibrated, half.uncalibrated),
-        "MACs only": (every.macs_only, half.macs_only),
-    }
-    for name, (scores, uniform) in rows.items():
-        if scores and uniform:
+    for field, name in names.items():
+        if scores := getattr(check.all, field):
             bias, worst = f"{scores.bias_percent:+.1f} %", f"{scores.worst_percent:.1f} %"
-            taus = _tau(scores.kendall_tau), _tau(uniform.kendall_tau)
-            shown.append((name, f"{scores.mape_percent:.1f} %", bias, worst, *taus))
-    floors = every.noise_floor, half.noise_floor
-    taus = [_tau(floor.kendall_tau) for floor in floors]
-    shown.append(("noise floor", f"{floors[0].mape_percent:.1f} %", "", "", *taus))
+            mape = f"{scores.mape_percent:.1f} %"
+            shown.append((name, mape, bias, worst, *_taus(check, field)))
+    floor = f"{check.all.noise_floor.mape_percent:.1f} %"
+    shown.append(("noise floor", floor, "", "", *_taus(check, "noise_floor")))
     print_table(columns, shown)
     if (change := check.reference_change_percent) is not None:
         longer = f"{abs(change):.1f} % {'more' if change > 0 else 'less'}"
@@ -94,5 +88,8 @@ def _show(check: "CheckFile") -> None:
         console.print(f"a quick look: {_ENOUGH} networks or more make a check")
 
 
-def _tau(tau: float | None) -> str:
-    return "-" if tau is None else f"{tau:.2f}"
+def _taus(check: "CheckFile", field: str) -> list[str]:
+    """Return the rank correlations within networks of alike and of different sizes, for a table."""
+    parts = [getattr(part, field) for part in (check.uniform, check.spread)]
+    taus = [part and part.kendall_tau for part in parts]
+    return ["-" if tau is None else f"{tau:.2f}" for tau in taus]

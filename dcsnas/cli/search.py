@@ -50,12 +50,12 @@ def search(
     with_allocator()
 
     from dcsnas.search.run import search as run_search
+    from dcsnas.tasks.task import find_task
     from dcsnas.training.processes import this_process
 
     first = this_process(resolved.run).first
     with run_folder(out, "search", config, first=first) as folder:
         result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=True)
-    console.print(
-        f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
-        f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"
-    )
+    for line in result.lines(find_task(resolved.task).label):
+        console.print(line)
+    console.print(f"{folder.path}; next: dcsnas derive {folder.path}")

@@ -1,12 +1,11 @@
 """``dcsnas spaces``: what the search spaces hold."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcsnas.cli.options import console, parse_size, print_table
+from dcsnas.cli.options import console, print_table
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -114,53 +113,3 @@ def _show_slots(space: "SearchSpace") -> None:
         fixed = {name: value for name, value in slot.constant.items() if name in shown}
         stated = ", ".join(f"{name} {value}" for name, value in {**decided, **fixed}.items())
         console.print(f"  {slot.layer.__name__:<10} @{rows}x{columns}: {stated}")
-
-
-Which = Literal["largest", "smallest", "random"]
-
-
-def sample(
-    space: Annotated[
-        str, typer.Argument(help="Search space: a shipped name, a path, or a backbone's name.")
-    ],
-    out: Annotated[Path, typer.Option(help="File to write.", show_default=False)],
-    which: Annotated[
-        Which, typer.Option(help="The largest option everywhere, the smallest, or random ones.")
-    ] = "random",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random options.")] = 0,
-    attention: Annotated[
-        str | None,
-        typer.Option(help="Kind at every position: none, sa, dcs. Default: the space's."),
-    ] = None,
-    input_: Annotated[
-        str | None,
-        typer.Option("--input", metavar="HxW", help="Input size. Default: the space's own."),
-    ] = None,
-) -> None:
-    """Write one architecture of a search space, to train it as it is or beside a searched one.
-
-    Example: dcsnas sample fbnetv2 --which largest --attention dcs --out architecture.yaml
-    """
-    import random
-
-    from dcsnas.config.outputs import require_output
-    from dcsnas.spaces import sampling
-    from dcsnas.spaces.architecture import save_architecture
-    from dcsnas.spaces.space import load_space
-
-    size = parse_size(input_) if input_ else None
-    require_output(out, force=True)
-    found = load_space(space, attention)
-    match which:
-        case "largest":
-            choice = sampling.largest_choice(found)
-        case "smallest":
-            choice = sampling.smallest_choice(found)
-        case "random":
-            choice = sampling.sample_choice(found, random.Random(seed))
-    content = found.described(choice, size or found.size, seed=seed)
-    save_architecture(out, content)
-    console.print(
-        f"{out}: {content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "
-        f"{content.input[0]}x{content.input[1]}"
-    )

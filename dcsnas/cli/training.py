@@ -25,7 +25,7 @@ from dcsnas.config.strict import with_data
 from dcsnas.spaces.shipped import resolve
 
 if TYPE_CHECKING:
-    from dcsnas.config.stages import TuneEtaConfig
+    from dcsnas.config.tuning import TuneEtaConfig
     from dcsnas.training.eta_choice import EtaChoice
     from dcsnas.training.train import Stage, Trained
 
@@ -138,7 +138,7 @@ def tune_eta(
 
     Example: dcsnas tune-eta retrain_tiny --arch architecture.yaml --data DIR --eta 0 --eta 0.1
     """
-    from dcsnas.config.stages import TuneEtaConfig
+    from dcsnas.config.tuning import TuneEtaConfig
     from dcsnas.spaces.architecture import load_architecture
 
     tried = [f"etas={eta}"] if eta else []

@@ -104,9 +104,10 @@ def parse_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def yaml_text(data: object) -> str:
-    """Return ``data`` as YAML, in the given key order."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
+def yaml_text(data: object, *, header: str = "") -> str:
+    """Return ``data`` as YAML, in the given key order, under a comment."""
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    return comment + yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -193,8 +194,7 @@ def write_json(path: Path, data: object) -> None:
 
 def write_yaml(path: Path, data: object, *, header: str = "") -> None:
     """Write ``data`` to ``path`` atomically as YAML, in the given key order, under a comment."""
-    comment = "".join(f"# {line}\n" for line in header.splitlines())
-    write_text(path, comment + yaml_text(data))
+    write_text(path, yaml_text(data, header=header))
 
 
 def file_digest(path: Path) -> str:

@@ -88,7 +88,7 @@ class RunFolder:
         digests = {name: one.digest for name, one in inputs.items()}
         record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
-            self._refuse_changes({**_defaults(config), **read_yaml(self.config)}, record, inputs)
+            self._refuse_changes(_completed(read_yaml(self.config), config), record, inputs)
         elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
         for abandoned in self.path.glob("*.partial"):
@@ -184,10 +184,16 @@ def run_folder(
         yield RunFolder(path)
 
 
-def _defaults(config: BaseModel) -> dict[str, Any]:
-    """Return what the keys mean that a file of an older version lacks."""
-    fields = type(config).model_fields.items()
-    return {n: to_jsonable_python(field.default) for n, field in fields if not field.is_required()}
+def _completed(old: Mapping[str, Any], config: BaseModel) -> dict[str, Any]:
+    """Return ``old`` with the defaults of the keys that a file of an older version lacks."""
+    found = dict(old)
+    for name, key in type(config).model_fields.items():
+        section, there = getattr(config, name), old.get(name)
+        if isinstance(section, BaseModel) and isinstance(there, Mapping):
+            found[name] = _completed(there, section)
+        elif not key.is_required():
+            found.setdefault(name, to_jsonable_python(key.default))
+    return found
 
 
 def _differences(

@@ -241,6 +241,19 @@ def check_target_ms(target_ms: float | None) -> None:
         raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
 
 
+WITHIN_PERCENT = 2.0
+"""How far below its target a derived network may be, unless there is none so near."""
+
+
+def check_within_percent(within_percent: float) -> None:
+    """Raise UserError where the band below a target is none."""
+    if not 0 < within_percent <= 100:
+        raise UserError(
+            f"--within-percent {within_percent:g}: expected how far below the target a network may "
+            "be, above 0 and up to 100, which is any"
+        )
+
+
 MOST_DERIVED = 100
 """Networks that can be asked of a search at once."""
 

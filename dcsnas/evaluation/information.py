@@ -20,12 +20,18 @@ ROWS = 4096
 
 
 def measure_information(
-    features: Tensor, inputs: Tensor, labels: Tensor, num_classes: int, *, rows: int = ROWS
+    features: Tensor,
+    inputs: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    *,
+    temperature: float = 1.0,
+    rows: int = ROWS,
 ) -> Information:
     """Return IB loss and IBB in nats, every image under the class means over all of them.
 
     Of features [N, D], inputs [N, X] and labels [N], integers in 0..C-1, each of them at least
-    once; ``rows`` images make a block.
+    once; assignments are at ``temperature``, and ``rows`` images make a block.
     """
     feature_means = _means(features, labels, num_classes, rows)
     input_means = _means(inputs, labels, num_classes, rows)
@@ -33,8 +39,8 @@ def measure_information(
     by_label = torch.zeros_like(joint)  # identities, clusters of F
     certainty = joint.new_zeros(())  # sum of phi_x log phi_x
     for f, x, y in _blocks(features, inputs, labels, rows=rows):
-        phi_f = soft_assignment(f.double(), feature_means)
-        phi_x = soft_assignment(x.double(), input_means)
+        phi_f = soft_assignment(f.double(), feature_means, temperature)
+        phi_x = soft_assignment(x.double(), input_means, temperature)
         joint += phi_f.T @ phi_x
         by_label.index_add_(0, y, phi_f)
         certainty += torch.xlogy(phi_x, phi_x).sum()
@@ -42,7 +48,8 @@ def measure_information(
     q = by_label / by_label.sum(dim=1, keepdim=True)
     ib_loss = mutual_information(joint / count) - mutual_information(by_label / count)
     # sum_i sum_a phi_f(i, a) log q(a | y_i), image by image, is a sum over the table
-    return Information(float(ib_loss), float((certainty - torch.xlogy(by_label, q).sum()) / count))
+    ibb = (certainty - torch.xlogy(by_label, q).sum()) / count
+    return Information(float(ib_loss), float(ibb), temperature)
 
 
 def _means(values: Tensor, labels: Tensor, num_classes: int, rows: int) -> Tensor:

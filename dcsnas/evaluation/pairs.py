@@ -139,8 +139,10 @@ class DotProducts:
         """Return how far the similarities of a query and ``positions`` may be off by rounding."""
         if self._offset is None:
             return TIE
-        norms = self._norms[1][positions]
-        return TIE * norms * (self._norms[0][query] + norms / 2)
+        # what ties with a match has its distance, so it may be as long as the longer of the two
+        of_query = self._norms[0][query]
+        longer = np.maximum(self._norms[1][positions], of_query)
+        return TIE * longer * (of_query + longer / 2)
 
 
 def indices(positions: list[np.ndarray], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -47,10 +47,14 @@ def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Information:
-    """IB loss I(F; X) - I(F; Y) and its bound IBB on the training images, in nats (Section 3.3)."""
+    """IB loss I(F; X) - I(F; Y) and its bound IBB on the training images, in nats (Section 3.3).
+
+    Both are of soft assignments at ``ib_temperature``; values at different ones do not compare.
+    """
 
     ib_loss: float
     ibb: float
+    ib_temperature: float = 1.0
 
 
 def percentages(result: RetrievalResult) -> dict[str, float]:
@@ -105,6 +109,7 @@ class Evaluation(Report):
     def lines(self) -> list[str]:
         """Return the rules and what is measured beside retrieval."""
         result, rerank = self.retrieval, "re-ranked" if self.rerank else "not re-ranked"
+        at = f" at temperature {self.information.ib_temperature:g}"
         fisher = [] if self.fisher_score is None else [f"  Fisher {self.fisher_score:8.3f}"]
         return [
             f"         {result.ap_rule} AP, {result.metric}, {rerank},"
@@ -114,8 +119,8 @@ class Evaluation(Report):
                 f"     TPR {100 * p.tpr:6.2f} % at FPR {p.fpr:g} (cosine {p.threshold:.4f})"
                 for p in self.verification.points
             ),
-            f" IB loss {self.information.ib_loss:8.5f} nats",
-            f"     IBB {self.information.ibb:8.5f} nats",
+            f" IB loss {self.information.ib_loss:8.5f} nats{at}",
+            f"     IBB {self.information.ibb:8.5f} nats{at}",
             *fisher,
             *(
                 f"selected {100 * one.share:6.2f} % of {one.channels} channels in {one.module}"
@@ -165,7 +170,8 @@ class Evaluation(Report):
             "re_ranking": asdict(self.rerank) if self.rerank else False,
             "roc": f"cosine told apart to {RESOLUTION:.1e}, pairs as for mAP, without re-ranking",
             "information": "training images, features before the neck, input pooled to "
-            f"{self.ib_size[0]}x{self.ib_size[1]}",
+            f"{self.ib_size[0]}x{self.ib_size[1]}, assignments at temperature "
+            f"{self.information.ib_temperature:g}",
             "fisher_score": "retrieval features of all images of the queries' identities",
             "selected_channels": "mean over tokens of all query and gallery images",
         }

@@ -68,9 +68,21 @@ def load_sweep(path: Path, data: Mapping[str, Any], overrides: Sequence[str] = (
     sweep = validate(sweep_model, data, path, overrides)
     for parameters in tried(sweep):
         source = f"{path}: {json.dumps(parameters)}"
-        search_of(sweep, parameters, source=source)
-        retrain_of(sweep, parameters, source=source)
+        search = search_of(sweep, parameters, source=source).config
+        if retraining := retrain_of(sweep, parameters, source=source):
+            _refuse_seen(search, retraining, source)
     return sweep
+
+
+def _refuse_seen(search: SearchConfig, retraining: TrainConfig, source: str) -> None:
+    """Refuse to hold out identities that the search has trained its supernet on."""
+    one, other = search.data, retraining.data
+    if retraining.validation.hold_out and (one.root, one.variant) == (other.root, other.variant):
+        raise UserError(
+            f"{source}: retrain.validation.hold_out is {retraining.validation.hold_out:g}, but a "
+            "retraining starts from its search's supernet, which was trained on all identities, so "
+            "their scores would not be of unseen people; set it to 0"
+        )
 
 
 def _stage(path: Path, stage: str, given: Any, key: str, changes: Any) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """How good predictions of latencies are, and how good they could be."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat
 from scipy.stats import kendalltau
 
 from dcsnas.latency.conditions import Recorded, Statistic
-from dcsnas.latency.samples import Samples, summarise
+from dcsnas.latency.samples import Samples, joined, summarise
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 
@@ -27,10 +27,13 @@ class Accuracy(Recorded):
 
 
 class NoiseFloor(Recorded):
-    """How well one half of the samples predicts the other, which no table can be asked to beat."""
+    """How well one half of the readings predicts the other, which no table can be asked to beat."""
 
+    split: Literal["samples", "processes"] = "samples"
+    """What the halves are: every other process, or, in reports of before, every other sample, which
+    leaves out the noise from process to process."""
     mape_percent: NonNegativeFloat
-    """Mean difference between the halves of a network's samples, relative to their mean."""
+    """Mean difference between the halves of a network's readings, relative to their mean."""
     kendall_tau: Correlation | None
     """Rank correlation of the two halves; null where it is not defined."""
 
@@ -46,17 +49,22 @@ def accuracy(predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
     )
 
 
-def noise_floor(samples: Sequence[Samples], statistic: Statistic) -> NoiseFloor:
-    """Return how far the times of the even and of the odd samples of networks lie apart.
+def noise_floor(networks: Sequence[Sequence[Samples]], statistic: Statistic) -> NoiseFloor:
+    """Return how far a network's times in every other process lie apart, over ``networks``.
 
-    Each network needs two samples at least. Interleaved halves see the same machine, and have half
-    the samples, so this is the noise of a measurement within one process.
+    Each network has its readings by process, of two processes at least. What they share is the
+    machine, so this is the noise of a measurement in half as many processes.
     """
     even, odd = (
-        [summarise(_half(one, start)).value_ms(statistic) for one in samples] for start in (0, 1)
+        [summarise(joined(parts[start::2])).value_ms(statistic) for parts in networks]
+        for start in (0, 1)
     )
     apart = 200 * np.abs(np.subtract(even, odd)) / np.add(even, odd)
-    return NoiseFloor(mape_percent=float(apart.mean()), kendall_tau=kendall_tau(even, odd))
+    return NoiseFloor(
+        split="processes",
+        mape_percent=float(apart.mean()),
+        kendall_tau=kendall_tau(even, odd),
+    )
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -65,10 +73,3 @@ def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None
         return None
     found: Any = kendalltau(first, second)
     return float(found.statistic)
-
-
-def _half(samples: Samples, start: int) -> Samples:
-    """Return every other sample; which of the rejected ones keeps both halves from being empty."""
-    return samples.model_copy(
-        update={"kept": samples.kept[start::2], "rejected": samples.rejected[1 - start :: 2]}
-    )

@@ -17,7 +17,7 @@ from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.machine import conditions_like
 from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.samples import Samples, Settings, summarise
+from dcsnas.latency.samples import Samples, Settings, joined, summarise
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, predict_ms
 from dcsnas.latency.whole_networks import sample_architectures
 from dcsnas.spaces.network import AnyNetwork, walk
@@ -28,7 +28,9 @@ Kind = Literal["uniform", "spread"]
 Drawn = tuple[Kind, dict[str, Option]]
 """How a network was drawn, and its choice."""
 Report = Callable[[int, int], None]
-Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], list[Samples]]
+Readings = Sequence[Samples]
+"""Of one network, by process."""
+Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], Sequence[Readings]]
 
 
 class CheckedNetwork(Recorded):
@@ -64,7 +66,7 @@ class Scores(Recorded):
     macs_only: Accuracy | None
     """The line over MACs; null where the table has no calibration networks."""
     noise_floor: NoiseFloor
-    """One half of the samples against the other."""
+    """One half of the processes against the other."""
 
 
 class CheckFile(Recorded):
@@ -92,9 +94,11 @@ class CheckFile(Recorded):
     """How much longer the table's reference operator took here than when the table was made; null
     where the table has another reference."""
     all: Scores
-    """Over all networks."""
+    """Over all networks. Its rank correlations are mostly those of sizes: see the two parts."""
     uniform: Scores
     """Over those drawn uniformly: they are alike, as the candidates of a search are."""
+    spread: Scores | None = None
+    """Over those spread from small to large; null in reports of before."""
     networks: tuple[CheckedNetwork, ...]
     """The networks, those drawn uniformly first."""
 
@@ -132,7 +136,7 @@ def check_table(
 ) -> CheckFile:
     """Measure ``count`` held-out networks and compare with what ``table`` predicts.
 
-    ``settings`` has two rounds at least, so that the samples can be halved.
+    ``settings`` has two rounds at least, so that there are two processes to compare.
     Raises UserError where the space has too few networks, and where they do not fit into memory.
     """
     drawn = held_out(table, count, seed)
@@ -159,19 +163,20 @@ def check_table(
         reference_change_percent=_reference_change(table.file, reference),
         all=_scores(networks, samples, conditions.statistic),
         uniform=_scores(networks[:uniform], samples[:uniform], conditions.statistic),
+        spread=_scores(networks[uniform:], samples[uniform:], conditions.statistic),
         networks=networks,
     )
 
 
 def _compared(
-    table: LatencyTable, drawn: Sequence[Drawn], samples: Sequence[Samples]
+    table: LatencyTable, drawn: Sequence[Drawn], samples: Sequence[Readings]
 ) -> tuple[CheckedNetwork, ...]:
     size, statistic = table.file.conditions.input, table.file.conditions.statistic
     macs_only = _macs_line(table.file.calibration)
     networks = []
     for (kind, choice), readings in zip(drawn, samples, strict=True):
         architecture = table.space.architecture(choice)
-        cost, timing = architecture.cost(size), summarise(readings)
+        cost, timing = architecture.cost(size), summarise(joined(readings))
         network = CheckedNetwork(
             choice=choice,
             kind=kind,
@@ -197,7 +202,7 @@ def _macs_line(calibration: Calibration | None) -> Callable[[int], float] | None
 
 
 def _scores(
-    networks: Sequence[CheckedNetwork], samples: Sequence[Samples], statistic: Statistic
+    networks: Sequence[CheckedNetwork], samples: Sequence[Readings], statistic: Statistic
 ) -> Scores:
     measured = [network.measured_ms for network in networks]
     macs_only = [n.macs_only_ms for n in networks if n.macs_only_ms is not None]
@@ -209,10 +214,10 @@ def _scores(
     )
 
 
-def _reference_change(file: TableFile, samples: Samples) -> float | None:
+def _reference_change(file: TableFile, readings: Readings) -> float | None:
     if file.reference.key != REFERENCE.key:
         return None
-    then, now = file.reference, summarise(samples)
+    then, now = file.reference, summarise(joined(readings))
     statistic = file.conditions.statistic
     return 100 * (now.value_ms(statistic) / then.value_ms(statistic) - 1)
 

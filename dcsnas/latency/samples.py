@@ -5,7 +5,8 @@ temperature and neighbours.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -88,6 +89,11 @@ class Timing(Recorded):
     def value_ms(self, statistic: Statistic) -> float:
         """Return the percentile called ``statistic``, in milliseconds."""
         return getattr(self, statistic)
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return the readings of several processes as those of one."""
+    return reduce(Samples.joined, parts)
 
 
 def summarise(samples: Samples) -> Timing:

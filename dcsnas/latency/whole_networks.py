@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from functools import partial
 from math import ceil
 from typing import ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ from dcsnas.latency.samples import (
     Samples,
     Settings,
     Timing,
+    joined,
     round_order,
     samples_done,
     summarise,
@@ -103,7 +104,7 @@ def measure_architectures(
     ``progress`` receives the processes done and wanted.
     """
     *samples, _ = sample_architectures(architectures, conditions, settings, progress)
-    return [summarise(readings) for readings in samples]
+    return [summarise(joined(parts)) for parts in samples]
 
 
 def sample_architectures(
@@ -111,8 +112,8 @@ def sample_architectures(
     conditions: Conditions,
     settings: Settings,
     progress: Report = lambda done, total: None,
-) -> list[Samples]:
-    """Return the readings of each architecture, and last those of the reference operator.
+) -> list[list[Samples]]:
+    """Return the readings of each architecture by process, and last the reference operator's.
 
     A process samples four architectures and the reference in interleaved rounds. Each pass over all
     of them groups them anew, and takes its share of the rounds. ``progress`` receives the processes
@@ -122,7 +123,7 @@ def sample_architectures(
     share = settings.model_copy(update={"rounds": ceil(settings.rounds / passes)})
     groups = list(_groups(len(architectures), passes, random.Random(settings.seed)))
     collected: list[list[Samples]] = [[] for _ in architectures]
-    references = []
+    references: list[Samples] = []
     for done, group in enumerate(groups, start=1):
         chosen = [architectures[index] for index in group]
         *readings, reference = in_fresh_process(_sample, chosen, conditions, share)
@@ -130,7 +131,7 @@ def sample_architectures(
             collected[index].append(samples)
         references.append(reference)
         progress(done, len(groups))
-    return [reduce(Samples.joined, parts) for parts in [*collected, references]]
+    return [*collected, references]
 
 
 def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:

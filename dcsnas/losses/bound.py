@@ -13,16 +13,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def soft_assignment(features: Tensor, centroids: Tensor) -> Tensor:
-    """Return ``phi(i, a) = softmax_a(-||f_i - c_a||^2)`` [B, C], both sides L2-normalised.
+def soft_assignment(features: Tensor, centroids: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return ``phi(i, a) = softmax_a(-||f_i - c_a||^2 / temperature)`` [B, C] of unit vectors.
 
-    Of features [B, D] and centroids [C, D], such as the mean of each class. With unit vectors the
-    squared distance is ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros has
-    no direction: it marks an absent class, whose cluster gets probability exactly zero. At least
-    one centroid must be present, else the result is NaN.
+    Of features [B, D] and centroids [C, D], such as the mean of each class, both L2-normalised. The
+    squared distance is then ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros
+    has no direction: it marks an absent class, whose cluster gets probability exactly zero. At
+    least one centroid must be present, else the result is NaN.
+
+    At temperature 1, the papers' formula as it reads, many classes are hardly told apart: of 751
+    orthogonal ones ``I(F; Y)`` is 0.011 nats, and all of them in two opposite groups have 0.603.
+    Separated classes are worth more than that below about 0.4.
     """
     absent = (centroids == 0).all(dim=1)
-    logits = 2.0 * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
+    logits = 2.0 / temperature * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
     return logits.masked_fill(absent, -torch.inf).softmax(dim=1)
 
 
@@ -99,7 +103,7 @@ class InformationBound(nn.Module):
     ``begin_epoch`` clears the running sums. Data-parallel replicas stay equal if each of them
     observes the gathered batch.
     ``num_classes`` is C, ``feature_dim`` D, and ``input_dim`` X, such as 3 * 16 * 8 for the default
-    of input_features.
+    of input_features. ``temperature`` is that of the assignments of both sides.
     """
 
     ready: Tensor
@@ -112,8 +116,11 @@ class InformationBound(nn.Module):
     assignment_sums: Tensor
     counts: Tensor
 
-    def __init__(self, num_classes: int, feature_dim: int, *, input_dim: int) -> None:
+    def __init__(
+        self, num_classes: int, feature_dim: int, *, input_dim: int, temperature: float = 1.0
+    ) -> None:
         super().__init__()
+        self.temperature = temperature
         self.register_buffer("ready", torch.tensor(False))
         self.register_buffer("has_centroids", torch.tensor(False))
         self.register_buffer("feature_centroids", torch.zeros(num_classes, feature_dim))
@@ -134,8 +141,8 @@ class InformationBound(nn.Module):
         if not self.ready:
             return self.q.new_zeros(())
         with torch.autocast(features.device.type, enabled=False):
-            phi_f = soft_assignment(features.to(self.q.dtype), self.feature_centroids)
-            phi_x = soft_assignment(inputs.detach().to(self.q.dtype), self.input_centroids)
+            phi_f = self._assign(features, self.feature_centroids)
+            phi_x = self._assign(inputs.detach(), self.input_centroids)
             return information_bound(phi_f, phi_x, labels, self.q)
 
     @torch.no_grad()
@@ -147,8 +154,11 @@ class InformationBound(nn.Module):
         self.counts.index_add_(0, labels, torch.ones_like(labels))
         if self.has_centroids:
             with torch.autocast(features.device.type, enabled=False):
-                phi_f = soft_assignment(features, self.feature_centroids)
+                phi_f = self._assign(features, self.feature_centroids)
             self.assignment_sums.index_add_(0, labels, phi_f)
+
+    def _assign(self, features: Tensor, centroids: Tensor) -> Tensor:
+        return soft_assignment(features.to(self.q.dtype), centroids, self.temperature)
 
     @torch.no_grad()
     def begin_epoch(self) -> None:

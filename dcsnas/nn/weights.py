@@ -70,6 +70,9 @@ class WeightsHeader(Strict):
     std: tuple[float, float, float]
     chosen_epoch: ChosenEpoch | None = None
     """None for the weights at the end of a training."""
+    trained_on: tuple[str, ...] = Field(default=(), exclude_if=lambda sets: not sets)
+    """Digests of the training images, those of the weights that it started from first. A set of
+    which some identities were held out counts whole. Empty in older files, and in imported ones."""
 
 
 def header_of(
@@ -80,8 +83,12 @@ def header_of(
     num_classes: int,
     *,
     task: str = DEFAULT_TASK,
+    trained_on: tuple[str, ...] = (),
 ) -> WeightsHeader:
-    """Return the header for weights of a network or a supernet, trained at ``size``."""
+    """Return the header for weights of a network or a supernet, trained at ``size``.
+
+    ``trained_on`` are the digests of the training images.
+    """
     derived = isinstance(network, ArchitectureFile)
     return WeightsHeader(
         stage=stage,
@@ -92,6 +99,7 @@ def header_of(
         input=size,
         mean=data.mean,
         std=data.std,
+        trained_on=trained_on,
     )
 
 

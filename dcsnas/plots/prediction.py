@@ -21,7 +21,7 @@ Value = Callable[[CheckedNetwork, float], float]
 
 def plot_prediction(check: CheckFile) -> Figure:
     """Draw predicted over measured times of ``check``, and the errors; those of MACs beside."""
-    title = f"{check.space}, predicted latency: {_score(check.all.table)}"
+    title = f"{check.space}, predicted latency: MAPE {check.all.table.mape_percent:.1f}%"
     figure = new_figure(8.4, 4.6, title=title, subtitle=_caption(check))
     times, errors = figure.subplots(1, 2)
     clean(times, x="measured (ms)", y="predicted (ms)")
@@ -79,12 +79,13 @@ def _draw_networks(axes: Axes, check: CheckFile, value: Value) -> None:
         y = [value(network, ms) for network, ms in zip(networks, times, strict=True)]
         axes.plot(x, y, linestyle="", **look)
 
-    if check.all.macs_only:
+    if check.uniform.macs_only:
         known = [(n, n.macs_only_ms) for n in check.networks if n.macs_only_ms is not None]
-        label = f"MACs only: {_score(check.all.macs_only)}"
+        label = f"MACs only (uniform: {_score(check.uniform.macs_only)})"
         draw(*zip(*known, strict=True), marker="x", markersize=3.5, color=GREY, label=label)
     uniform = {"marker": "o", "color": BLUE, "label": f"uniform: {_score(check.uniform.table)}"}
-    spread = {"marker": "D", "color": RED, "label": "from small to large"}
+    score = f": {_score(check.spread.table)}" if check.spread else ""
+    spread = {"marker": "D", "color": RED, "label": f"from small to large{score}"}
     for kind, look in {"uniform": uniform, "spread": spread}.items():
         networks = [network for network in check.networks if network.kind == kind]
         edge = {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.4}

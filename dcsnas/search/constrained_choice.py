@@ -125,7 +125,7 @@ class _Rest:
 
 
 def _most_probable(steps: list[Step], budget: float, count: int) -> list[Found]:
-    price, surely = _best_price(steps, budget)
+    price, surely = best_price(steps, budget)
     bounds = {price * factor: to_go(steps, 1, -price * factor) for factor in PRICE_FACTORS}
     rest = _Rest(budget, [-cost for cost in to_go(steps, 0, -1)], bounds)
     bound = bounds[price]
@@ -146,7 +146,7 @@ def _most_probable(steps: list[Step], budget: float, count: int) -> list[Found]:
         margin *= WIDENING
 
 
-def _best_price(steps: list[Step], budget: float) -> tuple[float, float]:
+def best_price(steps: list[Step], budget: float) -> tuple[float, float]:
     """Return the price of the least bound, and the log-probability of a path within ``budget``.
 
     Source: Handler and Zang, A dual algorithm for the constrained shortest path problem, Networks

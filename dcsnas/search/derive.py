@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,13 +10,21 @@ from typing import Any
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
 from dcsnas.config.jsonl import read_records
-from dcsnas.config.search import check_count, check_target_ms
+from dcsnas.config.outputs import require_output
+from dcsnas.config.search import (
+    WITHIN_PERCENT,
+    check_count,
+    check_target_ms,
+    check_within_percent,
+)
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
-from dcsnas.search.constrained_choice import most_probable_within
+from dcsnas.search.budget_band import most_probable_near
+from dcsnas.search.constrained_choice import ROUNDING, most_probable_within
 from dcsnas.search.cost_terms import target_of
 from dcsnas.spaces.architecture import (
     ArchitectureFile,
     Provenance,
+    architecture_text,
     describe,
     save_architecture,
 )
@@ -48,24 +56,33 @@ def log10_probability(space: SearchSpace, probabilities: Probabilities, choice: 
     return sum(math.log10(p[index]) for p, index in picked)
 
 
-def derive(run: Path, *, target_ms: float | None = None) -> ArchitectureFile:
+def derive(
+    run: Path, *, target_ms: float | None = None, within_percent: float = WITHIN_PERCENT
+) -> ArchitectureFile:
     """Return the most probable architecture of a finished or running search.
 
-    ``target_ms`` limits its predicted latency, ``searched_target_ms`` where it is None; raises
-    UserError where no network is as fast.
+    Its predicted latency is ``target_ms``, ``searched_target_ms`` where that is None, or up to
+    ``within_percent`` less; raises UserError where no network is as fast.
     """
-    return derive_ranked(run, count=1, target_ms=target_ms)[0]
+    ranked = derive_ranked(run, count=1, target_ms=target_ms, within_percent=within_percent)
+    return ranked[0]
 
 
 def derive_ranked(
-    run: Path, *, count: int, target_ms: float | None = None
+    run: Path,
+    *,
+    count: int,
+    target_ms: float | None = None,
+    within_percent: float = WITHIN_PERCENT,
 ) -> list[ArchitectureFile]:
     """Return the ``count`` most probable distinct architectures of a search, in that order.
 
-    ``target_ms`` limits their predicted latency, ``searched_target_ms`` where it is None. There are
-    fewer where no more networks keep to it; raises UserError where none does.
+    Their predicted latency is ``target_ms``, ``searched_target_ms`` where that is None, or up to
+    ``within_percent`` less; where there are not so many, those below follow. There are fewer where
+    no more networks keep to the target; raises UserError where none does.
     """
     check_target_ms(target_ms)
+    check_within_percent(within_percent)
     check_count("--top-k", count)
     config = _search_config(run)
     target_ms = searched_target_ms(config) if target_ms is None else target_ms
@@ -73,18 +90,15 @@ def derive_ranked(
     loaded = load_table(run / "table.json", expected=None)
     table = LatencyTable(loaded.file, config["table"])
     probabilities = read_probabilities(run)[-1]
-    if count == 1 and target_ms is None:
+    given = (space, table.file.conditions.input, table.latency_ms, probabilities)
+    shared = {"count": count, "constant": table.offset_ms}
+    if target_ms is not None:
+        found = most_probable_near(*given, limit=target_ms, within_percent=within_percent, **shared)
+        choices = [network.choice for network in found]
+    elif count == 1:
         choices = [most_probable(space, probabilities)]
     else:
-        found = most_probable_within(
-            space,
-            table.file.conditions.input,
-            table.latency_ms,
-            probabilities,
-            limit=target_ms,
-            count=count,
-            constant=table.offset_ms,
-        )
+        found = most_probable_within(*given, limit=None, **shared)
         choices = [network.choice for network in found]
     return [
         architecture_of(
@@ -106,6 +120,28 @@ def searched_target_ms(config: Mapping[str, Any]) -> float | None:
     """
     target_ms = target_of(config.get("objective", {}), "latency")
     return target_ms if config["strategy"] != "random" else None
+
+
+def refuse_another(path: Path, found: ArchitectureFile, *, force: bool) -> None:
+    """Raise UserError where ``path`` holds anything but ``found``, unless ``force``."""
+    if not path.is_file() or path.read_bytes() != architecture_text(found).encode():
+        require_output(path, force=force)
+
+
+def budget_line(ranked: Sequence[ArchitectureFile], within_percent: float) -> str:
+    """Return how much of its target the fastest of derived networks uses; empty without one.
+
+    It says so where that is less than ``within_percent`` below.
+    """
+    fastest = min(ranked, key=lambda found: found.provenance.predicted_latency_ms or 0).provenance
+    target, used = fastest.target_ms, fastest.predicted_latency_ms
+    if target is None or used is None:
+        return ""
+    line = f"{used:.3f} of {target:g} ms, {100 * used / target:.1f} %"
+    if used >= target * (1 - within_percent / 100) * (1 - ROUNDING):
+        return line
+    lacking = "no network was" if len(ranked) == 1 else f"not {len(ranked)} networks were"
+    return f"{line}: {lacking} found within {within_percent:g} % below the target"
 
 
 def require_new_folder(path: Path) -> None:

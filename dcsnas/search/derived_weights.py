@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
-from dcsnas.config.search import SearchConfig, check_count, search_model
+from dcsnas.config.search import WITHIN_PERCENT, SearchConfig, check_count, search_model
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import samples_digest, split_train
 from dcsnas.nn.inherit import State
@@ -76,15 +76,17 @@ def rank_by_score(
     *,
     count: int,
     target_ms: float | None = None,
+    within_percent: float = WITHIN_PERCENT,
     data_root: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranked:
     """Score the ``count`` most probable networks of a search; raises UserError as above.
 
-    ``target_ms`` limits their latency as in ``derive``; ``progress`` hears of networks scored.
+    ``target_ms`` and ``within_percent`` limit their latency as in ``derive``; ``progress`` hears of
+    networks scored.
     """
     check_count("--best-of", count)
-    networks = derive_ranked(run, count=count, target_ms=target_ms)
+    networks = derive_ranked(run, count=count, target_ms=target_ms, within_percent=within_percent)
     task, scores = find_task(_config(run).task), []
     for found in score_derived(run, networks, data_root=data_root):
         scores.append(found[task.metric])

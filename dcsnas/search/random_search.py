@@ -10,9 +10,11 @@ import random
 from operator import itemgetter
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.search import SearchConfig
+from dcsnas.config.search import SearchConfig, check_target_ms
 from dcsnas.latency.table import LatencyTable, predict_ms
 from dcsnas.search.cost_terms import target_of
+from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, Option, SearchSpace
 
@@ -30,6 +32,16 @@ def random_choices(
     if target := target_of(config.objective, "latency"):
         return [random_choice_at(space, table, target, rng) for _ in range(count)]
     return [sample_choice(space, rng) for _ in range(count)]
+
+
+def random_network_at(table: LatencyTable, target_ms: float, seed: int = 0) -> ArchitectureFile:
+    """Return a random network of the table's space, predicted within 1 % of ``target_ms``.
+
+    Raises UserError where none is found.
+    """
+    check_target_ms(target_ms)
+    choice = random_choice_at(table.space, table, target_ms, random.Random(seed))
+    return architecture_of(table.space, choice, table=table, seed=seed, target_ms=target_ms)
 
 
 STEPS_PER_START = 200

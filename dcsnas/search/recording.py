@@ -1,19 +1,18 @@
 """What a search records every epoch: the probabilities, what they come to, and how good it is."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.jsonl import append_record, keep_records_before
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.derive import most_probable
 from dcsnas.search.loop import choice_parameters
+from dcsnas.search.outcome import mean_entropy, most_probable_options
 from dcsnas.search.registry import current_probabilities
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.space import SearchSpace
@@ -67,12 +66,10 @@ class ChoiceLog(Callback):
         if not alphas:
             return
         expected = {label: alpha.softmax(-1) for label, alpha in alphas.items()}
-        likeliest = {n: F.one_hot(a.argmax(), len(a)).float() for n, a in alphas.items()}
-        entropies = [-torch.special.xlogy(p, p).sum() / math.log(len(p)) for p in expected.values()]
         values = {
             "expected_latency_ms": self.latency(expected),
-            "most_probable_latency_ms": self.latency(likeliest),
-            "entropy": torch.stack(entropies).mean(),
+            "most_probable_latency_ms": self.latency(most_probable_options(expected)),
+            "entropy": mean_entropy(expected),
         }
         pl_module.log_dict(values, sync_dist=True)
 

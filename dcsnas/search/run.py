@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from nni.nas.evaluator.pytorch.lightning import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
 from nni.nas.space import RawFormatModelSpace
@@ -15,20 +14,20 @@ from pytorch_lightning import LightningDataModule
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from dcsnas.config.files import write_json, write_yaml
-from dcsnas.config.runs import Input, RunFolder
+from dcsnas.config.files import write_json
+from dcsnas.config.jsonl import read_records
+from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Loader, names_below
-from dcsnas.data.reid import Sample, samples_input, split_train
+from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
-from dcsnas.latency.table import LatencyTable, save_table
-from dcsnas.nn.distributed import cpu_threads, pick_device
+from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
-from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreachable
-from dcsnas.search.derive import read_probabilities
+from dcsnas.search.cost_terms import CostObjective, expected_cost, refuse_unreachable, target_of
 from dcsnas.search.loop import SearchModule
+from dcsnas.search.outcome import SearchResult, concluded
 from dcsnas.search.random_search import random_choices
 from dcsnas.search.recording import ChoiceLog, ProbabilityLog, validation_log
 from dcsnas.search.registry import (
@@ -40,23 +39,16 @@ from dcsnas.search.registry import (
     refuse_unused_cost,
     resumes,
 )
+from dcsnas.search.start import described, start_run
 from dcsnas.search.supernet import Supernet, network_weights
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.tasks.task import Task, find_task, read_data
+from dcsnas.training.best_epoch import SCORES
 from dcsnas.training.display import show_start
 from dcsnas.training.processes import Process, leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """Expected latencies in milliseconds before and after, and where the supernet's weights lie."""
-
-    initial_latency_ms: float
-    final_latency_ms: float
-    supernet: Path
 
 
 class Split(LightningDataModule):
@@ -104,11 +96,11 @@ def search(
         validator.refuse_unscorable()
     loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
-        _start(config, folder, space, table, samples_input(data.root, data.train))
+        start_run(config, folder, space, table, samples_input(data.root, data.train))
         if progress:
-            show_start(folder.path, *_described(config, space, size, table, parts))
+            show_start(folder.path, *described(config, space, size, table, parts))
 
-    context = SearchContext(task, config, folder, space, size, drawn, parts, data.num_classes)
+    context = SearchContext(task, config, folder, space, size, drawn, parts, data)
     latency = expected_latency(space, size, table)
     cost = expected_cost(config.objective.cost, space, size, table)
     strategy = make_strategy(config, CostObjective(config.objective, cost))
@@ -123,22 +115,6 @@ def search(
         strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
         leave_unless_first(process)
         return _finish(context, strategy, latency, validator)
-
-
-def _described(
-    config: SearchConfig,
-    space: SearchSpace,
-    size: Size,
-    table: LatencyTable,
-    parts: Sequence[Sequence[Sample]],
-) -> list[str]:
-    """Return what is searched on what, for people."""
-    images = " + ".join(f"{len(part):,}" for part in parts)
-    return [
-        f"searching {space.name} at {size[0]}x{size[1]} on {pick_device(config.run.device).type}",
-        f"{images} images of {config.data.root} for weights + architecture",
-        f"latencies of {table.source}",
-    ]
 
 
 @contextmanager
@@ -165,7 +141,8 @@ class SearchContext:
     drawn: list[dict[str, Option]]
     """What a random search scores."""
     parts: tuple[Sequence[Sample], Sequence[Sample]]
-    num_classes: int
+    """The weights' images and the architecture's."""
+    data: TaskData
 
     @property
     def probabilities(self) -> ProbabilityLog:
@@ -188,7 +165,7 @@ def _make_loaders(
 
 
 def _make_module(context: SearchContext) -> SearchModule:
-    config, task, classes = context.config, context.task, context.num_classes
+    config, task, classes = context.config, context.task, context.data.num_classes
     features = context.space.feature_dim
     weights, architecture = (names_below(config.data.root, part) for part in context.parts)
     module = SearchModule(
@@ -226,67 +203,60 @@ def _callbacks(
     return callbacks
 
 
-def _start(
-    config: SearchConfig, folder: RunFolder, space: SearchSpace, table: LatencyTable, data: Input
-) -> None:
-    """Begin the run or go on with it; one that cannot be continued says that it starts over."""
-    inputs = _inputs(config.space, space, table)
-    folder.start("search", config, {**inputs, "data": data})
-    _copy_inputs(folder, space, table)
-    if folder.checkpoint.exists() and not resumes(config):
-        print(f"{folder.path}: {config.strategy} cannot continue a search; it starts over")
-
-
-def _inputs(name: str, space: SearchSpace, table: LatencyTable) -> dict[str, Input]:
-    """Return what is recorded of space and table."""
-    file = table.file
-    facts = {
-        **file.conditions.model_dump(mode="json"),
-        "date": file.date,
-        "space": file.space.name,
-        "entries": len(file.entries),
-        "failed": len(file.failed),
-        "calibrated": file.calibration is not None,
-    }
-    return {
-        "space": Input(space.digest, name, space.file.model_dump(mode="json"), "space"),
-        "table": Input(table.digest, table.source, facts, "table"),
-    }
-
-
-def _copy_inputs(folder: RunFolder, space: SearchSpace, table: LatencyTable) -> None:
-    """Keep space and table with the run: deriving needs nothing else."""
-    write_yaml(folder.path / "space.yaml", space.file.model_dump(mode="json"))
-    save_table(folder.path / "table.json", table.file)
-
-
 def _finish(
     context: SearchContext, strategy: Any, latency: ExpectedCost, validator: Validator
 ) -> SearchResult:
-    config, folder, space = context.config, context.folder, context.space
     network: TaskNetwork = strategy.oneshot_module.training_module.network
-    metric = context.task.metric
-    result: dict[str, float] = {}
-    if config.strategy in RANDOM_PATHS:
-        if config.strategy == "random":
-            scores = [validator.score(network, choice) for choice in context.drawn]
-            result[metric] = max(scores)
-            choice = context.drawn[scores.index(result[metric])]
-            networks = [
-                {metric: score, "choice": c} for score, c in zip(scores, context.drawn, strict=True)
-            ]
-            write_json(folder.path / "random.json", {"networks": networks})
-        else:
-            choice = any_choice(strategy)
-        context.probabilities.append(config.epochs, one_hot(space, choice))
-    weights = folder.path / "supernet.safetensors"
-    task = context.task.name
-    header = header_of("search", space, config.data, context.size, context.num_classes, task=task)
-    state = {f"neck.{name}": tensor for name, tensor in network.neck.state_dict().items()}
-    save_weights(weights, {**network_weights(network.backbone), **state}, header)
-    records = read_probabilities(folder.path)
-    for name, record in (("initial", records[0]), ("final", records[-1])):
-        tensors = {d.label: torch.tensor(record[d.label]) for d in space.decisions}
-        result[f"{name}_latency_ms"] = latency(tensors).item()
-    write_json(folder.path / "result.json", result)
-    return SearchResult(result["initial_latency_ms"], result["final_latency_ms"], weights)
+    if context.config.strategy in RANDOM_PATHS:
+        score = _choose_random(context, strategy, network, validator)
+    else:
+        last = read_records(context.folder.metrics)[-1]
+        score = last.get(f"{SCORES}{context.task.metric}")
+    result = concluded(
+        context.folder.path,
+        context.space,
+        latency,
+        supernet=_save_supernet(context, network),
+        chosen=context.config.strategy not in RANDOM_PATHS,
+        target_ms=target_of(context.config.objective, "latency"),
+        metric=context.task.metric,
+        score=score,
+    )
+    write_json(context.folder.path / "result.json", result.record())
+    return result
+
+
+def _choose_random(
+    context: SearchContext, strategy: Any, network: TaskNetwork, validator: Validator
+) -> float | None:
+    """Record the network that a strategy of random paths ends with; return its score, if it has."""
+    score, metric = None, context.task.metric
+    if not context.drawn:
+        choice = any_choice(strategy)
+    else:
+        scores = [validator.score(network, drawn) for drawn in context.drawn]
+        score = max(scores)
+        choice = context.drawn[scores.index(score)]
+        networks = [
+            {metric: score, "choice": c} for score, c in zip(scores, context.drawn, strict=True)
+        ]
+        write_json(context.folder.path / "random.json", {"networks": networks})
+    context.probabilities.append(context.config.epochs, one_hot(context.space, choice))
+    return score
+
+
+def _save_supernet(context: SearchContext, network: TaskNetwork) -> Path:
+    """Write the weights, the head's among them; return where."""
+    path = context.folder.path / "supernet.safetensors"
+    header = header_of(
+        "search",
+        context.space,
+        context.config.data,
+        context.size,
+        context.data.num_classes,
+        task=context.task.name,
+        trained_on=(samples_digest(context.data.train),),
+    )
+    neck = {f"neck.{name}": tensor for name, tensor in network.neck.state_dict().items()}
+    save_weights(path, {**network_weights(network.backbone), **neck}, header)
+    return path

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.files import write_yaml
+from dcsnas.config.files import write_text, yaml_text
 from dcsnas.config.runs import Input
 from dcsnas.config.strict import SchemaVersion, Strict, load
 from dcsnas.spaces.layers import Size
@@ -99,11 +99,13 @@ def architecture_input(file: ArchitectureFile) -> Input:
 
 def save_architecture(path: Path | str, content: ArchitectureFile) -> None:
     """Write ``content`` to ``path`` atomically."""
-    write_yaml(
-        Path(path),
-        content.model_dump(mode="json"),
-        header="A derived network; this file alone rebuilds it (dcsnas retrain --arch).",
-    )
+    write_text(Path(path), architecture_text(content))
+
+
+def architecture_text(content: ArchitectureFile) -> str:
+    """Return what stands in the file of ``content``."""
+    header = "A derived network; this file alone rebuilds it (dcsnas retrain --arch)."
+    return yaml_text(content.model_dump(mode="json"), header=header)
 
 
 def load_architecture(path: Path | str) -> ArchitectureFile:

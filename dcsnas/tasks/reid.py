@@ -36,7 +36,12 @@ class ReidObjective(BatchWide, Objective):
         super().__init__()
         self.config = config
         rows, columns = config.ib_size
-        self.bound = InformationBound(num_classes, feature_dim, input_dim=3 * rows * columns)
+        self.bound = InformationBound(
+            num_classes,
+            feature_dim,
+            input_dim=3 * rows * columns,
+            temperature=config.ib_temperature,
+        )
         self.center = CenterLoss(num_classes, feature_dim) if config.center else None
 
     @torch.no_grad()
@@ -140,7 +145,7 @@ REID = Task(
     objective=lambda config, classes, features: ReidObjective(config.loss, classes, features),
     score=retrieve,
     evaluate=evaluate_reid,
-    rules=frozenset({"camera_filter", "ap", "flip", "rerank", "ib_size"}),
+    rules=frozenset({"camera_filter", "ap", "flip", "rerank", "ib_size", "ib_temperature"}),
     unscorable=unmatched,
     hold_out=hold_out,
 )

@@ -4,12 +4,12 @@ Every fold was trained under every eta, so two etas are compared by their differ
 """
 
 import csv
-import math
 import statistics
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from dcsnas.config.files import replacing
+from dcsnas.evaluation.paired import PairedDifference, paired_difference
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,6 @@ class FoldScore:
     rank1: float
     ibb: float
     ib_loss: float
-
-
-@dataclass(frozen=True)
-class Advantage:
-    """How much more mAP one eta has than another in percentage points, and the standard error."""
-
-    points: float
-    se: float
-
-    @property
-    def clear(self) -> bool:
-        """Return whether it is more than one standard error."""
-        return self.points > self.se
-
-    def __str__(self) -> str:
-        return f"{self.points:+.2f} \u00b1 {self.se:.2f}"
 
 
 @dataclass(frozen=True)
@@ -86,12 +70,9 @@ class EtaChoice:
         """Return the standard deviation of mAP over folds."""
         return statistics.stdev(self.values(eta, "map"))
 
-    def advantage(self, eta: float, other: float) -> Advantage:
-        """Return the mean difference of mAP within folds, and its standard error."""
-        pairs = zip(self.values(eta, "map"), self.values(other, "map"), strict=True)
-        differences = [a - b for a, b in pairs]
-        se = statistics.stdev(differences) / math.sqrt(len(differences))
-        return Advantage(statistics.fmean(differences), se)
+    def advantage(self, eta: float, other: float) -> PairedDifference:
+        """Return the mean difference of mAP within folds."""
+        return paired_difference(self.values(eta, "map"), self.values(other, "map"))
 
     def conclusion(self) -> str:
         """Return in words what was chosen, and from what the folds do not tell it apart."""

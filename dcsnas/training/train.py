@@ -14,19 +14,15 @@ from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.stages import RunConfig, TrainConfig
 from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
-from dcsnas.nn.build import Backbone, build
+from dcsnas.nn.build import build
 from dcsnas.nn.distributed import cpu_threads, pick_device
 from dcsnas.nn.heads import TaskNetwork
-from dcsnas.nn.inherit import InheritReport, inherit_weights
+from dcsnas.nn.inherit import InheritReport
 from dcsnas.nn.weights import (
-    OF_BACKBONE,
     WITH_HEAD,
     ChosenEpoch,
     WeightsHeader,
-    check_same_network,
     header_of,
-    read_header,
-    read_state,
     save_weights,
     weights_input,
 )
@@ -34,6 +30,7 @@ from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, sav
 from dcsnas.tasks.task import Task, TaskData, find_task, read_data
 from dcsnas.training.best_epoch import Outcome, Score
 from dcsnas.training.display import show_start
+from dcsnas.training.first_weights import check_start, known_images, take_weights
 from dcsnas.training.module import ONE, TaskModule
 from dcsnas.training.processes import leave_unless_first, this_process
 from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
@@ -81,7 +78,7 @@ def train(
     if config.validation.every or stage == "pretrain":
         score.refuse_unscorable()
     if start:
-        check_start(start, architecture)
+        check_start(start, architecture, config, whole)
     if process.first:
         _start(config, architecture, folder, stage, inputs_of(architecture, whole, start), part)
         if progress:
@@ -96,7 +93,13 @@ def train(
         trainer.fit(module, loader, ckpt_path=resume_path(folder))
         leave_unless_first(process)
         header = header_of(
-            stage, architecture, config.data, score.size, part.num_classes, task=task.name
+            stage,
+            architecture,
+            config.data,
+            score.size,
+            part.num_classes,
+            task=task.name,
+            trained_on=known_images(start, whole),
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
@@ -186,33 +189,8 @@ def _make_module(
     """Return what is trained, from its first weights, and what of them it inherited."""
     task, data = score.task, score.data
     backbone = build(architecture.network)
-    report = _initialise(backbone, start) if start else None
+    report = take_weights(backbone, start, data, score.size, config) if start else None
     network = TaskNetwork(backbone, task.head(backbone.feature_dim, data.num_classes))
     objective = task.objective(config, data.num_classes, backbone.feature_dim)
     names = {ONE: names_below(data.root, data.train)}
     return TaskModule(network, objective, config, size=score.size, names=names), report
-
-
-def check_start(start: Path, architecture: ArchitectureFile) -> None:
-    """Refuse weights that do not fit before a run folder exists."""
-    header = read_header(start)
-    if header.stage in WITH_HEAD:
-        raise UserError(
-            f"{start}: holds a whole network, of stage '{header.stage}'; give the "
-            "backbone.safetensors of pretrain or the supernet.safetensors of search"
-        )
-    if header.stage in OF_BACKBONE:
-        check_same_network(start, header, architecture)
-    elif header.space_digest != architecture.provenance.space_digest:
-        raise UserError(
-            f"{start}: the supernet of another search space than the architecture's "
-            f"({architecture.provenance.space}); give the one of the search that it came from"
-        )
-
-
-def _initialise(backbone: Backbone, start: Path) -> InheritReport | None:
-    state = read_state(start)
-    if read_header(start).stage == "search":
-        return inherit_weights(backbone, state)
-    backbone.load_state_dict(state)
-    return None

@@ -13,15 +13,17 @@ from pathlib import Path
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import RetrainConfig, TuneEtaConfig
+from dcsnas.config.stages import RetrainConfig
+from dcsnas.config.tuning import TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.tasks.task import evaluate
 from dcsnas.training.display import duration
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
+from dcsnas.training.first_weights import check_start
 from dcsnas.training.processes import this_process
-from dcsnas.training.train import check_start, inputs_of, train
+from dcsnas.training.train import inputs_of, train
 
 Say = Callable[[str], None]
 
@@ -93,7 +95,7 @@ def tune_eta(
     data = read_reid(config.data.root, config.data.variant)
     runs = list(_runs(config, folds_of(config, data), folder))
     if start:
-        check_start(start, architecture)
+        check_start(start, architecture, config, data)
     folder.start("tune-eta", config, inputs_of(architecture, data, start))
     save_architecture(folder.path / "architecture.yaml", architecture)
     waiting = {n: run for n, run in enumerate(runs, 1) if not run.record.exists()}
@@ -151,6 +153,7 @@ def _train_and_measure(
         workers=config.data.workers,
         threads=config.run.threads,
         ib_size=config.loss.ib_size,
+        ib_temperature=config.loss.ib_temperature,
     )
     write_json(run.record, measured.record())
     run.folder.checkpoint.unlink(missing_ok=True)  # of many runs they would fill a disk
@@ -171,7 +174,8 @@ def _conditions(config: TuneEtaConfig, data: ReidData) -> dict[str, object]:
         "protocol": {
             "map": "percent, on the held-out identities of the fold, matches from the query's own "
             "camera left out",
-            "information": "nats, on the training images beside the fold",
+            "information": "nats, on the training images beside the fold, assignments at "
+            f"temperature {config.loss.ib_temperature:g}",
             "map_sd": "over folds",
             "advantage_se": "standard error of the mean difference of the same folds",
         },

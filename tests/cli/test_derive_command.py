@@ -51,6 +51,7 @@ def test_a_target_is_kept_to(dcsnas: Command) -> None:
     code, shown, _ = dcsnas("derive", "run", "--target-ms", str(target), "--out", "fast.yaml")
     assert code == 0
     assert shown.startswith("fast.yaml: ")
+    assert f" of {target:g} ms, " in shown.splitlines()[1]
     fast = load_architecture(Path("fast.yaml")).provenance
     assert (fast.predicted_latency_ms or 1) <= target
     assert (fast.log10_probability or 0) < (free.log10_probability or 0) < 0
@@ -71,8 +72,9 @@ def test_a_search_for_a_target_is_derived_within_it(dcsnas: Command) -> None:
     target = middle_ms(dcsnas)
     aim(Path("run"), objective={"form": "target", "cost": "latency", "target": target})
     _, shown, _ = dcsnas("derive", "run")
-    said = f"at most {target:g} ms, the target of the search; --target-ms changes it"
-    assert shown.splitlines()[1] == said
+    said = "the target is that of the search; --target-ms changes it"
+    assert f" of {target:g} ms, " in shown.splitlines()[1]
+    assert shown.splitlines()[2] == said
     found = load_architecture(Path("run/architecture.yaml")).provenance
     assert found.target_ms == target
     assert (found.predicted_latency_ms or 1) <= target
@@ -149,11 +151,17 @@ def test_fewer_than_asked_for_is_said(dcsnas: Command) -> None:
     assert shown.splitlines()[-1] == end
 
 
+def files() -> dict[Path, int | None]:
+    """Return what there is, and when each file was written."""
+    paths = Path().rglob("*")
+    return {path: path.stat().st_mtime_ns if path.is_file() else None for path in paths}
+
+
 def refused(dcsnas: Command, *arguments: str) -> str:
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    before = files()
     code, _, message = dcsnas("derive", *arguments)
     assert code == 2
-    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    assert files() == before
     return message
 
 
@@ -207,3 +215,41 @@ def test_weights_are_of_one_network_of_a_finished_search(dcsnas: Command) -> Non
         "error: run/supernet.safetensors: no such file; weights can be derived when the search is "
         "over\n"
     )
+
+
+def test_another_network_does_not_replace_the_first_unasked(dcsnas: Command) -> None:
+    """Faults 15: a later derive --target-ms, and notes in a file of the user's own."""
+    dcsnas("derive", "run")
+    first = Path("run/architecture.yaml").read_bytes()
+    assert dcsnas("derive", "run")[0] == 0, "the same network may be derived again"
+    target = str(middle_ms(dcsnas))
+    message = refused(dcsnas, "run", "--target-ms", target)
+    assert message == (
+        "error: run/architecture.yaml: exists already; give another --out, or --force to replace "
+        "it\n"
+    )
+    assert dcsnas("derive", "run", "--target-ms", target, "--force")[0] == 0
+    assert Path("run/architecture.yaml").read_bytes() != first
+    Path("notes.txt").write_bytes(b"\xff my notes")
+    assert "notes.txt: exists already" in refused(dcsnas, "run", "--out", "notes.txt")
+    assert "--force: is of one network" in refused(dcsnas, "run", "--top-k", "2", "--force")
+
+
+def test_what_takes_long_is_refused_before_it_begins(dcsnas: Command) -> None:
+    """Siblings of faults 15: a score of several networks, and weights."""
+    dcsnas("derive", "run")
+    assert "run/architecture.yaml: exists" in refused(dcsnas, "run", "--best-of", "3")
+    Path("w.safetensors").touch()
+    assert "w.safetensors: exists" in refused(dcsnas, "run", "--weights", "w.safetensors")
+
+
+def test_a_band_is_named(dcsnas: Command) -> None:
+    """Wish 2."""
+    target = str(1.3 * middle_ms(dcsnas))
+    for name, percent in (("near", "2"), ("any", "100")):
+        options = ("--target-ms", target, "--within-percent", percent, "--out", f"{name}.yaml")
+        assert dcsnas("derive", "run", *options)[0] == 0
+    near, any_ = (load_architecture(Path(f"{n}.yaml")).provenance for n in ("near", "any"))
+    assert (near.predicted_latency_ms or 0) >= (any_.predicted_latency_ms or 0)
+    message = refused(dcsnas, "run", "--target-ms", target, "--within-percent", "0")
+    assert message.startswith("error: --within-percent 0: expected how far below the target")

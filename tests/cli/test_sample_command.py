@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 
+import dcsnas as dn
 from dcsnas.cli.main import run
+from dcsnas.latency.table import load_table, predict_ms
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
 
 Sample = Callable[..., tuple[int, str]]
+TABLES = Path(__file__).parents[2] / "latency_tables"
+TABLE = TABLES / "tiny-amd-epyc-cpu-family-26-model-2-avx512-eager-64x32-b1.json"
+AT_2_MS = ("--table", str(TABLE), "--target-ms", "2")
 
 
 @pytest.fixture
@@ -52,6 +57,35 @@ def test_a_file_rebuilds_the_choice_it_names(sample: Sample, tmp_path: Path):
     assert found != written(sample, tmp_path / "c.yaml", "--seed", "4")
 
 
+def test_a_file_that_is_there_is_replaced_if_asked_to(sample: Sample, tmp_path: Path):
+    """Faults 15."""
+    path = tmp_path / "a.yaml"
+    path.write_text("my notes")
+    code, errors = sample("tiny", "--out", str(path))
+    assert code == 2
+    assert errors == (
+        f"error: {path}: exists already; give another --out, or --force to replace it\n"
+    )
+    assert path.read_text() == "my notes"
+    assert written(sample, path, "--force").provenance.space == "tiny"
+
+
+def test_a_random_network_of_a_latency(sample: Sample, tmp_path: Path):
+    """Wish 4: the baseline of a searched network."""
+    table = load_table(TABLE)
+    options = ("--target-ms", "1.5", "--table", str(TABLE))
+    found = [
+        written(sample, tmp_path / f"{i}.yaml", *options, "--seed", seed)
+        for i, seed in enumerate("121")
+    ]
+    assert found[0] == found[2] != found[1]
+    for one in found:
+        predicted = predict_ms(table, one.network.layers, one.input)
+        assert predicted == one.provenance.predicted_latency_ms == pytest.approx(1.5, rel=0.01)
+        assert (one.provenance.target_ms, one.provenance.table) == (1.5, TABLE.name)
+    assert dn.sample_at(TABLE, 1.5, seed=2) == found[1]
+
+
 @pytest.mark.parametrize("kind", ["none", "sa", "dcs"])
 def test_attention_and_input_are_as_asked(sample: Sample, tmp_path: Path, kind: str):
     found = written(sample, tmp_path / "a.yaml", "--attention", kind, "--input", "128x64")
@@ -66,6 +100,12 @@ def test_attention_and_input_are_as_asked(sample: Sample, tmp_path: Path, kind: 
         (["tiny", "--input", "128"], "--input 128: expected HEIGHTxWIDTH in pixels"),
         (["tinny"], "tinny"),
         (["tiny", "--out", "."], ".: is a folder; give the path of a file"),
+        (["tiny", "--target-ms", "2"], "--target-ms and --table: a latency needs a table; give"),
+        (["tiny", "--table", str(TABLE), "--target-ms", "-1"], "--target-ms -1: expected millisec"),
+        (["fbnetv2", *AT_2_MS], "the table of another space (tiny) than fbnetv2"),
+        (["tiny", *AT_2_MS, "--which", "largest"], "leave --which and --input out"),
+        (["tiny", *AT_2_MS, "--input", "64x32"], "leave --which and --input out"),
+        (["tiny", "--table", str(TABLE), "--target-ms", "200"], "no architecture of tiny found"),
     ],
 )
 def test_mistakes_are_said_and_nothing_is_written(

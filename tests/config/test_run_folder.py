@@ -8,7 +8,7 @@ import pytest
 
 import dcsnas
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_json, read_yaml
+from dcsnas.config.files import read_json, read_yaml, write_yaml
 from dcsnas.config.runs import Input, RunFolder, next_run
 from dcsnas.config.strict import Strict
 
@@ -44,6 +44,17 @@ def refused(path: Path, **inputs: Input | str) -> list[str]:
         start(path, CONFIG, **inputs)
     assert {p: p.read_bytes() for p in path.iterdir()} == before
     return [line.removeprefix("  ") for line in str(caught.value).splitlines()[1:-1]]
+
+
+def test_a_run_of_before_a_key_continues_with_its_default(tmp_path: Path) -> None:
+    """Also where the key lies in a section, as ``loss.ib_temperature`` does."""
+    run = start(tmp_path / "run")
+    content = read_yaml(run.config)
+    del content["inner"]["lr"], content["epochs"]
+    write_yaml(run.config, content)
+    start(run.path)
+    with pytest.raises(UserError, match=r"inner\.lr: there 0\.1, now 0\.2"):
+        start(run.path, CONFIG.model_copy(update={"inner": Inner(lr=0.2)}))
 
 
 def test_a_new_folder_says_what_runs(tmp_path: Path) -> None:

@@ -38,6 +38,21 @@ def test_mistakes_are_named(changes: dict[str, Any], expected: str) -> None:
         load_content(**changes)
 
 
+@pytest.mark.parametrize("where", ["retrain", "a parameter"])
+def test_a_supernet_knows_whom_a_retraining_would_hold_out(where: str) -> None:
+    """Evidence 2, in an experiment: refused before its searches begin."""
+    data = sweep_content()["search"]["data"]
+    held_out = {"every": 1, "hold_out": 0.5}
+    changes: dict[str, Any] = {"retrain": {"data": data, "epochs": 2}}
+    if where == "retrain":
+        changes["retrain"]["validation"] = held_out
+    else:
+        changes["parameters"] = {"v": {"options": {"on": {"retrain.validation": held_out}}}}
+    with pytest.raises(UserError, match=r"hold_out is 0\.5, but a retraining starts from"):
+        load_content(**changes)
+    load_content(**{**changes, "retrain": {**changes["retrain"], "data": {"root": "elsewhere"}}})
+
+
 def values(key: Any, *given: Any) -> dict[str, Any]:
     return {"key": key, "values": list(given)}
 

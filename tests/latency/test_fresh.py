@@ -10,7 +10,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
 from dcsnas.latency.backends import BACKENDS
 from dcsnas.latency.machine import current_conditions
-from dcsnas.latency.samples import Samples, Settings
+from dcsnas.latency.samples import Samples, Settings, joined
 from dcsnas.latency.whole_networks import (
     PASSES,
     in_fresh_process,
@@ -79,8 +79,10 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
     samples = sample_architectures(
         stand_ins, CONDITIONS, SETTINGS, lambda done, total: reports.append((done, total))
     )
-    assert [set(readings.kept) for readings in samples] == [{float(a)} for a in (*range(1, 7), 99)]
-    assert [len(readings.kept) for readings in samples[:-1]] == [SETTINGS.rounds] * 6
+    assert [len(processes) for processes in samples[:-1]] == [PASSES] * 6
+    together = [joined(processes) for processes in samples]
+    assert [set(readings.kept) for readings in together] == [{float(a)} for a in (*range(1, 7), 99)]
+    assert [len(readings.kept) for readings in together[:-1]] == [SETTINGS.rounds] * 6
     assert [len(group) for group in seen] == [4, 2] * PASSES
     assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in range(0, 2 * PASSES, 2))
     assert len(set(map(frozenset, seen))) > 2
@@ -92,4 +94,5 @@ def test_real_samples_end_with_the_reference():
     smallest = space.architecture(smallest_choice(space))
     settings = SETTINGS.model_copy(update={"rounds": 2})
     samples = sample_architectures([smallest], current_conditions(space.size, 1), settings)
-    assert [len(readings.kept + readings.rejected) for readings in samples] == [2, 2]
+    taken = [[len(one.kept + one.rejected) for one in processes] for processes in samples]
+    assert taken == [[1, 1], [1, 1]]

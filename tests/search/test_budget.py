@@ -2,77 +2,34 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from itertools import product
 
 import numpy as np
 import pytest
+from budget_reference import (
+    LABELS,
+    MICRO,
+    Network,
+    Probabilities,
+    drawn,
+    enumerated,
+    network,
+    operators,
+    rows,
+    uniform,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.search.constrained_choice import Found, most_probable_within
 from dcsnas.search.derive import most_probable
-from dcsnas.spaces.network import Operator, walk
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.shipped import find_space
-from dcsnas.spaces.space import Choice, SearchSpace
+from dcsnas.spaces.space import SearchSpace
 from latency_fakes import fake_ms, micro_space
 
-Probabilities = Mapping[str, Sequence[float]]
-
-MICRO = micro_space()
 TINY = SearchSpace.load(find_space("tiny"))
 FBNETV2 = SearchSpace.load(find_space("fbnetv2"))
-LABELS = [decision.label for decision in MICRO.decisions]
-
-
-@dataclass(frozen=True)
-class Network:
-    """One choice, looked at without the code under test."""
-
-    choice: Choice
-    keys: tuple[str, ...]
-    log_p: float
-    cost: float
-
-
-@cache
-def operators(space: SearchSpace, options: tuple[float, ...]) -> tuple[tuple[str, ...], float]:
-    """Return the keys and the summed cost of a network."""
-    choice = {d.label: option for d, option in zip(space.decisions, options, strict=True)}
-    walked = list(walk(space.architecture(choice).layers, space.size))
-    return tuple(operator.key for operator in walked), math.fsum(map(fake_ms, walked))
-
-
-def network(space: SearchSpace, choice: Choice, probabilities: Probabilities) -> Network:
-    keys, cost = operators(space, tuple(choice[d.label] for d in space.decisions))
-    p = [probabilities[d.label][d.options.index(choice[d.label])] for d in space.decisions]
-    log_p = math.fsum(map(math.log, p)) if all(p) else -math.inf
-    return Network(choice, keys, log_p, cost)
-
-
-def enumerated(probabilities: Probabilities) -> list[Network]:
-    """Return the distinct possible networks of the micro space, the best first."""
-    best: dict[tuple[str, ...], Network] = {}
-    for options in product(*(decision.options for decision in MICRO.decisions)):
-        found = network(MICRO, dict(zip(LABELS, options, strict=True)), probabilities)
-        known = best.get(found.keys)
-        if found.log_p > (known.log_p if known else -math.inf):
-            best[found.keys] = found
-    return sorted(best.values(), key=lambda n: (-n.log_p, n.cost))
-
-
-def uniform(space: SearchSpace) -> dict[str, list[float]]:
-    return {d.label: [1 / len(d.options)] * len(d.options) for d in space.decisions}
-
-
-def drawn(space: SearchSpace, seed: int, spread: float) -> dict[str, list[float]]:
-    """Return random probabilities: nearly uniform at a small ``spread``, peaked at a large one."""
-    rng = np.random.default_rng(seed)
-    weights = {d.label: np.exp(spread * rng.normal(size=len(d.options))) for d in space.decisions}
-    return {label: (w / w.sum()).tolist() for label, w in weights.items()}
 
 
 def within(space: SearchSpace, probabilities: Probabilities, **options: object) -> list[Found]:
@@ -95,14 +52,6 @@ def assert_right(found: list[Found], expected: list[Network], probabilities: Pro
 
 COSTS = sorted(n.cost for n in enumerated(uniform(MICRO)))
 DISTINCT = len(COSTS)
-
-chances = st.floats(0.001, 1.0) | st.sampled_from([0.0, 0.25, 0.5])
-rows = st.tuples(
-    *(
-        st.lists(chances, min_size=len(d.options), max_size=len(d.options)).filter(any)
-        for d in MICRO.decisions
-    )
-)
 
 
 @settings(max_examples=300, deadline=None)

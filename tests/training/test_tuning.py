@@ -10,8 +10,9 @@ import yaml
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
-from dcsnas.config.stages import FIRST_EPOCH_OF_BOUND, RetrainConfig, TuneEtaConfig
+from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import validate
+from dcsnas.config.tuning import FIRST_EPOCH_OF_BOUND, TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import read_reid
 from dcsnas.nn.build import build
