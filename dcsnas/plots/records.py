@@ -60,6 +60,12 @@ def entropy_bits(probabilities: np.ndarray) -> np.ndarray:
     return np.abs(-(probabilities * logs).sum(axis=1))
 
 
+def mean_entropy_percent(history: History) -> float:
+    """Return the mean entropy of all decisions at the end, in percent of their maximum."""
+    last = [history.entropy_percent(d.label)[-1] for d in history.space.decisions]
+    return float(np.mean(last))
+
+
 def read_history(run: Path) -> History:
     """Return the probabilities that the search in folder ``run`` recorded.
 
@@ -122,6 +128,11 @@ def option_text(option: Option) -> str:
     if isinstance(option, str):
         return option.upper() if attends(option) else option
     return f"{option:g}"
+
+
+def metric_text(metric: str) -> str:
+    """Return the name of a score as pictures and tables write it: ``mAP``, ``accuracy``."""
+    return "mAP" if metric == "map" else metric.replace("_", " ")
 
 
 def places_of(history: History, letter: str) -> list[Place]:
