@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.strict import Strict
@@ -173,8 +174,8 @@ class TrainConfig(Strict):
     input: Size | None = None
     """(height, width); the architecture file's unless given."""
     epochs: PositiveInt
-    classifier_epochs: NonNegativeInt = 0
-    """First epochs that train the head alone; for a pretrained backbone."""
+    classifier_epochs: EpochCount = 0
+    """First epochs, or a share of all, that train the head alone; for a pretrained backbone."""
     augment: MixingConfig = MixingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -182,12 +183,14 @@ class TrainConfig(Strict):
     validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
 
+    _shares_become_epochs = in_epochs("classifier_epochs")
+
     @model_validator(mode="after")
     def _backbone_is_trained(self) -> "TrainConfig":
         if self.classifier_epochs >= self.epochs:
             raise ValueError(
                 f"classifier_epochs is {self.classifier_epochs} of {self.epochs} epochs, so the "
-                "backbone would never be trained; lower it"
+                "backbone would never be trained; give less, or a share"
             )
         return self
 
