@@ -278,7 +278,7 @@ def _finish(
             write_json(folder.path / "random.json", {"networks": networks})
         else:
             choice = any_choice(strategy)
-        context.probabilities.append(config.epochs, one_hot(space, choice))
+        context.probabilities.append(config.epochs + 1, one_hot(space, choice))
     weights = folder.path / "supernet.safetensors"
     task = context.task.name
     header = header_of("search", space, config.data, context.size, context.num_classes, task=task)

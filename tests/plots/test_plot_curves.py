@@ -28,7 +28,7 @@ def test_retrain_curves(tmp_path: Path):
 def test_a_retraining_that_chose_its_epoch(tmp_path: Path):
     run = write_retrain_run(tmp_path)
     losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
-    lines = [{"epoch": e, **losses} for e in range(4)]
+    lines = [{"epoch": e + 1, **losses} for e in range(4)]
     lines[1]["validation/map"], lines[3]["validation/map"] = 20.0, 30.0
     write_lines(run / "metrics.jsonl", lines)
     figure = plot_training_curves(run)
@@ -41,13 +41,13 @@ def test_a_retraining_that_chose_its_epoch(tmp_path: Path):
 def test_an_odd_number_of_curves_leaves_a_place_empty(tmp_path: Path):
     run = write_retrain_run(tmp_path)
     losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
-    write_lines(run / "metrics.jsonl", [{"epoch": e, **losses} for e in range(2)])
+    write_lines(run / "metrics.jsonl", [{"epoch": e + 1, **losses} for e in range(2)])
     figure = plot_training_curves(run)
     assert [axes.axison for axes in figure.axes] == [True] * 5 + [False]
 
 
 def test_pretrain_curves_and_a_run_that_stopped(tmp_path: Path):
-    lines = [{"epoch": e, "loss": 2.0 - e, "val_accuracy": 10.0 + 20 * e} for e in range(2)]
+    lines = [{"epoch": e + 1, "loss": 2.0 - e, "val_accuracy": 10.0 + 20 * e} for e in range(2)]
     write_lines(tmp_path / "metrics.jsonl", lines)
     write_yaml(tmp_path / "config.yaml", {"stage": "pretrain", "epochs": 8})
     figure = plot_training_curves(tmp_path)
@@ -59,7 +59,7 @@ def test_pretrain_curves_and_a_run_that_stopped(tmp_path: Path):
 
 
 def test_training_metrics_of_something_else(tmp_path: Path):
-    write_lines(tmp_path / "metrics.jsonl", [{"epoch": 0, "speed": 1.0}])
+    write_lines(tmp_path / "metrics.jsonl", [{"epoch": 1, "speed": 1.0}])
     write_yaml(tmp_path / "config.yaml", {"stage": "retrain"})
     with pytest.raises(UserError, match="none of the metrics that a training logs"):
         plot_training_curves(tmp_path)

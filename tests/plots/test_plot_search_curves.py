@@ -197,6 +197,6 @@ def test_initial_latency_comes_from_the_result(tmp_path: Path):
 def test_a_torn_line_does_not_stop_the_picture(tmp_path: Path):
     run = write_search_run(tmp_path)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "weights/lo')
+        file.write('{"epoch": 5, "weights/lo')
     (x, _), *_ = lines_of(plot_search_curves(run).axes[0])
     assert x == [1, 2, 3, 4]
