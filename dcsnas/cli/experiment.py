@@ -146,7 +146,7 @@ def watch(experiment: Which) -> None:
             with trial_bars() as bars:
                 wait(folder, Show(bars, folder))
         except KeyboardInterrupt:
-            console.print("no longer watching")
+            console.print("no longer watching; the experiment goes on")
     console.print(f"{folder.path}: {state(folder)}")
 
 
