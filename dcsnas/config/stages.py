@@ -82,7 +82,7 @@ class BatchConfig(Strict):
 
 
 class LossConfig(Strict):
-    """Equation 4: cross-entropy + triplet + eta * IBB; the centre loss is an addition to it."""
+    """The paper's Equation 4, cross-entropy + triplet + eta * IBB, and a centre loss."""
 
     label_smoothing: Share = 0.1
     margin: PositiveFloat | None = 0.3
