@@ -29,7 +29,8 @@ def in_epochs(key: str) -> Any:
         epochs = content.get("epochs", cls.model_fields["epochs"].default)
         return _replaced(content, key.split("."), epochs) if isinstance(epochs, int) else content
 
-    return model_validator(mode="before")(classmethod(replace))
+    method: Any = classmethod(replace)
+    return model_validator(mode="before")(method)
 
 
 def _replaced(value: Any, keys: Sequence[str], epochs: int) -> Any:

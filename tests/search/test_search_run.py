@@ -84,9 +84,8 @@ def test_stopped_search_ends_as_the_uninterrupted_one(
         run(folder, name)
     monkeypatch.undo()
     if stopped_after == 2:  # as of before 0.2, whose logs count epochs from 0 and -1
-        for log in ("metrics.jsonl", "probabilities.jsonl"):
-            older = [{**one, "epoch": one["epoch"] - 1} for one in lines(folder / name / log)]
-            write_lines(folder / name / log, older)
+        for path in (folder / name).glob("*.jsonl"):
+            write_lines(path, [{**one, "epoch": one["epoch"] - 1} for one in lines(path)])
     resumed = run(folder, name)
     assert lines(resumed.metrics) == lines(finished.metrics)
     assert read_probabilities(resumed.path) == read_probabilities(finished.path)
