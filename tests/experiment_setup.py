@@ -1,11 +1,13 @@
 """What the tests of experiments share: a small sweep, light trials, listeners, waiting, the end."""
 
+import json
 import os
 import shlex
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +17,7 @@ from nni.experiment import Experiment
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from dcsnas.config.files import write_json, write_text
-from dcsnas.experiments.database import Trial
+from dcsnas.experiments.database import Database, Trial
 from dcsnas.experiments.experiment import stop
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import LOOPBACK, answer, configure, launch
@@ -28,6 +30,13 @@ PATIENCE_S = 180
 SILENT_POLLS = 10
 WITHOUT = Path("/dev/null")
 """In place of the patches of NNI's manager."""
+TABLES = """
+create table TrialJobEvent (timestamp integer, trialJobId text, event text, data text,
+    logPath text, sequenceId integer, message text, environmentId text);
+create table MetricData (timestamp integer, trialJobId text, parameterId text, type text,
+    sequence integer, data text);
+create table ExperimentProfile (params text, id text);
+"""
 NNI_LEAVES_OPEN = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -79,6 +88,31 @@ def light_experiment(path: Path, sweep: SweepConfig, *arguments: str) -> Experim
     write_json(folder.identity, {"id": Experiment(None).id})
     write_text(folder.path / "command.txt", " ".join(arguments))
     return folder
+
+
+def write_database(folder: ExperimentFolder, trials: list[dict[str, Any]]) -> Database:
+    """Write what NNI 3.0 writes (nni_node/core/sqlDatabase.js), metrics in JSON twice.
+
+    A trial has ``id``, ``status``, ``weight``, and ``final`` where it has a result.
+    """
+    path = folder.database().path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(TABLES)
+        for number, trial in enumerate(trials):
+            record = json.dumps({"parameter_id": number, "parameters": {"weight": trial["weight"]}})
+            rows = [("RUNNING", record), (trial["status"], None)]
+            database.executemany(
+                "insert into TrialJobEvent (trialJobId, event, data, sequenceId) values (?,?,?,?)",
+                [(trial["id"], event, data, number) for event, data in rows],
+            )
+            if "final" in trial:
+                data = json.dumps(json.dumps(trial["final"]))
+                database.execute(
+                    "insert into MetricData values (0, ?, ?, 'FINAL', 0, ?)",
+                    (trial["id"], number, data),
+                )
+    return folder.database()
 
 
 def launch_light(folder: ExperimentFolder, action: str = "create", *, host: str = LOOPBACK) -> str:

@@ -34,16 +34,15 @@ def moving(options: int, share: float) -> list[float]:
 def probability_lines(space: SearchSpace, *, epochs: int = 4) -> list[dict[str, Any]]:
     """Return a search's probabilities, which move to every last option at a constant pace."""
     return [
-        {"epoch": done - 1}
-        | {d.label: moving(len(d.options), done / epochs) for d in space.decisions}
+        {"epoch": done} | {d.label: moving(len(d.options), done / epochs) for d in space.decisions}
         for done in range(epochs + 1)
     ]
 
 
 def metric_line(epoch: int, *, architecture: bool = True) -> dict[str, float]:
-    """Return the metrics of one epoch of a search, each another number."""
+    """Return the metrics of a search's epoch, from 0, each another number."""
     names = ["cross_entropy", "triplet", "ibb", "loss"]
-    line: dict[str, float] = {"epoch": epoch}
+    line: dict[str, float] = {"epoch": epoch + 1}
     line |= {f"weights/{n}": 4.0 - i - 0.1 * epoch for i, n in enumerate(names)}
     if architecture:
         line |= {f"architecture/{n}": 5.0 - i - 0.1 * epoch for i, n in enumerate(names)}
@@ -79,7 +78,7 @@ def write_retrain_run(root: Path) -> Path:
     """Write an evaluated retrain run of 3 epochs, the first one with a held backbone."""
     run = root / "retrain-0000-micro"
     losses = [{"cross_entropy": 3.0 - e, "triplet": 0.5, "ibb": 0.25 * e} for e in range(3)]
-    lines = [{"epoch": e, **loss, "loss": sum(loss.values())} for e, loss in enumerate(losses)]
+    lines = [{"epoch": e + 1, **loss, "loss": sum(loss.values())} for e, loss in enumerate(losses)]
     write_lines(run / "metrics.jsonl", lines)
     write_yaml(run / "config.yaml", {"stage": "retrain", "epochs": 3, "classifier_epochs": 1})
     save_architecture(run / "architecture.yaml", derived(micro_space()))

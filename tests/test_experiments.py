@@ -9,7 +9,8 @@ import pytest
 
 from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig, train_model
-from dcsnas.config.strict import load
+from dcsnas.config.strict import load, load_with_overrides
+from dcsnas.experiments.settings import read_sweep
 from dcsnas.spaces.shipped import find_space, shipped_folder
 
 MODELS: dict[str, Any] = {
@@ -82,3 +83,34 @@ def differences(first: Any, second: Any, path: str = "") -> list[str]:
     if isinstance(first, dict):
         return [d for k in first for d in differences(first[k], second[k], f"{path}.{k}")]
     return [] if first == second else [path.removeprefix(".")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_configuration_holds_for_any_number_of_epochs(path: Path, epochs: int) -> None:
+    """Faults, wish 11: warm-ups are shares, so that ``--set epochs=1`` makes a smoke run."""
+    (stage,) = set(
+        re.findall(rf"dcsnas (\w+) experiments/{re.escape(path.name)}", path.read_text())
+    )
+    assert load_with_overrides(MODELS[stage], path, [f"epochs={epochs}"]).epochs == epochs
+
+
+SWEEPS = sorted(shipped_folder("experiments").glob("nni/*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=[path.name for path in SWEEPS])
+def test_a_sweep_holds_for_any_number_of_epochs(path: Path) -> None:
+    assert read_sweep(path, overrides=["search.epochs=1"]).search.epochs == 1
+
+
+def test_warm_ups_are_as_long_as_they_were_in_epochs() -> None:
+    """The numbers of before they were shares: runs of then continue, bit for bit."""
+    held = {"search_fbnetv2": 10, "search_fbnetv2_short": 2, "search_tiny": 4}
+    for name, epochs in {**held, "search_classify_tiny": 3}.items():
+        config = load(search_model, shipped_folder("experiments") / f"{name}.yaml")
+        assert config.architecture.warmup_epochs == epochs
+    assert recipe_of("dcs_dnas_finetune").classifier_epochs == 10
+    assert recipe_of("dcs_dnas_finetune_short").classifier_epochs == 1
+    of_search = shipped_folder("experiments") / "nni"
+    for path in of_search.glob("*_tiny.yaml"):
+        assert read_sweep(path).search.architecture.warmup_epochs == 2

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
 
 from dcsnas.cli.options import DryRun, console, with_allocator
+from dcsnas.cli.trial_bars import Show, trial_bars
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
-    from dcsnas.experiments.experiment import Progress
     from dcsnas.experiments.folder import ExperimentFolder
 
 app = typer.Typer(
@@ -45,8 +43,10 @@ Change = Annotated[
     ),
 ]  # fmt: skip
 LOOPBACK = "127.0.0.1"
-VALIDATION = ("validation_map", "validation_rank1")
-NOT_PRINTED = (*VALIDATION, "number", "expected_ms", "macs_g", "entropy", "folder")
+NOT_PRINTED = (
+    *("validation_map", "validation_rank1"),
+    *("number", "expected_ms", "macs_g", "entropy", "folder"),
+)
 """Columns of trials.csv for which a terminal has no room."""
 
 
@@ -64,7 +64,8 @@ def start(
     table: Annotated[Path | None, typer.Option(help="Latency table of every search.")] = None,
     set_: Change = None,
     out: Annotated[
-        Path | None, typer.Option(help="New folder. Default: runs/NAME of the sweep.")
+        Path | None,
+        typer.Option(help="New folder. Default: runs/NAME of the sweep, then runs/NAME-2."),
     ] = None,
     training_service: Annotated[
         Path | None,
@@ -95,9 +96,8 @@ def start(
     from dcsnas.experiments.experiment import start as run_start
 
     service = read_yaml(training_service) if training_service else None
-    path = out or Path("runs") / resolved.name
     _warn(host)
-    _follow(run_start(resolved, path, host=host, service=service), detach)
+    _follow(run_start(resolved, out, host=host, service=service), detach)
 
 
 @app.command("resume")
@@ -130,6 +130,24 @@ def view(experiment: Which, host: Host = LOOPBACK) -> None:
     _say_where(run_view(folder, host=host))
     console.print(f"{folder.path}: {state(folder)}")
     console.print(f"to close the page, and end what runs: dcsnas experiment stop {folder.path}")
+
+
+@app.command("watch")
+def watch(experiment: Which) -> None:
+    """Show the bars of a running experiment in this terminal too; Ctrl-C ends only them.
+
+    Example: dcsnas experiment watch runs/latency_sweep_tiny
+    """
+    from dcsnas.experiments.experiment import is_busy, state, wait
+
+    folder = _find(experiment)
+    if is_busy(folder):
+        try:
+            with trial_bars() as bars:
+                wait(folder, Show(bars, folder))
+        except KeyboardInterrupt:
+            console.print("no longer watching; the experiment goes on")
+    console.print(f"{folder.path}: {state(folder)}")
 
 
 @app.command("stop")
@@ -210,7 +228,7 @@ def _follow(folder: "ExperimentFolder", detach: bool) -> None:
         console.print(f"to stop: dcsnas experiment stop {folder.path}")
         return
     try:
-        with _bars() as bars:
+        with trial_bars() as bars:
             wait(folder, Show(bars, folder))
     except KeyboardInterrupt:
         console.print("stopping ...")
@@ -233,50 +251,22 @@ def _follow(folder: "ExperimentFolder", detach: bool) -> None:
 
 
 def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: bool) -> None:
-    from dcsnas.experiments.report import write_report
+    from dcsnas.experiments.report import VALIDATION, write_report
     from dcsnas.experiments.sweep import CONDITIONS
+    from dcsnas.plots.records import metric_text
 
     written = write_report(folder, budgets_ms=budgets_ms, measure=measure)
-    hidden = (*NOT_PRINTED, *CONDITIONS)  # the notes say under what the latencies hold
+    # the notes say under what the latencies hold
+    hidden = {*NOT_PRINTED, *CONDITIONS} - {written.score}
     columns = [column for column in written.table.columns if column not in hidden]
     shown: Any = written.table.reset_index()[["trial", *columns]]
+    metric = written.score.removeprefix(VALIDATION)
+    shown = shown.rename(columns={written.score: metric_text(metric)})
     console.print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
     for note in written.notes:
         console.print(note)
     for path in written.files:
         console.print(str(path))
-
-
-def _bars() -> Bars:
-    what = TextColumn("{task.description}")
-    return Bars(what, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-
-
-class Show:
-    """A bar for the trials, and one for the epochs of each that runs."""
-
-    def __init__(self, bars: Bars, folder: "ExperimentFolder") -> None:
-        self.bars = bars
-        self.folder = folder
-        self.all = bars.add_task("trials", total=folder.sweep().count)
-        self.tasks: dict[str, Any] = {}
-
-    def __call__(self, progress: "list[Progress]") -> None:
-        """Show how far the trials are."""
-        self.bars.update(self.all, completed=sum(one.trial.ended for one in progress))
-        for one in progress:
-            trial = one.trial
-            if trial.ended:
-                if (task := self.tasks.pop(trial.id, None)) is not None:
-                    self.bars.remove_task(task)
-                    why = f": {self.folder.failure(trial.id)}" if trial.status == "FAILED" else ""
-                    said = f"trial {trial.number} {trial.id}: {trial.status}{why}"
-                    self.bars.console.print(said)
-                continue
-            if trial.id not in self.tasks:
-                shown = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
-                self.tasks[trial.id] = self.bars.add_task(f"{trial.number} {trial.id} {shown}")
-            self.bars.update(self.tasks[trial.id], completed=one.done, total=one.total)
 
 
 def _say_where(url: str) -> None:

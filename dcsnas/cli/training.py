@@ -109,7 +109,7 @@ def _train(
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
     if chosen := trained.chosen_epoch:
-        best = f"epoch {chosen.epoch + 1} of {resolved.epochs}, the best of those scored"
+        best = f"epoch {chosen.after_epochs} of {resolved.epochs}, the best of those scored"
         label = trained.task.label
         console.print(f"{best}: {label} {chosen.score:.2f} % on {chosen.selected_on}")
     return trained

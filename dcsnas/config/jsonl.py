@@ -1,4 +1,7 @@
-"""Logs by epoch: one JSON object a line, each with a whole number ``epoch``."""
+"""Logs by epoch: one JSON object a line, each with a whole number ``epoch``.
+
+A line's epoch is how many are over then: the first is 1, and 0 is what was before it.
+"""
 
 import json
 import os
@@ -10,11 +13,12 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_text, write_text, writing
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path, *, first: int = 1) -> list[dict[str, Any]]:
     """Return the objects of a log in order.
 
-    A torn last line, which a killed run leaves, is skipped. Raises UserError where the file is
-    missing or another line is broken.
+    ``first`` is the epoch that the log begins with; one of dcsnas before 0.2 begins one lower, and
+    its epochs are counted up. A torn last line, which a killed run leaves, is skipped. Raises
+    UserError where the file is missing or another line is broken.
     """
     lines = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
     records = []
@@ -32,6 +36,8 @@ def read_records(path: Path) -> list[dict[str, Any]]:
                 f"{path}: line {number}: expected an object with a whole 'epoch'; remove the line"
             )
         records.append(record)
+    if records and records[0]["epoch"] < first:
+        return [{**record, "epoch": record["epoch"] + 1} for record in records]
     return records
 
 
@@ -52,8 +58,8 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def keep_records_before(path: Path, epoch: int) -> None:
-    """Drop the lines of ``epoch`` and later, which a resumed run will write again."""
+def keep_records(path: Path, done: int, *, first: int = 1) -> None:
+    """Keep the lines of the ``done`` epochs; a resumed run will write later ones again."""
     if path.exists():
-        kept = [record for record in read_records(path) if record["epoch"] < epoch]
+        kept = [one for one in read_records(path, first=first) if one["epoch"] <= done]
         write_text(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.stages import (
@@ -121,8 +122,8 @@ class ArchitectureConfig(Strict):
 
     lr: PositiveFloat = 0.03
     weight_decay: NonNegativeFloat = 5e-4
-    warmup_epochs: NonNegativeInt = 0
-    """First epochs that train weights alone."""
+    warmup_epochs: EpochCount = 0
+    """First epochs, or a share of all, that train weights alone."""
     temperature: PositiveFloat = 5.0
     """Gumbel temperature at the start; falls exponentially to ``final_temperature``."""
     final_temperature: PositiveFloat = 0.087
@@ -157,12 +158,14 @@ class SearchConfig(Strict):
         is_typed = cls.model_fields["objective"].annotation is form
         return value if is_typed else form.model_validate(value)
 
+    _shares_become_epochs = in_epochs("architecture.warmup_epochs")
+
     @model_validator(mode="after")
     def _architecture_is_trained(self) -> "SearchConfig":
         if self.architecture.warmup_epochs >= self.epochs:
             raise ValueError(
                 f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
-                "epochs, so the architecture would never be trained; lower it"
+                "epochs, so the architecture would never be trained; give less, or a share"
             )
         return self
 

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.strict import Strict
@@ -80,7 +81,7 @@ class BatchConfig(Strict):
 
 
 class LossConfig(Strict):
-    """Equation 4: cross-entropy + triplet + eta * IBB; the centre loss is an addition to it."""
+    """The paper's Equation 4, cross-entropy + triplet + eta * IBB, and a centre loss."""
 
     label_smoothing: Share = 0.1
     margin: PositiveFloat | None = 0.3
@@ -176,14 +177,16 @@ class TrainConfig(Strict):
     input: Size | None = None
     """(height, width); the architecture file's unless given."""
     epochs: PositiveInt
-    classifier_epochs: NonNegativeInt = 0
-    """First epochs that train the head alone; for a pretrained backbone."""
+    classifier_epochs: EpochCount = 0
+    """First epochs, or a share of all, that train the head alone; for a pretrained backbone."""
     augment: MixingConfig = MixingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Decay per step of the moving average of the weights, which is then the result."""
     validation: ValidationConfig = ValidationConfig()
     run: RunConfig = RunConfig()
+
+    _shares_become_epochs = in_epochs("classifier_epochs")
 
     @property
     def holds_out(self) -> bool:
@@ -195,7 +198,7 @@ class TrainConfig(Strict):
         if self.classifier_epochs >= self.epochs:
             raise ValueError(
                 f"classifier_epochs is {self.classifier_epochs} of {self.epochs} epochs, so the "
-                "backbone would never be trained; lower it"
+                "backbone would never be trained; give less, or a share"
             )
         return self
 

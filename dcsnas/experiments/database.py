@@ -26,7 +26,7 @@ class Trial:
     cancelled: bool = False
     """The user stopped it on the web page."""
     intermediate: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """What it reported, by epoch."""
+    """What it reported, by epoch, which NNI counts from 0."""
     final: dict[str, Any] | None = None
 
     @property

@@ -1,8 +1,10 @@
 """Starting, watching, stopping and resuming an experiment."""
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from nni.experiment import Experiment
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json, write_text, write_yaml
 from dcsnas.config.jsonl import read_records
+from dcsnas.config.outputs import LOCK, InUseError, held, one_writer
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import (
@@ -36,48 +39,83 @@ _POLL_S = 1.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a trial is: epochs done and wanted over its stages."""
+    """How far a trial is: epochs done and wanted over its stages, and the stage that it is in."""
 
     trial: Trial
     done: int
     total: int
+    stage: str
 
 
 Watch = Callable[[list[Progress]], None]
 
 
 def start(
-    sweep: SweepConfig, path: Path, *, host: str = LOOPBACK, service: TrainingService | None = None
+    sweep: SweepConfig,
+    path: Path | None = None,
+    *,
+    host: str = LOOPBACK,
+    service: TrainingService | None = None,
 ) -> ExperimentFolder:
     """Start ``sweep`` in the new folder ``path``; its manager outlives this program.
 
-    Raises UserError where the folder holds something, or an input of a trial is wrong.
+    Without a path it is ``runs/NAME`` of the sweep, or the first of ``runs/NAME-2`` and so on that
+    is free. Raises UserError where the folder holds something, or an input of a trial is wrong.
     """
-    folder = ExperimentFolder(path)
-    if path.exists() and (path.is_file() or any(path.iterdir())):
-        advice = f"dcsnas experiment resume {path}, or " if folder.identity.exists() else ""
-        raise UserError(f"{path}: not empty; {advice}give another --out")
     check_host(host, service)
-    if service:
-        training_service(service, "the file of the training service")
-    check_inputs(sweep)
-    sweep = with_absolute_paths(sweep)
-    experiment = Experiment(None)
-    write_text(folder.config, dump(sweep))
-    write_json(folder.identity, {"id": experiment.id})
-    if service:
-        write_yaml(folder.service, dict(service))
-    experiment.config = configure(folder, sweep)
-    launch(folder, experiment, "create", host=host)
+    with _new_folder(path, sweep.name) as folder:
+        if service:
+            training_service(service, "the file of the training service")
+        check_inputs(sweep)
+        sweep = with_absolute_paths(sweep)
+        experiment = Experiment(None)
+        write_text(folder.config, dump(sweep))
+        write_json(folder.identity, {"id": experiment.id})
+        if service:
+            write_yaml(folder.service, dict(service))
+        experiment.config = configure(folder, sweep)
+        launch(folder, experiment, "create", host=host)
     return folder
+
+
+@contextmanager
+def _new_folder(path: Path | None, name: str) -> Iterator[ExperimentFolder]:
+    """Be the one writer of the new folder ``path``, or of a free one in ``runs``; UserError."""
+    numbered = (Path("runs") / f"{name}-{number}" for number in itertools.count(2))
+    for folder in [path] if path else itertools.chain([Path("runs") / name], numbered):
+        with ExitStack() as holding:
+            try:
+                holding.enter_context(one_writer(folder))
+            except InUseError:
+                if path:
+                    raise
+                continue  # another start has taken it a moment ago
+            if {file.name for file in folder.iterdir()} <= {LOCK}:
+                yield ExperimentFolder(folder)
+                return
+        if path:
+            known = ExperimentFolder(path).identity.exists()
+            advice = f"dcsnas experiment resume {path}, or " if known else ""
+            raise UserError(f"{path}: not empty; {advice}give another --out")
 
 
 def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
     """Continue every trial without a result, and then the sweep; return how many are continued.
 
-    Those that the user cancelled on the web page stay so. Raises UserError as ``start`` does.
+    Those that the user cancelled on the web page stay so. Raises UserError as ``start`` does, and
+    where another process starts or continues it.
     """
-    if _is_busy(folder):
+    with _starting(folder):
+        return _resume(folder, host)
+
+
+def _starting(folder: ExperimentFolder) -> AbstractContextManager[None]:
+    """Be the one that starts a manager in ``folder``; raises InUseError."""
+    return held(folder.path / LOCK, of=folder.path, otherwise="wait until it has started")
+
+
+def _resume(folder: ExperimentFolder, host: str) -> int:
+    if is_busy(folder):
         raise UserError(f"{folder.path}: runs already, at {folder.url}")
     check_host(host, folder.service_content)
     sweep, database = folder.sweep(), folder.database()
@@ -98,16 +136,17 @@ def resume(folder: ExperimentFolder, *, host: str = LOOPBACK) -> int:
 
 def view(folder: ExperimentFolder, *, host: str = LOOPBACK) -> str:
     """Return where the web page is, after starting a manager that only shows it if none runs."""
-    if not is_running(folder):
-        check_host(host, None)
+    if is_running(folder):
+        return folder.url
+    check_host(host, None)
+    with _starting(folder):
         wait_for_end(folder)
         if not folder.database().begun():
             raise UserError(f"{folder.path}: nothing to view, it has not begun; run: "
                             f"dcsnas experiment resume {folder.path}")  # fmt: skip
         experiment = Experiment(None, id=folder.id)
         experiment.config = configure(folder, folder.sweep())
-        launch(folder, experiment, "view", host=host)
-    return folder.url
+        return launch(folder, experiment, "view", host=host)
 
 
 def stop(folder: ExperimentFolder) -> bool:
@@ -122,7 +161,8 @@ def stop(folder: ExperimentFolder) -> bool:
 def wait(folder: ExperimentFolder, watch: Watch) -> None:
     """Wait until every trial has ended, telling ``watch`` how far they are.
 
-    Raises UserError where the manager ends before, or reports an error.
+    Any number of processes may do so. Raises UserError where the manager ends before, or reports an
+    error.
     """
     sweep, silent = folder.sweep(), 0
     advice = f"continue: dcsnas experiment resume {folder.path}"
@@ -131,6 +171,8 @@ def wait(folder: ExperimentFolder, watch: Watch) -> None:
         silent = 0 if status else silent + 1
         found = progress(folder, sweep)
         watch(found)
+        if silent and _all_ended(found, sweep):
+            return  # whoever waited for it too has stopped its manager
         if silent > SILENT_POLLS:
             raise UserError(f"{folder.path}: the manager has ended; {folder.end_of_log}\n{advice}")
         if status and status["status"] == "ERROR":
@@ -147,7 +189,11 @@ def _is_over(status: str, found: list[Progress]) -> bool:
     return status in OVER or (status == "TUNER_NO_MORE_TRIAL" and not left)
 
 
-def _is_busy(folder: ExperimentFolder) -> bool:
+def _all_ended(found: list[Progress], sweep: SweepConfig) -> bool:
+    return len(found) >= sweep.count and all(one.trial.ended for one in found)
+
+
+def is_busy(folder: ExperimentFolder) -> bool:
     """Return whether a manager runs trials; one that is done, or only shows them, does not."""
     status = _status(folder)
     return status is not None and status["status"] not in (*OVER, "ERROR", "VIEWED")
@@ -163,11 +209,13 @@ def progress(folder: ExperimentFolder, sweep: SweepConfig) -> list[Progress]:
     stages = {"search": sweep.search.epochs}
     if sweep.retrain:
         stages["retrain"] = sweep.retrain.epochs
+    last = "measure" if sweep.measure else "score"
     found = []
     for trial in folder.database().trials():
-        logs = [folder.trial(trial.id) / stage / "metrics.jsonl" for stage in stages]
-        done = sum(len(read_records(log)) for log in logs if log.exists())
-        found.append(Progress(trial, done, sum(stages.values())))
+        logs = {stage: folder.trial(trial.id) / stage / "metrics.jsonl" for stage in stages}
+        done = {n: len(read_records(log)) if log.exists() else 0 for n, log in logs.items()}
+        stage = next((n for n, epochs in stages.items() if done[n] < epochs), last)
+        found.append(Progress(trial, sum(done.values()), sum(stages.values()), stage))
     return found
 
 
@@ -179,6 +227,6 @@ def state(folder: ExperimentFolder) -> str:
     names = [trial.status.lower() if running or trial.ended else "interrupted" for trial in trials]
     counts = Counter(name.replace("_", " ") for name in names)
     listed = ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
-    how = "runs" if running and _is_busy(folder) else "shown"
+    how = "runs" if running and is_busy(folder) else "shown"
     where = f"{how} at {folder.url}" if running else "stopped"
     return f"{where}; of {folder.sweep().count} trials {listed or 'none started'}"

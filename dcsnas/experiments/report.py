@@ -1,6 +1,5 @@
 """The outcome of a sweep: a table, a picture of the Pareto front, the best networks' files."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,25 +10,37 @@ import pandas as pd
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, replacing, write_json
+from dcsnas.config.outputs import LOCK, held
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.sweep import CONDITIONS, RESULTS, SweepConfig
 from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
+from dcsnas.plots.records import metric_text
 from dcsnas.plots.style import save
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
+from dcsnas.tasks.task import find_task
 
 Record = Mapping[str, Any]
 """A measured latency, as ``evaluation.speed`` returns it."""
+DEFAULT, VALIDATION = "default", "validation_"
 MEASURED, PREDICTED = "measured_ms", "predicted_ms"
+EXPORTED = ("within_*ms.yaml", "front_[0-9]*.yaml")
+"""What the networks in ``report/best`` are called."""
+WRITING_S = 10.0
+"""For another report to be written, if it measures nothing."""
 WHOLE: Any = {"latency_threads": "Int64", "latency_batch": "Int64"}
 """Columns whose numbers stay whole where some are missing."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The table of all trials, and the files that were written."""
+    """The table of all trials, and the files that were written; ``score`` is its column to rank by.
+
+    It is what NNI's page calls ``default``, by its own name.
+    """
 
     table: pd.DataFrame
+    score: str
     files: list[Path]
     notes: list[str]
 
@@ -39,11 +50,18 @@ def write_report(
 ) -> Report:
     """Write ``report/``: trials.csv, pareto.png and .svg, best/*.yaml; also while the sweep runs.
 
+    One process at a time; another waits a few seconds.
     ``budgets_ms`` are latencies within which the best network is exported, the sweep's own unless
     given; without any, every network of the front. ``measure`` measures all networks together,
     interleaved, which compares better than trial by trial on a busy machine.
-    Raises UserError where no trial has ended.
+    Raises UserError where no trial has ended, or who writes the report.
     """
+    lock = folder.report / LOCK
+    with held(lock, of=folder.report, otherwise="wait until it ends", patience_s=WRITING_S):
+        return _write_report(folder, budgets_ms, measure)
+
+
+def _write_report(folder: ExperimentFolder, budgets_ms: Sequence[float], measure: bool) -> Report:
     sweep, trials = folder.sweep(), folder.database().trials()
     ended = [trial for trial in trials if trial.succeeded]
     if not ended:
@@ -54,29 +72,35 @@ def write_report(
     if measure:
         write_json(together, _measure_together(folder, ended))
     measured = _measured(folder, trials)
-    rows = [_row(folder, sweep, trial, measured.get(trial.id)) for trial in trials]
+    score = score_name(sweep)
+    rows = [_row(folder, sweep, trial, score, measured.get(trial.id)) for trial in trials]
     table = pd.DataFrame(rows).set_index("trial").astype(WHOLE)
     if together.exists():  # of trials that had ended by then
         again = {name: record[MEASURED] for name, record in measured.items()}
         table[MEASURED] = pd.Series(again).reindex(table.index)
     latency = MEASURED if sweep.measure or together.exists() else PREDICTED
     table["front"] = False
-    points = _points(table, latency)
+    points = _points(table, latency, score)
     front = pareto_front(points)
     table.loc[[point.name for point in front], "front"] = True
     named = [point.name for point in points]
     notes = [
         *([_in_words(table.loc[named, list(CONDITIONS)])] if named else []),
-        *_notes(folder, table, latency),
+        *_notes(folder, table, latency, score),
         *_instead(measured[name] for name in named if latency == MEASURED and name in measured),
     ]
-    folder.report.mkdir(parents=True, exist_ok=True)
     files = [folder.report / "trials.csv"]
     with replacing(files[0]) as partial:
         table.to_csv(partial)
-    files += _draw(folder, sweep, points, latency, notes)
+    files += _draw(folder, sweep, points, latency, notes, network=_network(folder, ended[0].id))
     files += _export(folder, points, front, budgets_ms or sweep.budgets_ms, notes)
-    return Report(table, files, notes)
+    return Report(table, score, files, notes)
+
+
+def score_name(sweep: SweepConfig) -> str:
+    """Return the name in a trial's result of what trials are ranked by, NNI's ``default``."""
+    metric = find_task(sweep.search.task).metric
+    return metric if sweep.retrain else f"{VALIDATION}{metric}"
 
 
 def _measured(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Record]:
@@ -89,7 +113,7 @@ def _measured(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict[str, Re
 
 
 def _row(
-    folder: ExperimentFolder, sweep: SweepConfig, trial: Trial, measured: Record | None
+    folder: ExperimentFolder, sweep: SweepConfig, trial: Trial, score: str, measured: Record | None
 ) -> dict[str, Any]:
     final = (trial.final if trial.succeeded else None) or {}
     parameters = {name: trial.parameters.get(name) for name in _names(sweep)}
@@ -98,7 +122,8 @@ def _row(
         "number": trial.number,
         "status": trial.status,
         **parameters,
-        **{name: final[name] for name in RESULTS if name in final},
+        score: final.get(DEFAULT),
+        **{name: final[name] for name in RESULTS if name in final and name != DEFAULT},
         **(_conditions(_network(folder, trial.id), measured) if trial.succeeded else {}),
         "folder": str(folder.trial(trial.id)),
     }
@@ -135,15 +160,15 @@ def _measure_together(folder: ExperimentFolder, trials: Sequence[Trial]) -> dict
     return {trial.id: record for trial, record in zip(trials, records, strict=True)}
 
 
-def _points(table: pd.DataFrame, latency: str) -> list[Point]:
-    scored = table.dropna(subset=["default", latency])
+def _points(table: pd.DataFrame, latency: str, score: str) -> list[Point]:
+    scored = table.dropna(subset=[score, latency])
     return [
-        Point(str(name), float(ms), float(score))
-        for name, ms, score in zip(scored.index, scored[latency], scored["default"], strict=True)
+        Point(str(name), float(ms), float(value))
+        for name, ms, value in zip(scored.index, scored[latency], scored[score], strict=True)
     ]
 
 
-def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[str]:
+def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str, score: str) -> list[str]:
     """Return what a reader of the numbers has to know."""
     notes = []
     counts = Counter(str(status).lower() for status in table["status"])
@@ -151,7 +176,7 @@ def _notes(folder: ExperimentFolder, table: pd.DataFrame, latency: str) -> list[
         notes.append(f"not in the picture: {', '.join(left)}")
     if latency == PREDICTED:
         notes.append("latencies are predicted: the sweep did not measure")
-    elif left := len(table.dropna(subset=["default"])) - len(_points(table, MEASURED)):
+    elif left := len(table.dropna(subset=[score])) - len(_points(table, MEASURED, score)):
         notes.append(f"not in the picture: {left} not measured with the others; --measure again")
     elif not (folder.report / "measured.json").exists() and folder.sweep().concurrency > 1:
         notes.append("latencies were measured beside other trials; --measure compares better")
@@ -187,17 +212,20 @@ def _draw(
     points: Sequence[Point],
     latency: str,
     notes: Sequence[str],
+    *,
+    network: ArchitectureFile,
 ) -> list[Path]:
     names = _labels(folder, sweep)
     named = [Point(names[p.name], p.latency_ms, p.score) for p in points]
-    space = Path(sweep.search.space).name.removesuffix(".yaml")
-    facts = [f"{len(points)} networks, space {space}", *notes]
+    facts = [f"{len(points)} networks, space {network.provenance.space}", *notes]
+    metric = metric_text(find_task(sweep.search.task).metric)
+    when = "after retraining" if sweep.retrain else "during the search"
     figure = plot_pareto(
         named,
         title=f"{sweep.name}: score against latency",
         subtitle=" \u00b7 ".join(facts),
         latency=f"{latency.removesuffix('_ms')} latency (ms)",
-        score="mAP after retraining (%)" if sweep.retrain else "mAP during the search (%)",
+        score=f"{metric} {when} (%)",
     )
     return [save(figure, folder.report / f"pareto.{kind}") for kind in ("png", "svg")]
 
@@ -224,7 +252,8 @@ def _export(
 ) -> list[Path]:
     """Write the best network within each budget; without budgets, each network of the front."""
     best = folder.report / "best"
-    shutil.rmtree(best, ignore_errors=True)  # of an earlier report
+    for earlier in (path for pattern in EXPORTED for path in best.glob(pattern)):
+        earlier.unlink()  # what the user put beside them stays
     chosen = {}
     for budget in budgets_ms:
         within = [point for point in front if point.latency_ms <= budget]

@@ -35,8 +35,8 @@ DEFAULT_TASK = "reid"
 class ChosenEpoch(Strict):
     """Which epoch the weights are of where it was chosen by a score, and the score."""
 
-    epoch: int
-    """From 0, as in the run's ``metrics.jsonl``."""
+    after_epochs: int
+    """How many it was trained for, as the run's ``metrics.jsonl`` counts them."""
     metric: str
     """What the score is, such as ``map``."""
     score: float
@@ -47,11 +47,15 @@ class ChosenEpoch(Strict):
     @model_validator(mode="before")
     @classmethod
     def _of_older_versions(cls, content: Any) -> Any:
-        """Take files that name an mAP alone."""
-        if isinstance(content, dict) and "map" in content:
-            others = {key: value for key, value in content.items() if key != "map"}
-            return {**others, "metric": "map", "score": content["map"]}
-        return content
+        """Take files that name an mAP alone, and those that count epochs from 0."""
+        if not isinstance(content, dict):
+            return content
+        given = dict(content)
+        if "map" in given:
+            given |= {"metric": "map", "score": given.pop("map")}
+        if "epoch" in given:
+            given["after_epochs"] = given.pop("epoch") + 1
+        return given
 
 
 class WeightsHeader(Strict):

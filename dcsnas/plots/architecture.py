@@ -170,19 +170,27 @@ def _name_resolutions(axes: Axes, columns: Sequence[Column]) -> None:
 
 def _name_columns(axes: Axes, columns: Sequence[Column]) -> None:
     rotation = 90 if _dense(columns) else 0
-    axes.set_xticks([c.x for c in columns], [c.name for c in columns])
+    axes.set_xticks([c.x for c in columns], [_tick(c, upright=rotation > 0) for c in columns])
     axes.tick_params(axis="x", labelsize=TINY if _dense(columns) else SMALL, length=0)
     for tick, column in zip(axes.get_xticklabels(), columns, strict=True):
         tick.set_color(_ink(column.kind) if column.runs else MUTED)
-        tick.set_rotation(rotation if column.kind != "block" else 0)
-    explained = f"above: output height {TIMES} width in pixels"
+        tick.set_rotation(rotation)
+    explained = f"above: output height {TIMES} width"
     if any(c.kind == "block" for c in columns):
-        explained = f"blocks by number; {explained}; dashed: stride 2"
+        explained = f"blocks by number and kernel; {explained}; dashed: stride 2"
     if any(c.width_options for c in columns):
         explained += "; light: range of the options"
     attention = {c.kind_options for c in columns if c.kind_options}
     explained += "".join(f"\nattention: one of {', '.join(names)}" for names in sorted(attention))
     axes.set_xlabel(explained, **LABEL)
+
+
+def _tick(column: Column, *, upright: bool) -> str:
+    """Return a layer's name, and its kernel beyond that as seen from the axis."""
+    if not column.kernel:
+        return column.name
+    kernel = f"{column.kernel}{TIMES}{column.kernel}"
+    return f"{kernel}  {column.name}" if upright else f"{column.name}\n{kernel}"
 
 
 def _on_top(axes: Axes, x: float, y: float, text: str, *, size: float, dense: bool) -> None:

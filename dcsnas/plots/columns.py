@@ -28,7 +28,8 @@ KINDS: dict[str, Kind] = {
 class Column:
     """One layer: position, output width and size, and what of it the space left open.
 
-    ``size`` is (height, width) of the output; of a head, which pools, its input. The name of an
+    ``size`` is (height, width) of the output; of a head, which pools, its input. ``kernel`` is that
+    of the one convolution that sees more than a point, None where there is none. The name of an
     attention module says its kind: DCS, SA or none. ``runs`` is False for a chosen absence. ``ms``
     and ``percent`` (of the whole network) are None without a table.
     """
@@ -39,6 +40,7 @@ class Column:
     width: int
     size: Size
     stride: int = 1
+    kernel: int | None = None
     expansion: float | None = None
     width_options: tuple[float, ...] = ()
     expansion_options: tuple[float, ...] = ()
@@ -96,6 +98,7 @@ def columns_of_layers(
                 width=layer.widths[-1],
                 size=here if kind in ("head", "trunk") else out,
                 stride=layer.stride if isinstance(layer, Conv | Block) else 1,
+                kernel=layer.kernel if isinstance(layer, Conv | Block) else None,
                 expansion=layer.expansion if isinstance(layer, Block) else None,
                 width_options=_options(decided[x], "c_out"),
                 expansion_options=_options(decided[x], "expansion"),

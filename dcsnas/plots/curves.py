@@ -1,7 +1,7 @@
 """Curves over epochs of trainings, what they share with a search's, and the CMC curve."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,34 @@ from matplotlib.figure import Figure
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.plots.records import read_metrics
-from dcsnas.plots.style import BLUE, LIGHT, clean, digits, draw_line, label_ends, new_figure, note
+from dcsnas.plots.style import (
+    BLUE,
+    LIGHT,
+    TIMES,
+    clean,
+    digits,
+    draw_line,
+    from_zero,
+    label_ends,
+    new_figure,
+    note,
+)
+from dcsnas.spaces.space import SearchSpace
 
 LOSSES = {
-    "loss": ("total loss: cross-entropy + triplet + eta * IBB", "loss"),
+    "loss": ("total loss", "loss"),
     "cross_entropy": ("cross-entropy", "cross-entropy (nats)"),
     "triplet": ("triplet", "triplet loss (feature distance)"),
     "ibb": ("information bottleneck bound", "IBB (nats)"),
     "center": ("centre loss", "squared feature distance"),
 }
+TERMS = {
+    "cross_entropy": "cross-entropy",
+    "triplet": "triplet",
+    "ibb": f"eta {TIMES} IBB",
+    "center": f"weight {TIMES} centre loss",
+}
+"""What the total loss is the sum of, where it is logged."""
 SCORES = {
     "validation/map": ("score that chooses the epoch", "mAP (%)"),
     "validation/accuracy": ("validation accuracy", "accuracy (%)"),
@@ -28,6 +47,8 @@ SCORES = {
 }
 PANEL_IN = 1.5
 """About the height of an axes among others."""
+_NOTE_PERCENT, _NOTE_WIDTH = 16, 0.1
+"""About what a note takes of the CMC picture: percent of its height, and a share of its width."""
 
 
 def plot_training_curves(run: Path) -> Figure:
@@ -43,7 +64,7 @@ def plot_training_curves(run: Path) -> Figure:
     panels = {name: label for name, label in labels.items() if len(curve_of(frame, name))}
     if not panels:
         raise UserError(f"{run / 'metrics.jsonl'}: holds none of the metrics that a training logs")
-    shape = (math.ceil(len(panels) / 2), 2) if len(panels) > 2 else (1, len(panels))
+    shape = (ceil(len(panels) / 2), 2) if len(panels) > 2 else (1, len(panels))
     first = int(config.get("classifier_epochs", 0))
     held = "shaded: training neck and classifier only" if first else ""
     figure = curves_figure(run, config, frame, shape=shape, note=held)
@@ -52,6 +73,8 @@ def plot_training_curves(run: Path) -> Figure:
         clean(one, x="epoch", y=unit, title=title)
         curve = curve_of(frame, name)
         draw_line(one, curve, color=BLUE)
+        if name in SCORES:
+            from_zero(one, curve)
         label_ends(one, [(curve.iloc[-1], digits(curve.iloc[-1]), BLUE)], height_in=PANEL_IN)
         shade(one, first)
     for empty in axes:
@@ -87,10 +110,18 @@ def plot_cmc(run: Path) -> Figure:
     axes.set(ylim=(0, 100), xlim=(0, len(percent) + 0.5))
     for k in (k for k in (1, 5, 10, 20) if k <= len(percent)):
         axes.plot(k, percent[k - 1], "o", color=BLUE, markersize=4, clip_on=False)
-        shift, va = ((0, -5), "top") if percent[k - 1] > 50 else ((0, 5), "bottom")
-        text = f"rank {k}\n{percent[k - 1]:.1f}%"
-        note(axes, text, (k, percent[k - 1]), shift, color=BLUE, va=va)
+        _name_rank(axes, k, percent)
     return figure
+
+
+def _name_rank(axes: Axes, k: int, percent: Sequence[float]) -> None:
+    """Write the share at rank ``k`` where the rising curve is not: below it, or well above it."""
+    here, text = percent[k - 1], f"rank {k}\n{percent[k - 1]:.1f}%"
+    if here > _NOTE_PERCENT:
+        note(axes, text, (k, here), (3, -4), color=BLUE, va="top")
+    else:
+        beside = min(len(percent), k + ceil(_NOTE_WIDTH * len(percent)))
+        note(axes, text, (k, percent[beside - 1]), (0, 5), color=BLUE, va="bottom")
 
 
 def curves_figure(
@@ -100,13 +131,21 @@ def curves_figure(
     rows, columns = shape
     done = int(frame.index[-1])
     facts = [f"{done} of {config.get('epochs', done)} epochs, means over an epoch"]
-    if "space" in config:
-        facts.insert(0, f"space {config['space']}")
+    if (space := run / "space.yaml").exists():  # config.yaml has what was given: a file's path
+        facts.insert(0, f"space {SearchSpace.load(space).name}")
     if "run" in config:
         facts.append(f"seed {config['run'].get('seed', 0)}")
+    terms = [text for name, text in TERMS.items() if any(_is_of(name, each) for each in frame)]
+    if len(terms) > 1:
+        facts.append(f"total loss: {' + '.join(terms)}")
     title = f"{config.get('stage', 'run')}: {run.resolve().name}"
     subtitle = " · ".join([*facts, note] if note else facts)
     return new_figure(3.5 * columns, 0.7 + 2.3 * rows, title=title, subtitle=subtitle)
+
+
+def _is_of(metric: str, logged: Any) -> bool:
+    """Return whether ``logged`` is the name of ``metric``, of any phase."""
+    return str(logged).rpartition("/")[2] == metric
 
 
 def curve_of(frame: pd.DataFrame, name: str) -> pd.Series:

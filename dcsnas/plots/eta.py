@@ -11,7 +11,19 @@ from matplotlib.ticker import MaxNLocator
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json
-from dcsnas.plots.style import BLUE, GREY, INK, LIGHT, PAPER, SMALL, clean, new_figure, note
+from dcsnas.plots.style import (
+    BLUE,
+    GREY,
+    INK,
+    LEAST_POINTS,
+    LIGHT,
+    PAPER,
+    SMALL,
+    apart,
+    clean,
+    new_figure,
+    note,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ def plot_eta(run: Path) -> Figure:
     for axes in (scores, gains):
         axes.set_xticks(range(len(found.etas)), [f"{eta:g}" for eta in found.etas])
         axes.set_xlim(-0.4, len(found.etas) - 0.6)
+        axes.set_ylim(apart(axes.get_ylim(), LEAST_POINTS))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
         axes.get_xticklabels()[found.chosen].set(color=BLUE, weight="bold")
     return figure

@@ -18,7 +18,7 @@ from dcsnas.config.files import replacing
 from dcsnas.latency.table import load_table, predict_ms
 from dcsnas.plots import style
 from dcsnas.plots.columns import Column, columns_of_layers
-from dcsnas.plots.records import History, read_history
+from dcsnas.plots.records import History, mean_entropy_percent, read_history
 from dcsnas.plots.style import (
     LABEL,
     TIMES,
@@ -68,7 +68,7 @@ def plot_evolution(run: Path) -> Figure:
         min(_WIDEST_IN, columns * width + 1.2),
         1.0 + 1.45 * rows,
         title=f"{history.space.name}: the most probable network over the search",
-        subtitle=_explained(stages),
+        subtitle=f"{_decided(history)}; {_explained(stages)}",
     )
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     colors = _expansions(stages)
@@ -97,7 +97,7 @@ def animate_evolution(run: Path, path: Path) -> Path:
     colors = _expansions(stages)
     width = max(6.0, _panel_in(stages[0]) + 1.0)
     title = f"{history.space.name}: the most probable network over the search"
-    figure = new_figure(width, 4.0, title=title, subtitle="")
+    figure = new_figure(width, 4.0, title=title, subtitle=_decided(history))
     upper, lower = figure.subplots(2, 1, height_ratios=[2, 1])
     if _has_blocks(stages):
         _color_bar(figure, colors, [upper])
@@ -217,6 +217,12 @@ def _expansions(stages: Sequence[Stage]) -> ScalarMappable:
 def _has_blocks(stages: Sequence[Stage]) -> bool:
     """Return whether the networks are chains; those of a backbone have attention alone."""
     return any(column.kind == "block" for column in stages[0].columns)
+
+
+def _decided(history: History) -> str:
+    """Return how far the choices are decided: a network is the most probable one of any."""
+    entropy = mean_entropy_percent(history)
+    return f"mean entropy of the choices at the end: {entropy:.0f}% of its maximum"
 
 
 def _explained(stages: Sequence[Stage]) -> str:

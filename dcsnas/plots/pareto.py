@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from dcsnas.plots.style import BLUE, GREY, INK, clean, new_figure, note
+from dcsnas.plots.style import BLUE, GREY, INK, LEAST_POINTS, apart, clean, new_figure, note
+
+LEAST_SHARE = 0.1
+"""Of the longest latency: what the axis of latencies shows at least."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,9 @@ def plot_pareto(
     axes.step(x, y, where="post", color=BLUE, linewidth=1.0, alpha=0.6)
     axes.plot(x, y, linestyle="", marker="o", markersize=5.5, color=BLUE)
     axes.margins(x=0.12, y=0.15)
+    longest = max((point.latency_ms for point in points), default=0.0)
+    axes.set_xlim(apart(axes.get_xlim(), LEAST_SHARE * longest))
+    axes.set_ylim(apart(axes.get_ylim(), LEAST_POINTS))
     for point in points:
         up, color, va = (4, INK, "bottom") if point in front else (-4, GREY, "top")
         note(axes, point.name, (point.latency_ms, point.score), (4, up), color=color, va=va)

@@ -38,7 +38,10 @@ def plot_prediction(check: CheckFile) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     largest = 1.1 * max(BAND_PERCENT, *map(abs, errors.get_ylim()))
     errors.set(xlim=ends, ylim=(-largest, largest))
-    times.legend(loc="upper left", fontsize=SMALL, frameon=False, handletextpad=0.3)
+    look: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "handletextpad": 0.3}
+    handles, labels = times.get_legend_handles_labels()
+    # below the axes: within them every corner may hold networks
+    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), **look)
     return figure
 
 

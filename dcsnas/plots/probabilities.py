@@ -16,7 +16,15 @@ from matplotlib.image import AxesImage
 
 from dcsnas.config.errors import UserError
 from dcsnas.plots import style
-from dcsnas.plots.records import History, Place, groups_of, option_text, places_of, read_history
+from dcsnas.plots.records import (
+    History,
+    Place,
+    groups_of,
+    mean_entropy_percent,
+    option_text,
+    places_of,
+    read_history,
+)
 from dcsnas.plots.style import LABEL, TIMES, clean, label_ends, new_figure, whole_numbers
 from dcsnas.spaces.space import Decision, Option
 
@@ -46,7 +54,7 @@ def plot_probabilities(run: Path) -> Figure:
 
 def _figure(history: History, width_in: float, height_in: float) -> Figure:
     decisions, epochs = len(history.space.decisions), history.epochs[-1]
-    mean = float(np.mean([history.entropy_percent(d.label)[-1] for d in history.space.decisions]))
+    mean = mean_entropy_percent(history)
     return new_figure(
         width_in,
         height_in,
@@ -86,7 +94,6 @@ def _draw_panels(history: History, blocks: Sequence[Place], attentions: Sequence
     outer = GridSpec(2, 1, figure, height_ratios=[1.2, 1.35 * len(rows)])
     _draw_entropies(figure.add_subplot(outer[0]), history)
     grid = outer[1].subgridspec(len(rows), columns)
-    vmax = max(float(values.max()) for values in history.values.values())
     images, panels = [], []
     for row, (kind, places) in enumerate(rows):
         for column, place in enumerate(places):
@@ -95,7 +102,7 @@ def _draw_panels(history: History, blocks: Sequence[Place], attentions: Sequence
             if kind not in place.decisions:
                 _draw_fixed(axes)
                 continue
-            images.append(_draw_decision(axes, history, place.decisions[kind], vmax=vmax))
+            images.append(_draw_decision(axes, history, place.decisions[kind]))
             lowest = all(column >= len(below) for _, below in rows[row + 1 :])
             axes.set_xlabel("epochs trained" if lowest else "", size=style.SMALL, color=style.INK)
             panels.append(axes)
@@ -117,12 +124,12 @@ def _kinds(places: Sequence[Place]) -> list[str]:
     return [kind for kind in KINDS if any(kind in place.decisions for place in places)]
 
 
-def _draw_decision(axes: Axes, history: History, decision: Decision, *, vmax: float) -> AxesImage:
+def _draw_decision(axes: Axes, history: History, decision: Decision) -> AxesImage:
     values = history.values[decision.label]
     edges = (history.epochs[0] - 0.5, history.epochs[-1] + 0.5)
     chosen = history.chosen(decision.label)
     y = (-0.5, len(decision.options) - 0.5)
-    image = _heat_map(axes, values.T, x=edges, y=y, vmax=vmax)
+    image = _heat_map(axes, values.T, x=edges, y=y)
     beside = axes.get_yaxis_transform()
     axes.plot([1.03], [chosen], "<", color=style.RED, markersize=4, clip_on=False, transform=beside)
     _option_ticks(axes, decision.options)
@@ -139,9 +146,8 @@ def _draw_groups(history: History, blocks: Sequence[Place], attentions: Sequence
     figure = _figure(history, 14.0, 2.8 + sum(heights))
     outer = GridSpec(1 + len(rows), 1, figure, height_ratios=[1.2, *heights])
     _draw_entropies(figure.add_subplot(outer[0]), history)
-    vmax = max(float(values[-1].max()) for values in history.values.values())
     for row, (kind, groups) in enumerate(rows, 1):
-        _draw_group_row(figure, outer[row], history, groups, kind=kind, vmax=vmax)
+        _draw_group_row(figure, outer[row], history, groups, kind=kind)
     return figure
 
 
@@ -152,7 +158,6 @@ def _draw_group_row(
     groups: Sequence[Sequence[Place]],
     *,
     kind: str,
-    vmax: float,
 ) -> None:
     ratios = [max(len(group), 1.5) for group in groups]
     spare = _MOST_PANELS - sum(ratios)
@@ -172,12 +177,12 @@ def _draw_group_row(
         x = (numbers[0] - 0.5, numbers[-1] + 0.5)
         labels = [place.decisions[kind].label for place in group]
         final = np.stack([history.values[label][-1] for label in labels], axis=1)
-        finals.append(_heat_map(upper, final, x=x, y=(-0.5, len(options) - 0.5), vmax=vmax))
+        finals.append(_heat_map(upper, final, x=x, y=(-0.5, len(options) - 0.5)))
         upper.plot(numbers, final.argmax(axis=0), "o", color=style.RED, markersize=2.5)
         _option_ticks(upper, options)
         entropy = np.stack([history.entropy_percent(label) for label in labels], axis=1)
         y = (history.epochs[0] - 0.5, history.epochs[-1] + 0.5)
-        entropies.append(_heat_map(lower, entropy, x=x, y=y, vmax=100, cmap="Greys_r"))
+        entropies.append(_heat_map(lower, entropy, x=x, y=y, most=100, cmap="Greys_r"))
         lower.yaxis.set_major_locator(whole_numbers(4))
         for axes in (upper, lower):
             axes.set_xticks(numbers[:: ceil(len(numbers) / 9)])
@@ -195,15 +200,16 @@ def _heat_map(
     *,
     x: tuple[float, float],
     y: tuple[float, float],
-    vmax: float,
+    most: float = 1.0,
     cmap: str = style.SEQUENTIAL,
 ) -> AxesImage:
+    """Draw ``values`` in colours from 0 to ``most``, what they can be and not what they are."""
     axes.tick_params(
         labelsize=style.TINY, length=2, width=0.5, color=style.MUTED, labelcolor=style.INK
     )
     axes.spines[:].set(linewidth=0.5, color=style.MUTED)
     look: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    return axes.imshow(values, cmap=cmap, vmin=0, vmax=vmax, extent=(*x, *y), **look)
+    return axes.imshow(values, cmap=cmap, vmin=0, vmax=most, extent=(*x, *y), **look)
 
 
 def _draw_fixed(axes: Axes) -> None:

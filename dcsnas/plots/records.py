@@ -27,9 +27,7 @@ def read_metrics(path: Path) -> pd.DataFrame:
     if not records:
         raise UserError(f"{path}: holds no complete epoch yet; plot again after the first")
     numbers = [{k: v for k, v in r.items() if isinstance(v, int | float)} for r in records]
-    frame = pd.DataFrame(numbers).set_index("epoch").astype(float)
-    frame.index = frame.index + 1
-    return frame
+    return pd.DataFrame(numbers).set_index("epoch").astype(float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +58,12 @@ def entropy_bits(probabilities: np.ndarray) -> np.ndarray:
     return np.abs(-(probabilities * logs).sum(axis=1))
 
 
+def mean_entropy_percent(history: History) -> float:
+    """Return the mean entropy of all decisions at the end, in percent of their maximum."""
+    last = [history.entropy_percent(d.label)[-1] for d in history.space.decisions]
+    return float(np.mean(last))
+
+
 def read_history(run: Path) -> History:
     """Return the probabilities that the search in folder ``run`` recorded.
 
@@ -67,14 +71,14 @@ def read_history(run: Path) -> History:
     """
     path = run / "probabilities.jsonl"
     space = SearchSpace.load(run / "space.yaml")
-    records = read_records(path)
+    records = read_records(path, first=0)
     if not records:
         raise UserError(f"{path}: holds no complete line yet; plot again after the first epoch")
     values = {}
     for decision in space.decisions:
         rows = [_row(record, decision, path) for record in records]
         values[decision.label] = np.array(rows)
-    return History(space, tuple(record["epoch"] + 1 for record in records), values)
+    return History(space, tuple(record["epoch"] for record in records), values)
 
 
 def _row(record: dict[str, Any], decision: Decision, path: Path) -> list[float]:
@@ -122,6 +126,11 @@ def option_text(option: Option) -> str:
     if isinstance(option, str):
         return option.upper() if attends(option) else option
     return f"{option:g}"
+
+
+def metric_text(metric: str) -> str:
+    """Return the name of a score as pictures and tables write it: ``mAP``, ``accuracy``."""
+    return "mAP" if metric == "map" else metric.replace("_", " ")
 
 
 def places_of(history: History, letter: str) -> list[Place]:

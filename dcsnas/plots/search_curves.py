@@ -19,13 +19,11 @@ from dcsnas.latency.expectation import expected_latency
 from dcsnas.latency.table import load_table
 from dcsnas.plots import style
 from dcsnas.plots.curves import LOSSES, PANEL_IN, curve_of, curves_figure, shade
-from dcsnas.plots.records import read_history, read_metrics
-from dcsnas.plots.style import clean, digits, draw_line, label_ends, si
+from dcsnas.plots.records import metric_text, read_history, read_metrics
+from dcsnas.plots.style import clean, digits, draw_line, from_zero, label_ends, si
 from dcsnas.search.cost_terms import target_of
 
 PHASES = {"weights": style.BLUE, "architecture": style.RED}
-LABELS = {"map": "mAP"}
-"""How scores are written where that is not their name."""
 COUNTS: dict[CostName, str] = {"macs": "MACs", "params": "parameters"}
 
 
@@ -162,9 +160,11 @@ def _draw_target(
 
 def _draw_score(axes: Axes, search: Search, name: str) -> None:
     metric = name.removeprefix("validation/")
-    label = LABELS.get(metric, metric.replace("_", " "))
+    label = metric_text(metric)
     clean(axes, x="epoch", y=f"{label} (%)", title=f"{label}, most probable network")
-    _draw_one(axes, search.curve(name), "{}%")
+    curve = search.curve(name)
+    from_zero(axes, curve)
+    _draw_one(axes, curve, "{}%")
 
 
 def _draw_entropy(axes: Axes, search: Search) -> None:

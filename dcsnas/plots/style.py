@@ -87,6 +87,25 @@ def whole_numbers(most: int) -> MaxNLocator:
     return MaxNLocator(nbins=most, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
 
 
+LEAST_POINTS = 2.0
+"""What the axis of a score in percent shows at least: less is within what repetitions differ by."""
+
+
+def apart(limits: tuple[float, float], least: float) -> tuple[float, float]:
+    """Return the limits of an axis, moved apart about their middle to span ``least``.
+
+    So that differences which mean nothing do not fill a picture.
+    """
+    low, high = limits
+    missing = max(0.0, least - (high - low)) / 2
+    return low - missing, high + missing
+
+
+def from_zero(axes: Axes, curve: pd.Series) -> None:
+    """Let the axis of a score in percent begin at 0, so that a small rise looks small."""
+    axes.set_ylim(0, 1.15 * curve.max() or 1.0)
+
+
 def label_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], *, height_in: float) -> None:
     """Write (y in data units, text, colour) right of ``axes``, moved apart where they are close.
 

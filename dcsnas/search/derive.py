@@ -35,7 +35,7 @@ Probabilities = dict[str, list[float]]
 
 def read_probabilities(run: Path) -> list[dict]:
     """Return the lines of a search's ``probabilities.jsonl``, the initial state first."""
-    records = read_records(run / "probabilities.jsonl")
+    records = read_records(run / "probabilities.jsonl", first=0)
     if not records:
         raise UserError(f"{run}: no probabilities yet; derive after the search's first epoch")
     return records

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from dcsnas.config.jsonl import append_record, keep_records_before
+from dcsnas.config.jsonl import append_record, keep_records
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.derive import most_probable
 from dcsnas.search.loop import choice_parameters
@@ -22,7 +22,7 @@ from dcsnas.training.best_epoch import EpochScore
 class ProbabilityLog(Callback):
     """Writes ``probabilities.jsonl``: a line an epoch, ``{"epoch": 3, "b00_width": [...]}``.
 
-    The first line, epoch -1, is the state before the first step.
+    The first line, epoch 0, is the state before the first step.
     """
 
     def __init__(self, path: Path, space: SearchSpace) -> None:
@@ -35,13 +35,13 @@ class ProbabilityLog(Callback):
             return
         if trainer.current_epoch == 0:
             self.path.unlink(missing_ok=True)
-            self.append(-1, current_probabilities(self.space, pl_module))
-        keep_records_before(self.path, trainer.current_epoch)
+            self.append(0, current_probabilities(self.space, pl_module))
+        keep_records(self.path, trainer.current_epoch, first=0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's probabilities, in the order of the space's options."""
         if trainer.is_global_zero:
-            self.append(trainer.current_epoch, current_probabilities(self.space, pl_module))
+            self.append(trainer.current_epoch + 1, current_probabilities(self.space, pl_module))
 
     def append(self, epoch: int, probabilities: Mapping[str, list[float]]) -> None:
         """Append one line."""

@@ -241,7 +241,7 @@ def _choose_random(
             {metric: score, "choice": c} for score, c in zip(scores, context.drawn, strict=True)
         ]
         write_json(context.folder.path / "random.json", {"networks": networks})
-    context.probabilities.append(context.config.epochs, one_hot(context.space, choice))
+    context.probabilities.append(context.config.epochs + 1, one_hot(context.space, choice))
     return score
 
 

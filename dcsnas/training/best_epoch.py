@@ -235,4 +235,6 @@ class Outcome:
             return None
         on = "held-out identities" if self.config.validation.hold_out else "test"
         metric = self.score.task.metric
-        return ChosenEpoch(epoch=best.epoch, metric=metric, score=best.score, selected_on=on)
+        return ChosenEpoch(
+            after_epochs=best.epoch + 1, metric=metric, score=best.score, selected_on=on
+        )

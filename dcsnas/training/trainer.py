@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, write_text
-from dcsnas.config.jsonl import append_record, keep_records_before
+from dcsnas.config.jsonl import append_record, keep_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RunConfig
 from dcsnas.training.checkpoint import LastCheckpoint, RunCheckpoint
@@ -81,14 +81,14 @@ class EpochLog(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop lines that belong to epochs which are about to run again."""
         if trainer.is_global_zero:
-            keep_records_before(self.folder.metrics, trainer.current_epoch)
+            keep_records(self.folder.metrics, trainer.current_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Append the epoch's line."""
         # Lightning's order is that in which names first appeared, and a resumed run starts later
         values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         if trainer.is_global_zero:
-            append_record(self.folder.metrics, {"epoch": trainer.current_epoch, **values})
+            append_record(self.folder.metrics, {"epoch": trainer.current_epoch + 1, **values})
 
 
 def seed_everything(seed: int) -> None:

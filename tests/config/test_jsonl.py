@@ -6,23 +6,35 @@ from pathlib import Path
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.jsonl import append_record, keep_records_before, read_records
+from dcsnas.config.jsonl import append_record, keep_records, read_records
 
 
 def test_a_resumed_run_drops_what_it_repeats(tmp_path: Path) -> None:
     log = tmp_path / "metrics.jsonl"
-    for epoch in range(4):
-        append_record(log, {"epoch": epoch, "loss": 0.5 / (epoch + 1)})
+    for epoch in range(1, 5):
+        append_record(log, {"epoch": epoch, "loss": 0.5 / epoch})
     with log.open("a") as file:
-        file.write('{"epoch": 1, "lo')  # the run was killed while it wrote
-    keep_records_before(log, 2)
-    append_record(log, {"epoch": 2, "loss": 7.0})
+        file.write('{"epoch": 2, "lo')  # the run was killed while it wrote
+    keep_records(log, 2)
+    append_record(log, {"epoch": 3, "loss": 7.0})
     assert read_records(log) == [
-        {"epoch": 0, "loss": 0.5},
-        {"epoch": 1, "loss": 0.25},
-        {"epoch": 2, "loss": 7.0},
+        {"epoch": 1, "loss": 0.5},
+        {"epoch": 2, "loss": 0.25},
+        {"epoch": 3, "loss": 7.0},
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize("first", [1, 0], ids=["metrics", "probabilities"])
+def test_a_log_of_an_older_version_counts_on(tmp_path: Path, first: int) -> None:
+    """Faults, English: epochs counted from 1, 0 and -1. Logs of before continue, all in one way."""
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(f'{{"epoch": {first - 1 + i}, "value": {i}}}\n' for i in range(4)))
+    assert [one["epoch"] for one in read_records(log, first=first)] == [first + i for i in range(4)]
+    keep_records(log, first + 1, first=first)
+    append_record(log, {"epoch": first + 2, "value": 2})
+    assert read_records(log, first=first) == [{"epoch": first + i, "value": i} for i in range(3)]
+    assert log.read_text().startswith(f'{{"epoch": {first}, ')
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -52,5 +64,5 @@ def test_full_disk_is_named() -> None:
 
 
 def test_nothing_to_drop(tmp_path: Path) -> None:
-    keep_records_before(tmp_path / "metrics.jsonl", 0)
+    keep_records(tmp_path / "metrics.jsonl", 0)
     assert not list(tmp_path.iterdir())

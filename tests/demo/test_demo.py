@@ -76,8 +76,8 @@ def test_rival_is_trained_by_the_shipped_recipe_and_only_once(
     one = rival("one", largest_choice)
     metrics = train_one(recipe, one)
     folder = recipe.root / "one"
-    assert epochs_logged(folder / "pretrain") == list(range(recipe.pretrain.epochs))
-    assert epochs_logged(folder / "retrain") == list(range(recipe.retrain.epochs))
+    assert epochs_logged(folder / "pretrain") == list(range(1, recipe.pretrain.epochs + 1))
+    assert epochs_logged(folder / "retrain") == list(range(1, recipe.retrain.epochs + 1))
     header = read_header(folder / "retrain" / "model.safetensors")
     assert header.architecture == one.architecture
     assert header.num_classes == 16

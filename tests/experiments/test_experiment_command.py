@@ -75,7 +75,7 @@ def test_nothing_has_begun(work: Path, says: Says) -> None:
 
 def test_start_refuses_before_it_writes(work: Path, says: Says) -> None:
     sweep = str(work / "runs" / "small" / "experiment.yaml")
-    code, said = says("start", sweep)
+    code, said = says("start", sweep, "--out", "runs/small")
     assert code == 2
     assert "not empty; dcsnas experiment resume runs/small, or give another --out" in said
     far = "parameters={target: {key: objective.target, values: [1.0e-6]}}"

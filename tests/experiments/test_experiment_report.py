@@ -1,8 +1,5 @@
 """The report of a sweep, from a database and run folders as trials leave them."""
 
-import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +14,10 @@ from hypothesis import strategies as st
 from dcsnas.cli import experiment as cli
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
+from dcsnas.config.outputs import LOCK, InUseError, held
 from dcsnas.evaluation import speed
 from dcsnas.experiments import experiment
 from dcsnas.experiments import report as report_module
-from dcsnas.experiments.database import Database
 from dcsnas.experiments.folder import ExperimentFolder, find_experiment_folder
 from dcsnas.experiments.report import write_report
 from dcsnas.experiments.tuners import Planned
@@ -30,39 +27,9 @@ from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import load_architecture, save_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from experiment_setup import light_experiment, small_sweep
+from experiment_setup import light_experiment, small_sweep, write_database
 from latency_fakes import fake_table, micro_space
 from search_setup import write_search_inputs
-
-TABLES = """
-create table TrialJobEvent (timestamp integer, trialJobId text, event text, data text,
-    logPath text, sequenceId integer, message text, environmentId text);
-create table MetricData (timestamp integer, trialJobId text, parameterId text, type text,
-    sequence integer, data text);
-create table ExperimentProfile (params text, id text);
-"""
-
-
-def write_database(folder: ExperimentFolder, trials: list[dict[str, Any]]) -> Database:
-    """Write what NNI 3.0 writes (nni_node/core/sqlDatabase.js), metrics in JSON twice."""
-    path = folder.database().path
-    path.parent.mkdir(parents=True)
-    with closing(sqlite3.connect(path)) as database, database:
-        database.executescript(TABLES)
-        for number, trial in enumerate(trials):
-            record = json.dumps({"parameter_id": number, "parameters": {"weight": trial["weight"]}})
-            rows = [("RUNNING", record), (trial["status"], None)]
-            database.executemany(
-                "insert into TrialJobEvent (trialJobId, event, data, sequenceId) values (?,?,?,?)",
-                [(trial["id"], event, data, number) for event, data in rows],
-            )
-            if "final" in trial:
-                data = json.dumps(json.dumps(trial["final"]))
-                database.execute(
-                    "insert into MetricData values (0, ?, ?, 'FINAL', 0, ?)",
-                    (trial["id"], number, data),
-                )
-    return folder.database()
 
 
 @pytest.fixture
@@ -91,6 +58,7 @@ def folder(tmp_path: Path) -> ExperimentFolder:
 
 
 def test_report(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults 18 and wish 12: the space by its own name, not its file's; the score by its own."""
     subtitles = []
 
     def spy(*points: Any, subtitle: str, **labels: str) -> Any:
@@ -100,11 +68,13 @@ def test_report(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(report_module, "plot_pareto", spy)
     report = write_report(folder)
     (subtitle,) = subtitles
-    assert subtitle.startswith(f"3 networks, space space \u00b7 {report.notes[0]}")
+    assert subtitle.startswith(f"3 networks, space micro \u00b7 {report.notes[0]}")
     table = pd.read_csv(folder.report / "trials.csv", index_col="trial")
     assert list(table.index) == ["big", "bad", "fast", "dead"]
     assert list(table["weight"]) == [4.0, 4.5, 1.0, 9.0]
-    assert list(table["default"])[:3] == [60.0, 50.0, 40.0]
+    assert report.score == "validation_map"
+    assert list(table["validation_map"])[:3] == [60.0, 50.0, 40.0]
+    assert "default" not in table
     assert list(table["front"]) == [True, False, True, False]
     assert report.notes == [
         "latencies: fake, eager, threads 1, float32, batch 1, 16x8",
@@ -195,6 +165,34 @@ def test_best_within_each_budget(folder: ExperimentFolder) -> None:
     assert best["within_3.9ms"] == load_architecture(folder.trial("fast") / "architecture.yaml")
     assert best["within_4.4ms"] == load_architecture(folder.trial("big") / "architecture.yaml")
     assert "no network within 0.5 ms; the fastest takes 1" in report.notes
+
+
+def test_what_the_user_put_beside_the_best_networks_stays(folder: ExperimentFolder) -> None:
+    """Faults 15, in reports: an earlier report's networks go, notes stay."""
+    write_report(folder, budgets_ms=[3.9])
+    notes = folder.report / "best" / "notes.yaml"
+    notes.write_text("mine")
+    write_report(folder, budgets_ms=[4.4])
+    assert {path.name for path in notes.parent.iterdir()} == {"notes.yaml", "within_4.4ms.yaml"}
+
+
+def test_two_reports_at_once(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sibling of faults 6: the second is told who writes, and touches nothing."""
+    monkeypatch.setattr(report_module, "WRITING_S", 0.1)
+    lock = folder.report / LOCK
+    with held(lock, of=folder.report, otherwise=""), pytest.raises(InUseError, match="in use by"):
+        write_report(folder)
+    assert not folder.report.exists()
+    assert write_report(folder).files
+
+
+def test_the_score_is_printed_by_its_name(
+    folder: ExperimentFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli._report(folder, [], measure=False)
+    header = capsys.readouterr().out.splitlines()[0].split()
+    assert "mAP" in header
+    assert not {"default", "validation_map"} & set(header)
 
 
 def test_report_needs_a_result(tmp_path: Path) -> None:

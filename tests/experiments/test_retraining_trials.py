@@ -87,7 +87,7 @@ def test_killed_retraining_goes_on(inputs: Path, tmp_path: Path) -> None:
         (again,) = folder.database().trials()
     assert (again.id, again.status) == (trial.id, "SUCCEEDED")
     records = read_records(folder.trial(trial.id) / "retrain" / "metrics.jsonl")
-    assert [record["epoch"] for record in records] == list(range(RETRAIN_EPOCHS))
+    assert [record["epoch"] for record in records] == list(range(1, RETRAIN_EPOCHS + 1))
     assert records[: len(before) - 1] == before[:-1]
     # the same numbers would come of it from the start
     (_, began) = begun_at(folder.trial(trial.id) / "retrain")

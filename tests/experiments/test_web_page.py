@@ -139,9 +139,9 @@ def test_intermediate_curves_are_those_of_the_runs(sweep: ExperimentFolder) -> N
     trials = wait_until(sweep, all_ended(4))
     for trial in trials:
         records = read_records(sweep.trial(trial.id) / "search" / "metrics.jsonl")
-        scores = {record["epoch"]: record["validation/map"] for record in records}
+        scores = {record["epoch"] - 1: record["validation/map"] for record in records}
         assert {e: values["default"] for e, values in trial.intermediate.items()} == scores
-        entropies = {record["epoch"]: record["entropy"] for record in records}
+        entropies = {record["epoch"] - 1: record["entropy"] for record in records}
         assert {e: values["entropy"] for e, values in trial.intermediate.items()} == entropies
         assert trial.final == read_json(sweep.trial(trial.id) / "result.json")
 

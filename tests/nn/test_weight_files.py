@@ -131,8 +131,8 @@ def test_a_header_names_its_task_unless_it_is_the_first() -> None:
 
 
 def test_a_chosen_epoch_of_older_files_is_read() -> None:
-    """They named the score by its metric."""
+    """They named the score by its metric, and counted epochs from 0."""
     old = {"epoch": 3, "map": 61.5, "selected_on": "test"}
     found = ChosenEpoch.model_validate(old)
-    assert found == ChosenEpoch(epoch=3, metric="map", score=61.5, selected_on="test")
+    assert found == ChosenEpoch(after_epochs=4, metric="map", score=61.5, selected_on="test")
     assert ChosenEpoch.model_validate(found.model_dump()) == found

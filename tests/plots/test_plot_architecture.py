@@ -101,7 +101,9 @@ def test_picture_of_a_small_network():
         "predicted latency (ms)",
     ]
     names = [tick.get_text() for tick in latencies.get_xticklabels()]
-    assert names == ["stem", "0", "1", "DCS", "2", "3", "head"]
+    kernels = {"stem": 3, "0": 3, "1": 3, "2": 3, "3": 3}
+    expected = ["stem", "0", "1", "DCS", "2", "3", "head"]
+    assert names == [f"{n}\n{k}\u00d7{k}" if (k := kernels.get(n)) else n for n in expected]
     texts = [text.get_text() for text in texts_of(figure)]
     assert {"8\u00d74", "4\u00d72", "DCS 8", "head, 8 features"} <= set(texts)
     assert sum(text.endswith("%") and text[0].isdigit() for text in texts) == 7

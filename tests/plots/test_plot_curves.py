@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dcsnas.config.errors import UserError
@@ -16,15 +17,18 @@ def test_retrain_curves(tmp_path: Path):
     assert titles[1:] == ["cross-entropy", "triplet", "information bottleneck bound"]
     assert lines_of(figure.axes[1]) == [([1, 2, 3], [3.0, 2.0, 1.0])]
     assert [len(axes.patches) for axes in figure.axes] == [1] * 4
+    assert titles[0] == "total loss"
     texts = [text.get_text() for text in texts_of(figure)]
-    assert any("shaded: training neck and classifier only" in text for text in texts)
+    subtitle = next(text for text in texts if "3 of 3 epochs" in text).replace("\n", " ")
+    assert "total loss: cross-entropy + triplet + eta \u00d7 IBB" in subtitle
+    assert "shaded: training neck and classifier only" in subtitle
     assert overlapping(figure) == []
 
 
 def test_a_retraining_that_chose_its_epoch(tmp_path: Path):
     run = write_retrain_run(tmp_path)
     losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
-    lines = [{"epoch": e, **losses} for e in range(4)]
+    lines = [{"epoch": e + 1, **losses} for e in range(4)]
     lines[1]["validation/map"], lines[3]["validation/map"] = 20.0, 30.0
     write_lines(run / "metrics.jsonl", lines)
     figure = plot_training_curves(run)
@@ -37,13 +41,13 @@ def test_a_retraining_that_chose_its_epoch(tmp_path: Path):
 def test_an_odd_number_of_curves_leaves_a_place_empty(tmp_path: Path):
     run = write_retrain_run(tmp_path)
     losses = {"loss": 4.0, "cross_entropy": 3.0, "triplet": 0.5, "ibb": 0.1, "center": 70.0}
-    write_lines(run / "metrics.jsonl", [{"epoch": e, **losses} for e in range(2)])
+    write_lines(run / "metrics.jsonl", [{"epoch": e + 1, **losses} for e in range(2)])
     figure = plot_training_curves(run)
     assert [axes.axison for axes in figure.axes] == [True] * 5 + [False]
 
 
 def test_pretrain_curves_and_a_run_that_stopped(tmp_path: Path):
-    lines = [{"epoch": e, "loss": 2.0 - e, "val_accuracy": 10.0 + 20 * e} for e in range(2)]
+    lines = [{"epoch": e + 1, "loss": 2.0 - e, "val_accuracy": 10.0 + 20 * e} for e in range(2)]
     write_lines(tmp_path / "metrics.jsonl", lines)
     write_yaml(tmp_path / "config.yaml", {"stage": "pretrain", "epochs": 8})
     figure = plot_training_curves(tmp_path)
@@ -55,7 +59,7 @@ def test_pretrain_curves_and_a_run_that_stopped(tmp_path: Path):
 
 
 def test_training_metrics_of_something_else(tmp_path: Path):
-    write_lines(tmp_path / "metrics.jsonl", [{"epoch": 0, "speed": 1.0}])
+    write_lines(tmp_path / "metrics.jsonl", [{"epoch": 1, "speed": 1.0}])
     write_yaml(tmp_path / "config.yaml", {"stage": "retrain"})
     with pytest.raises(UserError, match="none of the metrics that a training logs"):
         plot_training_curves(tmp_path)
@@ -75,6 +79,33 @@ def test_cmc_curve_names_its_protocol(tmp_path: Path):
         "mAP 48.2% \u00b7 mINP 20.0% \u00b7 1,200 queries, 4,800 gallery images"
     )
     assert facts.endswith("gallery images of the query's identity and camera removed")
+    assert overlapping(figure) == []
+
+
+CURVES = {
+    "good": 1 - 0.4 * np.exp(-np.arange(50) / 5),
+    "steep": 1 - 0.6 * np.exp(-np.arange(20) / 5),
+    "from below": 1 - 0.9 * np.exp(-np.arange(50) / 8),
+    "poor": 1 - 0.97 * np.exp(-np.arange(50) / 60),
+    "flat": np.linspace(0.02, 0.1, 50),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_no_rank_lies_across_the_curve(tmp_path: Path, name: str):
+    """Faults, wish 8: "rank 1" was written across it where the first score is below 50 %."""
+    run = write_retrain_run(tmp_path)
+    metrics = {**read_json(run / "metrics.json"), "cmc": CURVES[name].tolist()}
+    write_json(run / "metrics.json", metrics)
+    figure = plot_cmc(run)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    ranks = np.linspace(1, len(CURVES[name]), 2000)
+    shares = np.interp(ranks, np.arange(1, len(CURVES[name]) + 1), 100 * CURVES[name])
+    curve = axes.transData.transform(np.stack([ranks, shares], axis=1))
+    for note in axes.texts:
+        box = note.get_window_extent()
+        assert not any(box.contains(x, y) for x, y in curve), note.get_text()
     assert overlapping(figure) == []
 
 

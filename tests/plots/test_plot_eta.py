@@ -103,3 +103,11 @@ def test_a_row_of_another_eta_is_named(tmp_path: Path) -> None:
     write_json(tmp_path / "eta.json", content)
     with pytest.raises(UserError, match=r"not what dcsnas tune-eta writes"):
         plot_eta(tmp_path)
+
+
+def test_differences_within_noise_do_not_fill_the_picture(tmp_path: Path) -> None:
+    """Sibling of faults 16: etas that differ by a hundredth of a point."""
+    alike = {eta: [50.0 + 0.01 * i, 50.0] for i, eta in enumerate((0.0, 0.1, 1.0))}
+    for axes in plot_eta(write_eta(tmp_path, alike)).axes:
+        low, high = axes.get_ylim()
+        assert high - low == pytest.approx(2.0)

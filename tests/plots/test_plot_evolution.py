@@ -29,7 +29,7 @@ def write_turning_run(root: Path, space: SearchSpace, *, epochs: int) -> Path:
     lines = []
     for done in range(epochs + 1):
         place = 0 if done == 0 or 2 * done > epochs else -1
-        line: dict = {"epoch": done - 1}
+        line: dict = {"epoch": done}
         for decision in space.decisions:
             row = [0.5 / len(decision.options)] * len(decision.options)
             row[place] += 0.5
@@ -107,10 +107,10 @@ def test_picture_of_a_small_search(tmp_path: Path):
 def test_no_text_lies_on_another(tmp_path: Path, name: str):
     run = write_turning_run(tmp_path, micro_space(), epochs=8)
     space = SearchSpace.load(find_space(name))
-    lines = [{"epoch": e - 1} for e in range(9)]
+    lines = [{"epoch": e} for e in range(9)]
     for decision in space.decisions:
         for line in lines:
-            line[decision.label] = np.eye(len(decision.options))[line["epoch"] % 2].tolist()
+            line[decision.label] = np.eye(len(decision.options))[(line["epoch"] - 1) % 2].tolist()
     write_lines(run / "probabilities.jsonl", lines)
     (run / "space.yaml").write_text(find_space(name).read_text())
     (run / "table.json").unlink()

@@ -96,6 +96,19 @@ def test_title_and_caption_say_how_good_and_under_which_conditions():
     assert outside(figure) == []
 
 
+def test_the_legend_covers_no_network():
+    """Faults, wish 8: networks in every corner, and the legend in none."""
+    corners = [network("uniform", m, p, None) for m in (4.0, 9.0) for p in (4.0, 9.0)]
+    figure = plot_prediction(checked(corners))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert not any(axes.get_legend() for axes in figure.axes)
+    around = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(box.overlaps(one) for one in around if one)
+    assert overlapping(figure) == []
+
+
 def test_a_table_without_calibration_has_no_points_of_macs():
     networks = [network("uniform", 5.0, 4.0, None), network("spread", 6.0, 5.0, None)]
     figure = plot_prediction(checked(networks))

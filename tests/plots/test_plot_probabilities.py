@@ -77,6 +77,19 @@ def test_one_heat_map_a_decision(tmp_path: Path):
     assert outside(figure) == []
 
 
+@pytest.mark.parametrize("repeat", [2, 12], ids=["a map a decision", "a map a group"])
+def test_colours_are_those_of_what_a_probability_can_be(tmp_path: Path, repeat: int):
+    """Faults 16: scaled to the largest one seen, a search that is undecided looks decided."""
+    run = write_search_run(tmp_path, deep_space(repeat))
+    undecided = (run / "probabilities.jsonl").read_text().splitlines()[:2]  # up to 62 %
+    (run / "probabilities.jsonl").write_text("\n".join(undecided) + "\n")
+    maps = [axes.images[0] for axes in plot_probabilities(run).axes if axes.images]
+    probabilities = [one for one in maps if one.get_cmap().name == "Blues"]
+    assert max(np.asarray(one.get_array()).max() for one in probabilities) < 0.65
+    assert {one.get_clim() for one in probabilities} == {(0.0, 1.0)}
+    assert {one.get_clim() for one in maps if one not in probabilities} <= {(0.0, 100.0)}
+
+
 def test_mean_entropy_is_drawn_over_the_epochs(tmp_path: Path):
     run = write_search_run(tmp_path)
     history = read_history(run)

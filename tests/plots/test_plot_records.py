@@ -16,8 +16,8 @@ from plot_fakes import moving, write_lines, write_search_run
 
 def test_a_torn_last_line_is_skipped(tmp_path: Path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"epoch": 0, "loss": 2.0}\n{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo')
-    assert [line["epoch"] for line in read_records(path)] == [0, 1]
+    path.write_text('{"epoch": 1, "loss": 2.0}\n{"epoch": 2, "loss": 1.0}\n{"epoch": 3, "lo')
+    assert [line["epoch"] for line in read_records(path)] == [1, 2]
     assert read_metrics(path)["loss"].to_dict() == {1: 2.0, 2: 1.0}
 
 
@@ -44,7 +44,7 @@ def test_metrics_that_are_missing(tmp_path: Path):
 
 
 def test_an_epoch_without_a_metric_is_nan_there(tmp_path: Path):
-    lines = [{"epoch": 0, "a": 1, "note": "text"}, {"epoch": 1, "a": 2, "b": 0.5}]
+    lines = [{"epoch": 1, "a": 1, "note": "text"}, {"epoch": 2, "a": 2, "b": 0.5}]
     write_lines(tmp_path / "m.jsonl", lines)
     frame = read_metrics(tmp_path / "m.jsonl")
     assert list(frame.columns) == ["a", "b"]
@@ -83,7 +83,7 @@ def test_history_of_a_search(tmp_path: Path):
 def test_the_smaller_option_is_chosen_among_equals(tmp_path: Path):
     run = write_search_run(tmp_path)
     uniform = {d.label: moving(len(d.options), 0.0) for d in micro_space().decisions}
-    write_lines(run / "probabilities.jsonl", [{"epoch": -1, **uniform}])
+    write_lines(run / "probabilities.jsonl", [{"epoch": 0, **uniform}])
     assert read_history(run).chosen("b02_width") == 0
 
 
@@ -93,13 +93,13 @@ def test_probabilities_of_another_space(tmp_path: Path, row: object):
     lines = (run / "probabilities.jsonl").read_text().splitlines()
     record = {**json.loads(lines[2]), "b02_width": row}
     (run / "probabilities.jsonl").write_text("\n".join([*lines[:2], json.dumps(record)]) + "\n")
-    with pytest.raises(UserError, match=r"jsonl: epoch 1: b02_width: expected 3 probabilities"):
+    with pytest.raises(UserError, match=r"jsonl: epoch 2: b02_width: expected 3 probabilities"):
         read_history(run)
 
 
 def test_a_search_without_a_complete_line(tmp_path: Path):
     run = write_search_run(tmp_path)
-    (run / "probabilities.jsonl").write_text('{"epoch": -1, "b0')
+    (run / "probabilities.jsonl").write_text('{"epoch": 0, "b0')
     with pytest.raises(UserError, match="holds no complete line yet"):
         read_history(run)
 

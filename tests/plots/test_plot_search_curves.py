@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dcsnas.config.files import read_yaml, write_yaml
 from dcsnas.latency.table import predict_ms
+from dcsnas.plots.probabilities import plot_probabilities
 from dcsnas.plots.search_curves import initial_latency_ms, plot_search_curves
 from dcsnas.spaces.sampling import sample_choice
 from latency_fakes import fake_table, micro_space
@@ -70,9 +71,32 @@ def test_search_curves_show_the_metrics_of_both_phases(tmp_path: Path):
     assert written.count("weights") == written.count("architecture") == 4
     assert {"start 2.50", "expected 1.25", "most probable 0.750", "0.625", "62.5%"} <= set(written)
     assert "adds 0.100 \u2192 0.0700 to the loss" in written
-    assert "space micro \u00b7 4 of 4 epochs, means over an epoch \u00b7 seed 7" in written
+    subtitle = next(text for text in written if "seed 7" in text).replace("\n", " ")
+    assert subtitle.split(" \u00b7 ") == [
+        *("space micro", "4 of 4 epochs, means over an epoch", "seed 7"),
+        "total loss: cross-entropy + triplet + eta \u00d7 IBB",
+    ]
     assert overlapping(figure) == []
     assert outside(figure) == []
+
+
+def test_a_space_has_its_own_name_wherever_its_file_lies(tmp_path: Path):
+    """Faults 18: the file my.yaml holds the space "mine"."""
+    run = write_search_run(tmp_path, micro_space(name="mine"))
+    configure(run, space="/data/my.yaml")
+    drawn = [" ".join(texts(draw(run))) for draw in (plot_search_curves, plot_probabilities)]
+    assert all("mine" in words and "my.yaml" not in words for words in drawn)
+
+
+def test_a_small_rise_of_the_score_looks_small(tmp_path: Path):
+    """Sibling of faults 16: an axis from the lowest to the highest score seen."""
+    run = write_search_run(tmp_path)
+    write_lines(
+        run / "metrics.jsonl", [metric_line(e) | {"validation/map": 30 + 0.1 * e} for e in range(4)]
+    )
+    low, high = panels_of(plot_search_curves(run))["mAP"].get_ylim()
+    assert low == 0
+    assert 30.3 < high < 40
 
 
 def test_a_latency_target_has_its_line_and_its_multiplier(tmp_path: Path):
@@ -173,6 +197,6 @@ def test_initial_latency_comes_from_the_result(tmp_path: Path):
 def test_a_torn_line_does_not_stop_the_picture(tmp_path: Path):
     run = write_search_run(tmp_path)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "weights/lo')
+        file.write('{"epoch": 5, "weights/lo')
     (x, _), *_ = lines_of(plot_search_curves(run).axes[0])
     assert x == [1, 2, 3, 4]

@@ -59,7 +59,7 @@ def finished(folder: Path) -> dict[str, RunFolder]:
 def test_a_search_ends_and_a_network_is_derived(finished: dict[str, RunFolder], name: str) -> None:
     done = finished[name]
     metrics = lines(done.metrics)
-    assert [line["epoch"] for line in metrics] == [0, 1, 2, 3]
+    assert [line["epoch"] for line in metrics] == [1, 2, 3, 4]
     if not name.endswith(("random_oneshot", "random")):  # whose losses are of other paths
         assert metrics[-1]["weights/cross_entropy"] < metrics[0]["weights/cross_entropy"]
     records = read_probabilities(done.path)
@@ -81,14 +81,14 @@ def test_gradients_decide_and_random_paths_do_not(
     epochs = [record["epoch"] for record in records]
     last = records[-1]
     if name.endswith(("random_oneshot", "random")):
-        assert epochs == [-1, 0, 1, 2, 3, 4], "the choice comes after the last epoch"
+        assert epochs == [0, 1, 2, 3, 4, 5], "the choice comes after the last epoch"
         for decision in SPACE.decisions:
             share = 1 / len(decision.options)
             assert all(r[decision.label] == [share] * len(decision.options) for r in records[:-1])
             assert sorted(last[decision.label])[-2:] == [0.0, 1.0]
         assert "architecture/loss" not in lines(finished[name].metrics)[-1]
     else:
-        assert epochs == [-1, 0, 1, 2, 3]
+        assert epochs == [0, 1, 2, 3, 4]
         for decision in SPACE.decisions:
             assert last[decision.label] != records[0][decision.label]
         assert "architecture/loss" in lines(finished[name].metrics)[-1]
@@ -223,7 +223,7 @@ def test_a_stopped_search_that_cannot_be_continued_starts_over(
     assert told not in capsys.readouterr().out
     again = run(folder, f"stopped_{name}", name)
     assert told in capsys.readouterr().out
-    assert [line["epoch"] for line in lines(again.metrics)] == [0, 1, 2, 3]
+    assert [line["epoch"] for line in lines(again.metrics)] == [1, 2, 3, 4]
     assert lines(again.metrics) == lines(finished[name].metrics)
     expected = read_probabilities(finished[name].path)
     found = read_probabilities(again.path)

@@ -238,7 +238,7 @@ def test_tensorboard_holds_what_metrics_jsonl_holds(tmp_path: Path):
     expected: dict[str, list[tuple[int, float]]] = {}
     for record in read_records(tmp_path / "metrics.jsonl"):
         for name in record.keys() - {"epoch"}:
-            expected.setdefault(name, []).append((record["epoch"] + 1, record[name]))
+            expected.setdefault(name, []).append((record["epoch"], record[name]))
     assert scalars(tmp_path / "tensorboard") == expected
     assert expected["validation/map"] == [(2, 41.0)]
     assert expected["weights/loss"] == [(1, 0.5), (2, 10.5), (3, 20.5)]

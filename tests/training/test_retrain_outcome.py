@@ -56,12 +56,14 @@ def test_weights_are_those_of_the_best_epoch(
     scores = [record["validation/map"] for record in metrics(result)]
     assert len(set(scores)) > 1
     best = max(scores)
-    chosen = ChosenEpoch(epoch=scores.index(best), metric="map", score=best, selected_on=on)
+    chosen = ChosenEpoch(
+        after_epochs=scores.index(best) + 1, metric="map", score=best, selected_on=on
+    )
     assert result.chosen_epoch == read_header(result.weights).chosen_epoch == chosen
     evaluation = evaluate(result.weights, scored_data(hard, share), workers=0)
     assert 100 * evaluation.retrieval.map == pytest.approx(best, abs=1e-5)
     assert evaluation.record()["chosen_epoch"] == {
-        "epoch": chosen.epoch, "metric": "map", "score": best, "selected_on": on,
+        "after_epochs": chosen.after_epochs, "metric": "map", "score": best, "selected_on": on,
     }  # fmt: skip
 
 
