@@ -1,11 +1,14 @@
 """What a trained network is used for: thresholds, comparing images, features, ONNX."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Force, Weights, bar, console
+
+if TYPE_CHECKING:
+    from dcsnas.deployment.threshold import Threshold
 
 _USEFUL = 0.5
 """Share of right pairs below which most pairs of one person are missed."""
@@ -52,8 +55,13 @@ def calibrate(
             camera_filter=camera_filter,
             progress=report,
         )
+        _show(found)
         save_threshold(path, found)
-    console.print(f"threshold: cosine {found.threshold:.4f} at false-positive rate {fpr:g}")
+    console.print(f"{path}: next: dcsnas match {weights} IMAGE IMAGE")
+
+
+def _show(found: "Threshold") -> None:
+    console.print(f"threshold: cosine {found.threshold:.4f} at false-positive rate {found.fpr:g}")
     console.print(
         f"on {found.data}: {found.wrong_pairs_accepted:,} of {found.wrong_pairs:,} wrong pairs "
         f"reach it ({found.measured_fpr:.2g}), and {100 * found.measured_tpr:.2f} % of "
@@ -65,7 +73,6 @@ def calibrate(
         )
     if found.wrong_pairs_accepted < _FEW:
         console.print(f"a rough estimate: it rests on {found.wrong_pairs_accepted} wrong pairs")
-    console.print(f"{path}: next: dcsnas match {weights} IMAGE IMAGE")
 
 
 def match(
