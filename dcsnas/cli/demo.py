@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from dcsnas.cli.options import bar, console, show_progress, with_allocator
+from dcsnas.cli.options import (
+    bar,
+    console,
+    same_command,
+    show_progress,
+    stoppable,
+    with_allocator,
+)
 
 
 def demo(
@@ -25,7 +32,8 @@ def demo(
 
     root = out or next_run(Path("runs"), "demo", "tiny")
     console.print(f"demo in {root}")
-    summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
+    with stoppable(same_command("--out", root)):
+        summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
     console.print()
     for line in summary.lines():
         console.print(line)

@@ -1,11 +1,14 @@
 """Arguments and options that several commands share."""
 
+import os
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import yaml
@@ -21,6 +24,9 @@ from rich.progress import (
 )
 
 from dcsnas.config.errors import UserError
+
+if TYPE_CHECKING:
+    from dcsnas.config.runs import RunFolder
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -55,6 +61,39 @@ def show(config: BaseModel) -> None:
     """Print a resolved configuration as YAML."""
     dumped: Any = config.model_dump(mode="json")
     console.print(yaml.safe_dump(dumped, sort_keys=False), end="")
+
+
+def begin_run(out: Path | None, stage: str, config: str) -> "RunFolder":
+    """Return a run's folder, which says how to continue the command where that is stopped."""
+    from dcsnas.config.runs import run_folder
+
+    folder = run_folder(out, stage, config)
+    folder.continued = same_command("--out", folder.path)
+    return folder
+
+
+def same_command(option: str, path: Path) -> str:
+    """Return how this command is continued, with ``path`` where it has chosen that itself."""
+    given = sys.argv[1:]
+    chosen = [] if any(one.partition("=")[0] == option for one in given) else [option, str(path)]
+    return f"to continue: {shlex.join(['dcsnas', *given, *chosen])}"
+
+
+@contextmanager
+def stoppable(line: str) -> Iterator[None]:
+    """Print ``line`` where Ctrl-C ends the block; of several processes the first does."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning exits in its place where a trainer has not begun to train
+        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(
+            stop.__context__, KeyboardInterrupt
+        )
+        if not interrupted:
+            raise
+        if not int(os.environ.get("LOCAL_RANK", 0)):
+            print(f"stopped by SIGINT; {line}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def show_progress() -> bool:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dcsnas.cli.options import bar, console, parse_size, with_allocator
+from dcsnas.cli.options import (
+    bar,
+    console,
+    parse_size,
+    same_command,
+    stoppable,
+    with_allocator,
+)
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +101,7 @@ def profile(
         return
     path = out or TABLES / default_name(searched, conditions, sparse=sparse)
     require_file_path(path)
-    with bar("profiling") as report:
+    with stoppable(same_command("--out", path)), bar("profiling") as report:
         table = profile_space(
             searched, path, conditions=conditions, settings=settings, progress=report
         )

@@ -11,9 +11,11 @@ from dcsnas.cli.options import (
     DryRun,
     Out,
     Set,
+    begin_run,
     console,
     show,
     show_progress,
+    stoppable,
     with_allocator,
 )
 
@@ -40,7 +42,6 @@ def search(
 
     Example: dcsnas search experiments/search_tiny.yaml --data DIR --target-ms 2.5
     """
-    from dcsnas.config.runs import run_folder
     from dcsnas.config.search import search_model, search_overrides
     from dcsnas.spaces.shipped import resolve
 
@@ -52,8 +53,9 @@ def search(
 
     from dcsnas.search.run import search as run_search
 
-    folder = run_folder(out, "search", config)
-    result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
+    folder = begin_run(out, "search", config)
+    with stoppable(folder.continued):
+        result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=show_progress())
     console.print(
         f"{folder.path}: expected latency {result.initial_latency_ms:.3f} ms -> "
         f"{result.final_latency_ms:.3f} ms; next: dcsnas derive {folder.path}"

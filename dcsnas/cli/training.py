@@ -14,12 +14,13 @@ from dcsnas.cli.options import (
     DryRun,
     Out,
     Set,
+    begin_run,
     console,
     show,
     show_progress,
+    stoppable,
     with_allocator,
 )
-from dcsnas.config.runs import run_folder
 from dcsnas.config.strict import with_data
 from dcsnas.spaces.shipped import resolve
 
@@ -100,10 +101,11 @@ def _train(
 
     from dcsnas.training.train import train
 
-    folder = run_folder(out, stage, config)
-    trained = train(
-        resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
-    )
+    folder = begin_run(out, stage, config)
+    with stoppable(folder.continued):
+        trained = train(
+            resolved, architecture, folder, stage=stage, start=start, progress=show_progress()
+        )
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
     if chosen := trained.chosen_epoch:
@@ -152,10 +154,11 @@ def tune_eta(
     from dcsnas.plots.style import save
     from dcsnas.training.tuning import tune_eta as run_tune_eta
 
-    folder = run_folder(out, "eta", config)
-    choice = run_tune_eta(
-        resolved, architecture, folder, start=start, say=console.print, progress=show_progress()
-    )
+    folder = begin_run(out, "eta", config)
+    with stoppable(folder.continued):
+        choice = run_tune_eta(
+            resolved, architecture, folder, start=start, say=console.print, progress=show_progress()
+        )
     picture = save(plot_eta(folder.path), folder.path / "eta.png")
     _show_choice(choice)
     console.print(f"all in {folder.path}, picture in {picture}")

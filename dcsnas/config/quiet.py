@@ -2,7 +2,7 @@
 
 import warnings
 
-_SOURCES = ("nni", "pytorch_lightning", "lightning_utilities", r"torch\.utils\._pytree")
+_SOURCES = ("nni", "pytorch_lightning", "lightning_utilities", r"torch\.utils\.(_pytree|data)")
 
 
 def quiet_libraries() -> None:
