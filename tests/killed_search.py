@@ -3,21 +3,25 @@
 The processes are forked from a server that has imported what a search needs, once for all of them.
 """
 
+import ctypes
 import json
 import multiprocessing
 import os
 import resource
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce, wraps
 from importlib import import_module
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, Never
+from typing import Any, NamedTuple, Never, Protocol
 
 import psutil
+import pytest
 import torch
 import yaml
 
@@ -30,6 +34,12 @@ PROCESSES.set_forkserver_preload(["dcsnas.cli.main", "dcsnas.search.run"])
 
 Act = Callable[..., Any]
 """Takes the call that was caught, to be made or not, and its positional arguments."""
+
+
+class Change(Protocol):
+    """What is done in a process before it runs the command."""
+
+    def install(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,33 @@ class Clock:
         setattr(import_module(module), name, count(0, 60).__next__)
 
 
+@dataclass(frozen=True)
+class SharedMemory:
+    """A /dev/shm of ``size`` for this process and those that it starts, as a container has one."""
+
+    size: str
+
+    def install(self) -> None:
+        """Mount it where nobody else sees it; takes a privilege, see ``needs_mounts``."""
+        new_mounts, private, recursive = 0x20000, 0x40000, 0x4000  # of linux/sched.h and mount.h
+        libc = ctypes.CDLL(None, use_errno=True)
+        assert libc.unshare(new_mounts) == 0, os.strerror(ctypes.get_errno())
+        assert libc.mount(b"none", b"/", None, private | recursive, None) == 0
+        options = f"size={self.size}".encode()
+        assert libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, options) == 0
+
+
+def may_mount() -> bool:
+    """Return whether this user may have mounts of its own."""
+    try:
+        return subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+needs_mounts = pytest.mark.skipif(not may_mount(), reason="needs the right to mount a /dev/shm")
+
+
 def terminate(call: Callable[[], Any], *_: Any) -> Any:
     """Make the call after a SIGTERM to this process."""
     os.kill(os.getpid(), signal.SIGTERM)
@@ -80,6 +117,13 @@ def interrupt(call: Callable[[], Any], *_: Any) -> Any:
         process.send_signal(signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     return call()
+
+
+def interrupt_and_hang(*_: Any) -> Never:
+    """In place of a loader's reading: Ctrl-C to the process that waits for it, and no answer."""
+    os.kill(os.getppid(), signal.SIGINT)
+    time.sleep(600)
+    raise AssertionError("still alive")
 
 
 def die(*_: Any) -> Never:
@@ -133,7 +177,7 @@ def search_command(
     return command(folder, arguments, fault)
 
 
-def command(folder: Path, arguments: Sequence[str], *changes: Fault | Clock | None) -> Ended:
+def command(folder: Path, arguments: Sequence[str], *changes: Change | None) -> Ended:
     """Run ``dcsnas`` with ``arguments`` in ``folder``, in a process of its own."""
     log = folder / "printed.log"
     process = PROCESSES.Process(target=_main, args=(folder, log, arguments, changes))
@@ -144,7 +188,7 @@ def command(folder: Path, arguments: Sequence[str], *changes: Fault | Clock | No
 
 
 def _main(
-    folder: Path, log: Path, arguments: Sequence[str], changes: Sequence[Fault | Clock | None]
+    folder: Path, log: Path, arguments: Sequence[str], changes: Sequence[Change | None]
 ) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dcsnas.cli.options import bar, console, show_progress, with_allocator
+from dcsnas.cli.options import bar, console, running, show_progress, with_allocator
 
 
 def demo(
@@ -20,10 +20,9 @@ def demo(
     """
     with_allocator()
 
-    from dcsnas.config.runs import run_folder
     from dcsnas.demo.demo import run_demo
 
-    with run_folder(out, "demo", "tiny") as folder:
+    with running(out, "demo", "tiny") as folder:
         root = folder.path
         console.print(f"demo in {root}")
         summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())

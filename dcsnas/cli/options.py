@@ -1,11 +1,14 @@
 """Arguments and options that several commands share."""
 
+import os
 import re
+import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel
@@ -21,6 +24,9 @@ from rich.progress import (
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import yaml_text
+
+if TYPE_CHECKING:
+    from dcsnas.config.runs import RunFolder
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -80,6 +86,43 @@ def show(config: BaseModel) -> None:
     """Print a resolved configuration as YAML."""
     dumped: Any = config.model_dump(mode="json")
     console.print(yaml_text(dumped), end="")
+
+
+@contextmanager
+def running(
+    out: Path | None, stage: str, config: str, *, first: bool = True
+) -> Iterator["RunFolder"]:
+    """Be the one writer of a run's folder; where Ctrl-C ends the block, say how to continue it."""
+    from dcsnas.config.runs import run_folder
+
+    with run_folder(out, stage, config, first=first) as folder:
+        folder.continued = same_command("--out", folder.path)
+        with stoppable(folder.continued):
+            yield folder
+
+
+def same_command(option: str, path: Path) -> str:
+    """Return how this command is continued, with ``path`` where it has chosen that itself."""
+    given = sys.argv[1:]
+    chosen = [] if any(one.partition("=")[0] == option for one in given) else [option, str(path)]
+    return f"to continue: {shlex.join(['dcsnas', *given, *chosen])}"
+
+
+@contextmanager
+def stoppable(line: str) -> Iterator[None]:
+    """Print ``line`` where Ctrl-C ends the block; of several processes the first does."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning exits in its place where a trainer has not begun to train
+        interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(
+            stop.__context__, KeyboardInterrupt
+        )
+        if not interrupted:
+            raise
+        if not int(os.environ.get("LOCAL_RANK", 0)):
+            print(f"stopped by SIGINT; {line}", file=sys.stderr)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 def show_progress() -> bool:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from dcsnas.cli.options import bar, console, parse_size, with_allocator
+from dcsnas.cli.options import (
+    bar,
+    console,
+    parse_size,
+    same_command,
+    stoppable,
+    with_allocator,
+)
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -93,8 +100,9 @@ def profile(
     if dry_run:
         return
     path = out or TABLES / default_name(searched, conditions, sparse=sparse)
+    stopping = stoppable(same_command("--out", path))
     # a table that is there is continued, or read
-    with output(path, force=True), bar("profiling") as report:
+    with output(path, force=True), stopping, bar("profiling") as report:
         table = profile_space(
             searched, path, conditions=conditions, settings=settings, progress=report
         )

@@ -12,6 +12,7 @@ from dcsnas.cli.options import (
     Out,
     Set,
     console,
+    running,
     show,
     with_allocator,
 )
@@ -39,7 +40,6 @@ def search(
 
     Example: dcsnas search experiments/search_tiny.yaml --data DIR --target-ms 2.5
     """
-    from dcsnas.config.runs import run_folder
     from dcsnas.config.search import search_model, search_overrides
     from dcsnas.spaces.shipped import resolve
 
@@ -54,7 +54,7 @@ def search(
     from dcsnas.training.processes import this_process
 
     first = this_process(resolved.run).first
-    with run_folder(out, "search", config, first=first) as folder:
+    with running(out, "search", config, first=first) as folder:
         result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=True)
     for line in result.lines(find_task(resolved.task).label):
         console.print(line)

@@ -16,11 +16,11 @@ from dcsnas.cli.options import (
     console,
     in_run,
     print_table,
+    running,
     show,
     show_progress,
     with_allocator,
 )
-from dcsnas.config.runs import run_folder
 from dcsnas.config.strict import with_data
 from dcsnas.spaces.shipped import resolve
 
@@ -104,7 +104,7 @@ def _train(
     from dcsnas.training.train import train
 
     first = this_process(resolved.run).first
-    with run_folder(out, stage, config, first=first) as folder:
+    with running(out, stage, config, first=first) as folder:
         trained = train(resolved, architecture, folder, stage=stage, start=start, progress=True)
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
@@ -154,7 +154,7 @@ def tune_eta(
     from dcsnas.plots.style import save
     from dcsnas.training.tuning import tune_eta as run_tune_eta
 
-    with run_folder(out, "eta", config) as folder:
+    with running(out, "eta", config) as folder:
         choice = run_tune_eta(
             resolved, architecture, folder, start=start, say=console.print, progress=show_progress()
         )

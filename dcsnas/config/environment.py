@@ -40,7 +40,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 WIDTHS = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 TEMPORARY = ("TMPDIR", "TEMP", "TMP")
 
-_SOURCES = ("nni", "pytorch_lightning", "lightning_utilities", r"torch\.utils\._pytree")
+_SOURCES = ("nni", "pytorch_lightning", "lightning_utilities", r"torch\.utils\.(_pytree|data)")
 
 
 def settle() -> None:

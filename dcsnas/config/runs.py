@@ -53,6 +53,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.continued = f"to be continued in {path}"
+        """What a run that is stopped says of how it goes on."""
 
     @property
     def config(self) -> Path:

@@ -5,10 +5,8 @@ Legend: B images, H height, W width.
 
 import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +21,7 @@ from dcsnas.data.decoding import decode_rgb
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
 from dcsnas.data.sets.folders import relative_to
+from dcsnas.data.workers import AHEAD, begin_worker, explained, start
 
 # one decoded image: uint8 [3,H,W], its label, camera and index in the set
 Item = tuple[Tensor, int, int, int]
@@ -119,7 +118,10 @@ class Loader(DataLoader[Item]):
     """Batches of the epoch that were taken, or left out."""
 
     def __iter__(self) -> Iterator[Batch]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Yield the batches of the epoch that was set last, but not those of a loaded state."""
+        """Yield the batches of the epoch that was set last, but not those of a loaded state.
+
+        Raises UserError where a process that loads them fails.
+        """
         self._taken, self._skipped = self._skipped, 0
         if self._taken:
             order: Any = self.batch_sampler.sampler  # type: ignore[union-attr]
@@ -129,9 +131,21 @@ class Loader(DataLoader[Item]):
             # lock in the child that one of them may hold
             multiprocessing.set_forkserver_preload([__name__])
             self.multiprocessing_context = "forkserver"
-        for batch in super().__iter__():
-            self._taken += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self._taken += 1
+                yield batch
+        except Exception as error:
+            if not self.num_workers:
+                raise
+            if self._iterator is not None:  # a next epoch has processes of its own
+                self._iterator._shutdown_workers()
+                self._iterator = None
+            raise explained(error) from None
+
+    def _get_iterator(self) -> Any:
+        batches = start(self)
+        return super()._get_iterator() if batches is None else batches
 
     def state_dict(self) -> dict[str, int]:
         """Return how many batches of the epoch were taken, 0 after the last."""
@@ -140,20 +154,6 @@ class Loader(DataLoader[Item]):
     def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
         """Have the next epoch leave out the batches taken before, without reading their images."""
         self._skipped = state_dict["batches"]
-
-
-def begin_worker(number: int) -> None:
-    """Leave Ctrl-C, which reaches all processes, to the one that takes the batches; end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    taker = multiprocessing.parent_process()
-    assert taker is not None
-
-    def watch() -> None:
-        taker.join()
-        os._exit(1)
-
-    # torch's own watch is over the process that forked this one, which may be a fork server
-    Thread(target=watch, daemon=True).start()
 
 
 def make_loader(
@@ -177,6 +177,7 @@ def make_loader(
     assert (batch_size is None) != (batch_sampler is None), "give batch_size or batch_sampler"
     common = {
         "num_workers": workers,
+        "prefetch_factor": AHEAD if workers else None,
         "persistent_workers": workers > 0,
         "collate_fn": collate,
         "worker_init_fn": begin_worker,

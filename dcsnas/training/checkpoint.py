@@ -9,8 +9,10 @@ import io
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from types import FrameType
 from typing import Any
 
@@ -85,12 +87,16 @@ class LastCheckpoint(Checkpoint):
     """Replaces the run's checkpoint at the end of every epoch and, within it, every ``minutes``.
 
     The clock decides when, never what. A run that is asked to stop writes it at once and ends; one
-    without ``minutes``, which cannot continue within an epoch, ends without.
+    without ``minutes``, which cannot continue within an epoch, ends without. It then says how it is
+    ``continued``.
     """
 
-    def __init__(self, path: Path, minutes: float | None = None) -> None:
+    def __init__(
+        self, path: Path, minutes: float | None = None, continued: str | None = None
+    ) -> None:
         self.path = path
         self.minutes = minutes
+        self.continued = continued or f"to be continued in {path.parent}"
         self.request = StopRequest()
         self._within_epoch = False
         self._sums: Sums = {}
@@ -99,8 +105,14 @@ class LastCheckpoint(Checkpoint):
         """Go on within the epoch, begin to count the time and to listen to signals."""
         # Lightning's own call is too early where an optimiser asked how long an epoch is
         trainer.fit_loop._load_combined_loader_states()
-        self.request.listen()
+        self.request.listen(partial(self._stop_if, trainer=trainer))
         self._written = monotonic()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begin what is worth waiting for."""
+        self.request.busy = True
 
     def on_train_batch_end(
         self,
@@ -114,6 +126,7 @@ class LastCheckpoint(Checkpoint):
         if self._sums:
             add_sums(trainer, self._sums)
         if batch_idx + 1 == trainer.num_training_batches:
+            self.request.busy = False
             return  # the epoch's end follows
         wish = self._agreed(trainer, self.request.number or self._is_time())
         if wish and self.minutes is not None:
@@ -121,12 +134,15 @@ class LastCheckpoint(Checkpoint):
             self._write(trainer)
             self._within_epoch = False
         self._stop_if(wish, trainer)
+        self.request.busy = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the checkpoint."""
         assert not self._sums, f"logged in some steps only: {', '.join(self._sums)}"
+        self.request.busy = True
         self._write(trainer)
         self._stop_if(self._agreed(trainer, self.request.number), trainer)
+        self.request.busy = False
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -172,8 +188,7 @@ class LastCheckpoint(Checkpoint):
         if wish <= TIME_IS_UP:
             return
         if trainer.is_global_zero:
-            name, folder = signal.Signals(wish).name, self.path.parent
-            print(f"stopped by {name}; to be continued in {folder}", file=sys.stderr)
+            print(f"stopped by {signal.Signals(wish).name}; {self.continued}", file=sys.stderr)
         raise SystemExit(128 + wish)  # as a shell reports a process that a signal ended
 
 
@@ -200,8 +215,12 @@ def add_sums(trainer: pl.Trainer, sums: Sums) -> None:
 DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
 
 
+PATIENCE_S = 3.0
+"""How long Ctrl-C waits for a step to begin; it ends with a checkpoint."""
+
+
 class StopRequest:
-    """Notes the first signal; a second one ends the process at once.
+    """Notes the first signal; Ctrl-C while nothing is ``busy``, or repeated, ends the process.
 
     Whoever handled a signal before this object was made goes on to handle it.
     """
@@ -209,12 +228,18 @@ class StopRequest:
     def __init__(self) -> None:
         self.number = 0
         """The signal, 0 where there was none."""
+        self.busy = False
+        """Whether a step is under way, or else its checkpoint."""
         self._free = [
             number for number, default in DEFAULTS.items() if signal.getsignal(number) == default
         ]
 
-    def listen(self) -> None:
-        """Begin to listen; Lightning puts the handlers back when its trainer ends."""
+    def listen(self, leave: Callable[[int], None]) -> None:
+        """Begin to listen; Lightning puts the handlers back when its trainer ends.
+
+        ``leave`` raises what the process ends with.
+        """
+        self._leave = leave
         if threading.current_thread() is threading.main_thread():
             for number in self._free:
                 signal.signal(number, self._note)
@@ -223,3 +248,19 @@ class StopRequest:
         self.number = number
         for each in self._free:
             signal.signal(each, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, self._end)
+            threading.Thread(target=self._repeat, daemon=True).start()
+
+    def _repeat(self) -> None:
+        """Send Ctrl-C again if images do not come, or an epoch is being scored."""
+        sleep(PATIENCE_S)
+        while self.busy:
+            sleep(PATIENCE_S / 10)
+        main = threading.main_thread().ident
+        if main and signal.getsignal(signal.SIGINT) == self._end:
+            signal.pthread_kill(main, signal.SIGINT)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        self._leave(self.number)

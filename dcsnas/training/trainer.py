@@ -120,7 +120,8 @@ def make_trainer(
     is_terminal = Console().is_terminal
     shown: list[Callback] = [LiveDisplay() if is_terminal else EpochLines()] if progress else []
     seeding = EpochSeed(run.seed) if whole_epochs else StepSeed(run.seed)
-    last = LastCheckpoint(folder.checkpoint, None if whole_epochs else run.checkpoint_minutes)
+    minutes = None if whole_epochs else run.checkpoint_minutes
+    last = LastCheckpoint(folder.checkpoint, minutes, folder.continued)
     board = TensorBoardLog(folder.path / "tensorboard")
     own = [seeding, EpochLog(folder), board, last, *shown, StopTogether()]
     options = trainer_options(run, in_parts=in_parts)

@@ -104,11 +104,7 @@ def tune_eta(
     began = time.monotonic()
     for done, (number, run) in enumerate(waiting.items(), 1):
         say(f"run {number} of {len(runs)}: {run.describe()}")
-        try:
-            _train_and_measure(config, architecture, run, start=start, progress=progress)
-        except SystemExit:  # asked to stop, which the retraining says of itself alone
-            say(f"tune-eta --out {folder.path} continues all runs")
-            raise
+        _train_and_measure(config, architecture, run, start=start, progress=progress)
         score, left = run.score(), len(waiting) - done
         seconds = (time.monotonic() - began) / done * left
         ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
@@ -123,8 +119,9 @@ def _runs(config: TuneEtaConfig, parts: list[ReidData], folder: RunFolder) -> It
     # fold by fold, so that a tuning that was stopped has compared all etas on its first folds
     for fold, data in enumerate(parts):
         for eta in config.etas:
-            path = folder.path / f"fold-{fold + 1}" / f"eta-{eta:g}"
-            yield Run(eta, fold, data, RunFolder(path))
+            run = RunFolder(folder.path / f"fold-{fold + 1}" / f"eta-{eta:g}")
+            run.continued = folder.continued  # all of them
+            yield Run(eta, fold, data, run)
 
 
 def _train_and_measure(

@@ -136,7 +136,8 @@ def test_search_killed_again_and_again(folder: Path, whole: Callable[[str], Path
 
 def test_search_asked_to_stop(folder: Path, whole: Callable[[str], Path]) -> None:
     stopped = search_command(folder, "add", "asked", fault=Fault(ARCHITECTURE, 3, terminate))
-    assert stopped.output == "stopped by SIGTERM; to be continued in asked\n"
+    again = "dcsnas search add.yaml --allow-foreign --out asked"
+    assert stopped.output == f"stopped by SIGTERM; to continue: {again}\n"
     assert stopped.code == 128 + signal.SIGTERM
     assert checkpointed_epoch(folder / "asked") == 1
     assert_same_end(finish(folder, "add", "asked"), whole("add"))

@@ -4,8 +4,10 @@ Real processes, real signals. An epoch has six steps, and the checkpoint is writ
 second of them.
 """
 
+import re
 import shutil
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from killed_search import (
     die_half_written,
     disk_full,
     interrupt,
+    interrupt_and_hang,
     terminate,
 )
 from latency_fakes import fake_table, micro_space
@@ -50,6 +53,8 @@ CONFIG = {
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
 STEP = "dcsnas.training.module:TaskModule.training_step"
+PICTURE = "dcsnas.data.loading:ImageSet.picture"
+"""Which is called in the processes that load."""
 CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
 """The third call is after step 2 of the second epoch: 2, 4 and the end of the first, then that."""
 
@@ -114,10 +119,52 @@ def test_killed_within_an_epoch(
 def test_asked_to_stop(folder: Path, whole: Path, act: Act, number: signal.Signals) -> None:
     out = number.name
     stopped = retrain(folder, out, Fault(STEP, 6 + 3, act))
-    assert stopped.output == f"stopped by {out}; to be continued in {out}\n"
+    assert stopped.output == f"stopped by {out}; to continue: {same_command(out)}\n"
     assert stopped.code == 128 + number
     assert steps_done(folder / out) == 6 + 3
     assert_ends_as(folder, out, whole)
+
+
+def same_command(out: str) -> str:
+    return f"dcsnas retrain retrain.yaml --arch architecture.yaml --out {out}"
+
+
+def test_ctrl_c_while_images_do_not_come(folder: Path, whole: Path) -> None:
+    """Wish 3 and faults 3: the first Ctrl-C ends a run that waits for its loaders."""
+    hang = Fault(PICTURE, 2 * 4 * 2, interrupt_and_hang)
+    began = time.monotonic()
+    stopped = retrain(folder, "hang", hang)
+    assert time.monotonic() - began < 20
+    assert stopped.output == f"stopped by SIGINT; to continue: {same_command('hang')}\n"
+    assert stopped.code == 128 + signal.SIGINT
+    assert_ends_as(folder, "hang", whole)
+
+
+LOADING = {
+    "evaluate": ("--data", "people"),
+    "calibrate": ("--data", "people", "--fpr", "0.1"),
+    "embed": ("people/query", "--out", "features.npz"),
+}
+
+
+@pytest.mark.parametrize("name", LOADING)
+def test_ctrl_c_ends_what_waits_for_its_loaders(folder: Path, whole: Path, name: str) -> None:
+    arguments = [name, str(whole / "model.safetensors"), *LOADING[name], "--device", "cpu"]
+    stopped = command(folder, arguments, Fault(PICTURE, 1, interrupt_and_hang))
+    assert stopped.code == 128 + signal.SIGINT
+    assert len(stopped.output.splitlines()) == 1, "the bar"
+
+
+def test_a_killed_loading_process_is_one_message(folder: Path) -> None:
+    """Faults 3 (c): it was 142 lines of traceback."""
+    ended = retrain(folder, "loader", Fault(PICTURE, 9, die))
+    assert ended.code == 2
+    assert re.fullmatch(
+        r"error: a process that loads images failed \(RuntimeError: DataLoader worker \(pid \d+\) "
+        r"is killed by signal: Killed\.\); lower data\.workers \(--workers\) if memory is short, "
+        "or set it to 0 to load without further processes\n",
+        ended.output,
+    )
 
 
 def test_full_disk(folder: Path, whole: Path) -> None:

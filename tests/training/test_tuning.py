@@ -21,6 +21,7 @@ from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.tasks.task import evaluate
 from dcsnas.training import tuning
+from dcsnas.training.checkpoint import LastCheckpoint
 from dcsnas.training.eta_choice import EtaChoice
 from dcsnas.training.train import train
 from dcsnas.training.trainer import EpochLog
@@ -154,6 +155,7 @@ def test_a_stopped_tuning_continues_to_the_same_end(
 
     def die_later(self: EpochLog, trainer: Any, module: Any) -> None:
         if len(ended) == 4:  # the second epoch of the second run
+            said.extend(c.continued for c in trainer.callbacks if isinstance(c, LastCheckpoint))
             raise SystemExit(143)  # as a run ends that was asked to stop
         ended.append(trainer.current_epoch)
         log(self, trainer, module)
@@ -162,7 +164,7 @@ def test_a_stopped_tuning_continues_to_the_same_end(
     said: list[str] = []
     with pytest.raises(SystemExit, match="143"):
         run_tuning(folder, config_of(people), said)
-    assert said[-1] == f"tune-eta --out {folder} continues all runs"
+    assert said[-1] == f"to be continued in {folder}", "all runs, not this one"
     assert ended == [0, 1, 2, 0]
     assert (folder / "fold-1" / "eta-0" / "metrics.json").exists()
     assert (folder / "fold-1" / "eta-3" / "last.ckpt").exists()
