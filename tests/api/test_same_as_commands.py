@@ -112,8 +112,9 @@ def test_a_derived_network_is_the_commands(
 ) -> None:
     table = dn.load_table(folder / "table.json")
     target = table.predict_ms(SPACE.any_architecture) * 1.5
-    command("derive", searched.path, "--target-ms", target, "--best-of", best_of)
     written = searched.path / "architecture.yaml"
+    written.unlink(missing_ok=True)
+    command("derive", searched.path, "--target-ms", target, "--best-of", best_of)
     expected = written.read_bytes()
     written.unlink()
     found = searched.derive(target_ms=target, best_of=best_of)
