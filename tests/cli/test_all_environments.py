@@ -54,7 +54,7 @@ COMMANDS = {
 TIMED = ("profile", "profile-check", "evaluate", "experiment")
 """Their numbers are those of a clock, or NNI's, so that only their files are compared."""
 VARYING = (".ckpt", ".lock", "environment.json")
-NEVER = ("tensorboard", "nni", "trials", "locks")
+NEVER = ("tensorboard", "nni", "trials", "locks", "best")
 
 
 @pytest.fixture

@@ -100,13 +100,6 @@ def test_trials_import_nothing_of_the_folder_that_they_run_in(tmp_path: Path) ->
     (experiment.path / "service.yaml").write_text("platform: remote\nmachine_list: []\n")
 
 
-def test_measuring_processes_import_nothing_of_the_current_folder(folder: Path) -> None:
-    """A sibling of faults 8: whole networks are measured in processes that are spawned."""
-    profile = ("profile", "space.yaml", "--sparse", "--rounds", "2", "--out", "measured.json")
-    done = run_in(folder, profile, HOSTILE["current folder"])
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, "--version")
     assert capsys.readouterr().out == f"dcsnas {__version__}\n"
