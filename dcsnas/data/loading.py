@@ -138,9 +138,10 @@ class Loader(DataLoader[Item]):
         except Exception as error:
             if not self.num_workers:
                 raise
-            if self._iterator is not None:  # a next epoch has processes of its own
-                self._iterator._shutdown_workers()
-                self._iterator = None
+            batches: Any = self._iterator
+            if batches is not None:
+                batches._shutdown_workers()
+                self._iterator = None  # a next epoch has processes of its own
             raise explained(error) from None
 
     def _get_iterator(self) -> Any:

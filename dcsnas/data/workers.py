@@ -21,6 +21,7 @@ from typing import Any
 from weakref import finalize
 
 import torch
+from torch._C import _error_if_any_worker_fails, _remove_worker_pids
 from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -108,7 +109,7 @@ class ProcessBatches(_MultiProcessingDataLoaderIter):
         super()._mark_worker_as_unavailable(worker_id, shutdown)
         if shutdown:
             if self._worker_pids_set:  # from here on an end is no failure
-                signal_handling._remove_worker_pids(id(self))
+                _remove_worker_pids(id(self))
                 self._worker_pids_set = False
             self._workers[worker_id].terminate()
 
@@ -131,7 +132,7 @@ class _Deaths:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         try:
-            signal_handling._error_if_any_worker_fails()
+            _error_if_any_worker_fails()
             if callable(self.before):
                 self.before(number, frame)
         except RuntimeError as error:
@@ -212,7 +213,8 @@ def _read(
     kind: type, file: int, place: int, layout: list[tuple[tuple[int, ...], torch.dtype]]
 ) -> Any:
     fields = [torch.empty(shape, dtype=dtype) for shape, dtype in layout]
-    read = os.preadv(file, [field.numpy() for field in fields], place)
+    buffers: list[Any] = [field.numpy() for field in fields]
+    read = os.preadv(file, buffers, place)
     if read < sum(field.nbytes for field in fields):
         raise OSError(f"only {read:,} bytes of a batch could be read")
     return kind(*fields)

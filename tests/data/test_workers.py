@@ -39,7 +39,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 class Failing(ImageSet):
     """Images of which one makes the process that loads it fail."""
 
-    fail: Callable[[], None]
+    fail: Callable[[], object]
 
     def picture(self, index: int) -> Image.Image:
         if index == 9 and get_worker_info():
@@ -47,7 +47,7 @@ class Failing(ImageSet):
         return super().picture(index)
 
 
-def failing(samples: list[Sample], fail: Callable[[], None], workers: int = 2) -> Loader:
+def failing(samples: list[Sample], fail: Callable[[], object], workers: int = 2) -> Loader:
     images = Failing(samples, SIZE)
     images.fail = fail
     return make_loader(images, workers=workers, seed=0, batch_size=2)
@@ -67,13 +67,13 @@ def close_the_way_out() -> None:
         queue._writer.close()  # type: ignore[attr-defined]
 
 
-FAILURES: dict[str, tuple[Callable[[], None], str]] = {
+FAILURES: dict[str, tuple[Callable[[], object], str]] = {
     "killed": (lambda: os.kill(os.getpid(), signal.SIGKILL), "is killed by signal: Killed"),
     "full": (lambda: os.kill(os.getpid(), signal.SIGBUS), "is killed by signal: Bus error"),
     "ended": (lambda: os._exit(3), "exited unexpectedly with exit code 3"),
     "mute": (close_the_way_out, "exited unexpectedly with exit code 1"),
     "wrong": (raise_key_error, "KeyError: 'no such camera'"),
-    "out of memory": (lambda: bytearray(1 << 60) and None, "MemoryError"),
+    "out of memory": (lambda: bytearray(1 << 60), "MemoryError"),
 }
 
 
