@@ -27,8 +27,8 @@ if __name__ == "__main__":
 import torch
 from search_vs_random import unpacked
 
-from dcsnas.config.files import read_json, write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from steps import milliseconds
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.machine import cpu_name

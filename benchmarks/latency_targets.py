@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.spaces.space import Choice, Option
 

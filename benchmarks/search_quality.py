@@ -36,8 +36,8 @@ from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.evaluation.paired import paired_difference
 from dcsnas.latency.expectation import ExpectedCost

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from search_vs_random import Bench, Plan, opened_table, targets_of, unpacked
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.latency.accuracy import kendall_tau
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.search.derive import architecture_of, log10_probability, read_probabilities

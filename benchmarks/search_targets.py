@@ -22,8 +22,8 @@ from dcsnas.latency.allocator import reexec_with_allocator
 if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.config.strict import load_with_overrides

@@ -27,8 +27,8 @@ from nni.nas.strategy import GumbelDARTS
 from steps import Step, milliseconds
 from torch import Tensor, nn
 
-from dcsnas.config.files import write_json
 from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
 from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.expectation import ExpectedCost

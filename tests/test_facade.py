@@ -61,7 +61,7 @@ def test_search_is_a_function_and_a_package(before: str) -> None:
 
 def test_calls_in_the_documentation_fit_the_signatures() -> None:
     page = (ROOT / "docs" / "python.md").read_text()
-    (session,) = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
+    session = "\n".join(re.findall(r"^```py\n(.*?)^```", page, re.M | re.S))
     kinds = {
         "dn": dn, "space": dn.SearchSpace, "table": dn.LatencyTable, "run": dn.SearchRun,
         "trained": dn.TrainedRun, "net": dn.ArchitectureFile,

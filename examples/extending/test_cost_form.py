@@ -37,7 +37,10 @@ def test_a_search_below_a_limit(dcsnas: Callable[..., str]) -> None:
     Path("search.yaml").write_text(yaml.safe_dump({**content, "objective": hinge}))
     search = (*PLUGIN, "search", "search.yaml", "--allow-foreign")
     wrong = dcsnas(*search, "--set", "objective.limt=1", code=2)
-    assert wrong == "error: search.yaml: objective.limt: unknown key; did you mean 'limit'?\n"
+    assert (
+        wrong
+        == "error: --set objective.limt=1: objective.limt: unknown key; did you mean 'limit'?\n"
+    )
     wrong = dcsnas(*search, "--set", f"objective.limit={0.9 * LOW}", code=2)
     assert "networks of micro have " in wrong
     assert wrong.endswith(" ms with this table; give a higher limit\n")

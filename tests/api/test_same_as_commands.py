@@ -159,9 +159,11 @@ def test_scores_are_the_commands(
 ) -> None:
     conditions = CONDITIONS.model_dump(mode="json")
     latency = {"measured_ms": 1.0, "predicted_ms": None, "conditions": conditions}
-    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, device: latency)
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     names = [("--" if on else "--no-") + name.replace("_", "-") for name, on in rules.items()]
-    command("evaluate", trained.weights, "--data", folder / "data", "--workers", 0, *names)
+    command(
+        "evaluate", trained.weights, "--data", folder / "data", "--workers", 0, "--force", *names
+    )
     expected = read_json(trained.path / "metrics.json")
     report = trained.evaluate(workers=0, **rules)
     assert {**json.loads(json.dumps(report.record())), "latency": latency} == expected

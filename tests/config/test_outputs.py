@@ -60,7 +60,10 @@ def test_an_existing_file_is_replaced_only_when_told_to(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         ("", "is a folder; give the path of a file"),
-        ("file/below.json", r"cannot be written \(Not a directory\)"),
+        (
+            "file/below.json",
+            r"cannot be written, because .*file is a file where a folder is needed",
+        ),
         ("n" * 300, r"cannot be written \(File name too long\)"),
     ],
 )

@@ -197,7 +197,7 @@ def test_command_prints_the_rules_and_writes_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     latency = {"measured_ms": 1.0, "predicted_ms": None, "conditions": {"batch": 1}}
-    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, device: latency)
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     arguments = ["evaluate", str(folder / "model.safetensors"), "--data", str(folder / "people")]
     options = ["--ap", "trapezoid", "--flip", "--rerank", "--workers", "0", "--device", "cpu"]
     monkeypatch.setattr(

@@ -71,7 +71,7 @@ def test_it_is_derived_trained_and_evaluated(
     work: Path, searched: Path, dcsnas: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     latency = {"measured_ms": 2.0, "predicted_ms": None, "conditions": {"batch": 1}}
-    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, device: latency)
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     best = ("--best-of", "3", "--weights", "derived.safetensors")
     shown = dcsnas(work, "derive", "run", *best)
     assert "of the 3 most probable: accuracy " in shown
