@@ -42,7 +42,7 @@ def test_a_search_below_a_limit(dcsnas: Callable[..., str]) -> None:
         == "error: --set objective.limt=1: objective.limt: unknown key; did you mean 'limit'?\n"
     )
     wrong = dcsnas(*search, "--set", f"objective.limit={0.9 * LOW}", code=2)
-    assert "networks of micro have " in wrong
+    assert "networks of space micro have " in wrong
     assert wrong.endswith(" ms with this table; give a higher limit\n")
 
     dcsnas(*search, "--out", "whole")
