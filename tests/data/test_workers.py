@@ -7,11 +7,10 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing import process, queues
+from multiprocessing import active_children, process, queues
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -91,7 +90,7 @@ def test_a_process_that_fails_is_one_message(
     assert first.endswith(WITHOUT)
     assert not more
     assert "Traceback" not in capfd.readouterr().err
-    assert not psutil.Process().children()
+    assert not active_children()
 
 
 def test_a_mistake_of_the_user_keeps_its_words(samples: list[Sample]) -> None:
@@ -104,7 +103,7 @@ def test_a_process_that_dies_while_nobody_waits_for_it(samples: list[Sample]) ->
     loader = make_loader(ImageSet(samples, SIZE), workers=2, seed=0, batch_size=2)
     for _ in loader:
         pass
-    psutil.Process().children()[1].kill()
+    active_children()[1].kill()
     with pytest.raises(UserError, match="is killed by signal: Killed"):
         time.sleep(10)
 
@@ -116,7 +115,7 @@ def test_a_loader_goes_on_with_new_processes_after_a_failure(samples: list[Sampl
         list(loader)
     loader.dataset.fail = lambda: None  # type: ignore[attr-defined]
     assert len(list(loader)) == 8
-    psutil.Process().children()[0].kill()
+    active_children()[0].kill()
     with pytest.raises(UserError, match="is killed by signal: Killed"):
         time.sleep(10)
     with pytest.raises(UserError, match="exited unexpectedly"):
@@ -158,7 +157,7 @@ def test_no_process_can_be_started_any_more(
     fork = os.fork
 
     def fork_twice() -> int:
-        if len(psutil.Process().children()) == 2:
+        if len(active_children()) == 2:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return fork()
 
