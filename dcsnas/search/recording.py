@@ -74,7 +74,9 @@ class ChoiceLog(Callback):
             "most_probable_latency_ms": self.latency(likeliest),
             "entropy": torch.stack(entropies).mean(),
         }
-        pl_module.log_dict(values, sync_dist=True)
+        # between GPUs only what lies on one of them is averaged
+        on_device = {name: value.to(pl_module.device) for name, value in values.items()}
+        pl_module.log_dict(on_device, sync_dist=True)
 
 
 def validation_log(validator: Validator, every: int) -> EpochScore:
