@@ -5,8 +5,9 @@ Command: .venv/bin/python benchmarks/supernet_step.py
 A step is forward, backward and SGD on 8 images of 256x128 on one thread (on a GPU where there is
 one: 64 images; ``--batch`` says otherwise), with the draw of the choices where there are any. Both
 networks of a row are timed in turns in one run. ``saved`` is what autograd keeps for backward, each
-storage once, without parameters and buffers. The masks of the attention are not trained in a weight step, so the supernet
-may keep less than the plain network, which trains them. The last line is one JSON object.
+storage once, without parameters and buffers. The masks of the attention are not trained in a weight
+step, so the supernet may keep less than the plain network, which trains them. The last line is one
+JSON object.
 
 ``stock_nni`` is the fbnetv2 space out of NNI's own parts: a LayerChoice over expansions of blocks
 of mutable convolutions and BatchNorms, under NNI's GumbelDARTS. It has no shortcuts and no
