@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.latency.machine import current_conditions
 
@@ -168,8 +169,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     data = options.data.resolve() if options.data else None
     out = options.out.resolve()
+    try:
+        summary: dict[str, Any] = {**machine(cpu=options.cpu), "parts": {}}
+    except UserError as error:
+        parser.error(f"{error}; or see that the rest works with --cpu")
     out.mkdir(parents=True, exist_ok=True)
-    summary: dict[str, Any] = {**machine(cpu=options.cpu), "parts": {}}
     for part in PARTS:
         if part.name in options.only:
             command = command_of(part, cpu=options.cpu, data=data)

@@ -5,13 +5,14 @@
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}
+wheels=${WHEELS:-$root/benchmarks/gpu/wheels}
 path=$root
-if [ -d "$root/benchmarks/gpu/wheels" ]; then
+if [ -d "$wheels" ]; then
   # no environment: made from within another, it would not see that one's torch
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
-    --disable-pip-version-check --upgrade --target "$site" "$root"/benchmarks/gpu/wheels/*.whl
+    --disable-pip-version-check --upgrade --target "$site" "$wheels"/*.whl
   path=$root:$site
 fi
 PYTHONPATH=$path${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 \
