@@ -45,8 +45,8 @@ class Scale(NamedTuple):
 
     def reduced(self, share: float) -> "Scale":
         """Return a scale with ``share`` of the images, and of the identities."""
-        images = [max(1, round(share * n)) for n in (self.queries, self.gallery, self.identities)]
-        return Scale(*images, self.cameras, round(share * self.distractors))
+        counts = {name: round(share * n) for name, n in self._asdict().items() if name != "cameras"}
+        return self._replace(**counts)
 
 
 SCALES = {

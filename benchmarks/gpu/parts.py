@@ -52,7 +52,7 @@ PARTS = (
     ),
     Part(
         "tables",
-        180,
+        165,
         "benchmarks/gpu/tables.py",
         gpu="--backends cuda-graph cuda --batches 1 32 --dtypes float32 bfloat16",
         cpu="--space tiny --rounds 2 --networks 4",
@@ -60,8 +60,8 @@ PARTS = (
     Part(
         "steps",
         60,
-        "benchmarks/supernet_step.py --precision bf16-mixed",
-        gpu="--batch 64",
+        "benchmarks/supernet_step.py",
+        gpu="--batch 64 --precision bf16-mixed",
         cpu="--quick",
     ),
     Part(
@@ -69,7 +69,7 @@ PARTS = (
         45,
         "benchmarks/attention_cost.py --precision bf16-mixed",
         gpu="--rounds 9",
-        cpu="--space tiny --input 32x16 --rounds 1 --threads 1",
+        cpu="--space tiny --input 32x16 --rounds 2 --threads 1",
     ),
     Part(
         "evaluation",
@@ -80,7 +80,7 @@ PARTS = (
     ),
     Part(
         "training",
-        75,
+        90,
         "benchmarks/gpu/training.py --precision bf16-mixed {data}",
         gpu="--workers 8",
         cpu="--space tiny --epochs 2 --training 2 --identities 4 --workers 0",

@@ -35,8 +35,8 @@ def attend_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     As one head, channel by channel: torch has kernels that never hold the N x N products for
     [B, heads, N, C] alone, and only where a token's channels lie beside each other.
     """
-    one_head = (tokens.contiguous()[:, None] for tokens in (query, key, value))
-    return F.scaled_dot_product_attention(*one_head, scale=1.0)[:, 0]
+    query, key, value = (tokens.contiguous()[:, None] for tokens in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
 
 
 COSINE_FLOOR = 1e-3
