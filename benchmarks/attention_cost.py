@@ -6,8 +6,8 @@ A step is that of ``dcsnas retrain`` on one batch of 64 images (256x128 unless `
 and 751 identities: forward, loss, backward, SGD, on the largest network of ``fbnetv2``. ``none``,
 ``sa`` and ``dcs`` train on cross-entropy and triplet loss; ``dcs_ibb`` adds the information bound,
 its gradient and the sums for the next epoch. Attention once as ``dot`` and once as ``softmax``. All
-are timed in turns in one run; a ratio is the median over rounds of two steps of the same round. The
-last line is one JSON object.
+are timed in turns in one run, in ``--precision``; a ratio is the median over rounds of two steps of
+the same round. The last line is one JSON object.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from steps import Step, milliseconds
+from steps import PRECISIONS, Step, autocast, milliseconds
 from torch import Tensor
 
 from dcsnas.cli.options import parse_size
@@ -46,9 +46,15 @@ class Bench:
     """One batch, and training steps on it."""
 
     def __init__(
-        self, space: SearchSpace, size: Size, device: torch.device, affinities: Sequence[str]
+        self,
+        space: SearchSpace,
+        size: Size,
+        device: torch.device,
+        affinities: Sequence[str],
+        precision: str,
     ) -> None:
         self.space = space
+        self.precision = precision
         self.affinities = affinities
         self.device = device
         generator = torch.Generator().manual_seed(0)
@@ -72,7 +78,9 @@ class Bench:
 
         def step() -> None:
             optimizer.zero_grad()
-            loss(network).backward()
+            with autocast(self.device.type, self.precision):
+                value = loss(network)
+            value.backward()
             optimizer.step()
 
         return step
@@ -147,6 +155,7 @@ def main() -> None:
     parser.add_argument("--space", default="fbnetv2")
     parser.add_argument("--input", type=parse_size, help="as 128x64; default: the space's")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=AFFINITIES)
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="also write the result here")
@@ -156,7 +165,8 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     space = SearchSpace.named(options.space)
     size = options.input or space.size
-    result = measure(Bench(space, size, device, options.affinities), options.rounds)
+    bench = Bench(space, size, device, options.affinities, options.precision)
+    result = measure(bench, options.rounds)
     result["conditions"] = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else cpu_name(),
         "torch": torch.__version__,
@@ -165,6 +175,7 @@ def main() -> None:
         "batch": IDENTITIES * IMAGES_EACH,
         "classes": CLASSES,
         "threads": options.threads,
+        "precision": options.precision,
         "memory_format": "channels_last",
         "rounds": options.rounds,
         "seed": 0,

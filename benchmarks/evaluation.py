@@ -3,12 +3,13 @@
 Command: .venv/bin/python benchmarks/evaluation.py --scale msmt17
 
 Random features of 512 values, seeded, with the numbers of images, identities and cameras of the
-data set. ``total_s`` is the whole of ``evaluate_retrieval``; ``distance_s`` the matrix products of
-queries and gallery alone, in the same blocks into one reused buffer; each the least of ``--runs``
-runs taken in turns, whose ratio is ``total_over_distance``. ``extra_mb`` is the peak of the
-process's memory during the first total, above what it held with the features loaded. ``roc_s`` and
-``rerank_s`` (``--rerank``; k-reciprocal, its own distances included) are further measures, with
-their own peaks above the features. The last line is one JSON object.
+data set; ``--share`` takes a part of them. ``total_s`` is the whole of ``evaluate_retrieval``;
+``distance_s`` the matrix products of queries and gallery alone, in the same blocks into one reused
+buffer; each the least of ``--runs`` runs taken in turns, whose ratio is ``total_over_distance``.
+``extra_mb`` is the peak of the process's memory during the first total, above what it held with the
+features loaded; with ``--device cuda``, of torch's memory there. ``roc_s`` and ``rerank_s``
+(``--rerank``; k-reciprocal, its own distances included) are further measures, with their own peaks
+above the features. The last line is one JSON object.
 """
 
 import argparse
@@ -17,9 +18,10 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from steps import wait
 
 from dcsnas.config.files import write_json
 from dcsnas.evaluation.pairs import Embeddings
@@ -41,6 +43,11 @@ class Scale(NamedTuple):
     cameras: int
     distractors: int
 
+    def reduced(self, share: float) -> "Scale":
+        """Return a scale with ``share`` of the images, and of the identities."""
+        counts = {name: round(share * n) for name, n in self._asdict().items() if name != "cameras"}
+        return self._replace(**counts)
+
 
 SCALES = {
     "market": Scale(3368, 15913, 750, 6, 2798),
@@ -57,11 +64,13 @@ def random_images(size: int, scale: Scale, distractors: int, seed: int) -> Embed
     return Embeddings(torch.randn(size, DIM, generator=generator), identities, cameras)
 
 
-def products(query: Embeddings, gallery: Embeddings) -> None:
+def products(query: Embeddings, gallery: Embeddings, device: str) -> None:
     """Multiply all queries with all gallery images, block by block, and nothing else."""
-    buffer = torch.empty(CHUNK, len(gallery.features))
+    features = gallery.features.to(device)
+    buffer = torch.empty(CHUNK, len(features), device=device)
     for part in query.features.split(CHUNK):
-        torch.mm(part, gallery.features.T, out=buffer[: len(part)])
+        torch.mm(part.to(device), features.T, out=buffer[: len(part)])
+    wait()
 
 
 def memory_mb(field: str) -> float:
@@ -78,25 +87,31 @@ def timed(function: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - start
 
 
-def with_peak(function: Callable[[], T]) -> tuple[T, float, float]:
+def with_peak(function: Callable[[], T], device: str) -> tuple[T, float, float]:
     """Return what ``function`` gives, its seconds, and its peak of memory above the present."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        result, seconds = timed(function)
+        return result, seconds, torch.cuda.max_memory_allocated() / 2**20
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = memory_mb("VmRSS")
     result, seconds = timed(function)
     return result, seconds, memory_mb("VmHWM") - before
 
 
-def measure(scale: Scale, *, runs: int, rerank: bool) -> dict:
+def measure(scale: Scale, device: str, *, runs: int, rerank: bool) -> dict:
     """Return times, memory and mAP."""
     query = random_images(scale.queries, scale, 0, seed=0)
     gallery = random_images(scale.gallery, scale, scale.distractors, seed=1)
-    torch.mm(query.features[:64], gallery.features[:64].T)  # starts torch's threads
-    result, total, extra = with_peak(lambda: evaluate_retrieval(query, gallery, chunk=CHUNK))
-    totals, distances = [total], [timed(lambda: products(query, gallery))[1]]
+    few = query.features[:64].to(device)
+    torch.mm(few, few.T)  # starts torch's threads, or the GPU's library
+    how: Any = {"chunk": CHUNK, "device": device}
+    result, total, extra = with_peak(lambda: evaluate_retrieval(query, gallery, **how), device)
+    totals, distances = [total], [timed(lambda: products(query, gallery, device))[1]]
     for _ in range(runs - 1):
-        totals.append(timed(lambda: evaluate_retrieval(query, gallery, chunk=CHUNK))[1])
-        distances.append(timed(lambda: products(query, gallery))[1])
-    verification, roc_s, roc_mb = with_peak(lambda: verify(query, gallery))
+        totals.append(timed(lambda: evaluate_retrieval(query, gallery, **how))[1])
+        distances.append(timed(lambda: products(query, gallery, device))[1])
+    verification, roc_s, roc_mb = with_peak(lambda: verify(query, gallery, device=device), device)
     found = {
         "total_s": min(totals),
         "distance_s": min(distances),
@@ -113,8 +128,9 @@ def measure(scale: Scale, *, runs: int, rerank: bool) -> dict:
     if rerank:
         reranked, seconds, extra = with_peak(
             lambda: evaluate_retrieval(
-                query, gallery, scorer=Reranked(query, gallery, KReciprocal(), chunk=CHUNK)
-            )
+                query, gallery, scorer=Reranked(query, gallery, KReciprocal(), **how)
+            ),
+            device,
         )
         found |= {"rerank_s": seconds, "rerank_extra_mb": extra, "rerank_map": reranked.map}
     return found
@@ -127,12 +143,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--rerank", action="store_true", help="k-reciprocal re-ranking too")
     parser.add_argument("--out", type=Path, help="also write the result here")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--share", type=float, default=1.0, help="part of the images")
     arguments = parser.parse_args()
-    scale = SCALES[arguments.scale]
+    scale = SCALES[arguments.scale].reduced(arguments.share)
     conditions = {"scale": arguments.scale, **scale._asdict(), "dim": DIM, "chunk": CHUNK}
     conditions |= {"threads": torch.get_num_threads(), "cpu": cpu_name()}
-    conditions |= {"torch": torch.__version__}
-    result = {**measure(scale, runs=arguments.runs, rerank=arguments.rerank), **conditions}
+    conditions |= {"torch": torch.__version__, "device": arguments.device}
+    if arguments.device == "cuda":
+        conditions["gpu"] = torch.cuda.get_device_name()
+    found = measure(scale, arguments.device, runs=arguments.runs, rerank=arguments.rerank)
+    result = {**found, **conditions}
     if arguments.out:
         write_json(arguments.out, result)
     print(json.dumps(result))

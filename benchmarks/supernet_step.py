@@ -3,14 +3,15 @@
 Command: .venv/bin/python benchmarks/supernet_step.py
 
 A step is forward, backward and SGD on 8 images of 256x128 on one thread (on a GPU where there is
-one: 64 images), with the draw of the choices where there are any. Both networks of a row are timed
-in turns in one run. ``saved`` is what autograd keeps for backward, each storage once, without
-parameters and buffers. The masks of the attention are not trained in a weight step, so the supernet
-may keep less than the plain network, which trains them. The last line is one JSON object.
+one: 64 images; ``--batch`` says otherwise), with the draw of the choices where there are any. Both
+networks of a row are timed in turns in one run. ``saved`` is what autograd keeps for backward, each
+storage once, without parameters and buffers. The masks of the attention are not trained in a weight
+step, so the supernet may keep less than the plain network, which trains them. The last line is one
+JSON object.
 
 ``stock_nni`` is the fbnetv2 space out of NNI's own parts: a LayerChoice over expansions of blocks
 of mutable convolutions and BatchNorms, under NNI's GumbelDARTS. It has no shortcuts and no
-attention, which NNI's parts cannot express, so it has less to do.
+attention, which NNI's parts cannot express, so it has less to do. It is compared on the CPU alone.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d
 from nni.nas.strategy import GumbelDARTS
-from steps import Step, milliseconds
+from steps import PRECISIONS, Step, autocast, milliseconds
 from torch import Tensor, nn
 
 from dcsnas.config.environment import quiet_libraries
@@ -90,19 +91,21 @@ def _stock_block(arguments: dict[str, Any], expansion: float) -> nn.Module:
     return nn.Sequential(*layers, MutableConv2d(mid, c_out, 1), MutableBatchNorm2d(c_out))
 
 
-def plain_step(network: nn.Module, images: Tensor) -> Step:
+def plain_step(network: nn.Module, images: Tensor, precision: str = "32-true") -> Step:
     """Return a training step of a network without choices."""
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
 
     def step() -> None:
         optimizer.zero_grad()
-        network(images).square().mean().backward()
+        with autocast(images.device.type, precision):
+            loss = network(images).square().mean()
+        loss.backward()
         optimizer.step()
 
     return step
 
 
-def supernet_step(space: SearchSpace, images: Tensor) -> Step:
+def supernet_step(space: SearchSpace, images: Tensor, precision: str = "32-true") -> Step:
     """Return a weight step of our supernet, as the search loop takes it."""
     latency = ExpectedCost(space, space.size, lambda operator: operator.cost.macs)
     objective = CostObjective(AddConfig(form="add"), latency)
@@ -116,7 +119,9 @@ def supernet_step(space: SearchSpace, images: Tensor) -> Step:
         with frozen(module.trained_in_architecture_phase):
             module.resample()
             optimizer.zero_grad()
-            supernet(images).square().mean().backward()
+            with autocast(images.device.type, precision):
+                loss = supernet(images).square().mean()
+            loss.backward()
             optimizer.step()
 
     return step
@@ -187,7 +192,9 @@ def compare(step: Step, reference: Step, rounds: int) -> dict[str, float]:
     }
 
 
-def measure(name: str, device: str, batch: int, rounds: int, *, stock: bool = False) -> dict:
+def measure(
+    name: str, device: str, batch: int, rounds: int, precision: str, *, stock: bool = False
+) -> dict:
     """Return the comparison for one space, ours or of NNI's parts."""
     space = SearchSpace.named(name)
     images = torch.randn(batch, 3, *space.size, device=device)
@@ -196,10 +203,10 @@ def measure(name: str, device: str, batch: int, rounds: int, *, stock: bool = Fa
         own, network = stock_step(space, images), stock_largest(space)
     else:
         own, network = (
-            supernet_step(space, images),
+            supernet_step(space, images, precision),
             build(space.architecture(largest_choice(space))),
         )
-    return compare(own, plain_step(network.to(device), images), rounds)
+    return compare(own, plain_step(network.to(device), images, precision), rounds)
 
 
 def main() -> None:
@@ -207,28 +214,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fbnetv2 and stock, 2 images")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--no-stock", action="store_true", help="ours alone")
+    parser.add_argument("--batch", type=int, help="images in a step")
+    parser.add_argument("--precision", choices=PRECISIONS, default=PRECISIONS[0])
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    batch = 2 if options.quick else 64 if device == "cuda" else 8
+    batch = options.batch or (2 if options.quick else 64 if device == "cuda" else 8)
     rounds = 3 if options.quick else options.rounds
     result: dict[str, Any] = {}
     for name in SPACES[:1] if options.quick else SPACES:
-        result[name] = measure(name, device, batch, rounds)
+        result[name] = measure(name, device, batch, rounds, options.precision)
         print(name, json.dumps(result[name]), flush=True)
-    result["stock_nni"] = measure(SPACES[0], "cpu", batch, min(rounds, 5), stock=True)
-    result["stock_nni"]["ours_against_stock"] = (
-        result["stock_nni"]["step_ms"] / result[SPACES[0]]["step_ms"]
-    )
+    if device == "cpu" and not options.no_stock:
+        stock = measure(SPACES[0], device, batch, min(rounds, 5), PRECISIONS[0], stock=True)
+        stock["ours_against_stock"] = stock["step_ms"] / result[SPACES[0]]["step_ms"]
+        result["stock_nni"] = stock
     result["conditions"] = {
         "device": torch.cuda.get_device_name() if device == "cuda" else cpu_name(),
         "torch": torch.__version__,
         "nni": nni.__version__,
         "threads": 1,
         "batch": batch,
+        "precision": options.precision,
         "memory_format": "channels_last",
         "rounds": rounds,
         "seed": 0,

@@ -5,6 +5,7 @@ Shapes: B images, D features.
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
     require_onnx("export to ONNX")
     used = load_reid_network(weights)
     header = used.header
-    module = PixelsToFeatures(used.network, header).cpu().eval()
+    # a copy, since the network may be in use on another device
+    module = PixelsToFeatures(deepcopy(used.network), header).cpu().eval()
     model = to_onnx(module, _images(_TRACED, header.input), dynamic_batch=True)
     differences = [compare(model, module, _images(batch, header.input)) for batch in BATCHES]
     properties = {

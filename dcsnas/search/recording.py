@@ -71,7 +71,9 @@ class ChoiceLog(Callback):
             "most_probable_latency_ms": self.latency(most_probable_options(expected)),
             "entropy": mean_entropy(expected),
         }
-        pl_module.log_dict(values, sync_dist=True)
+        # between GPUs only what lies on one of them is averaged
+        on_device = {name: value.to(pl_module.device) for name, value in values.items()}
+        pl_module.log_dict(on_device, sync_dist=True)
 
 
 def validation_log(validator: Validator, every: int) -> EpochScore:

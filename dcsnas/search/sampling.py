@@ -26,7 +26,9 @@ def relaxed_draw(softmax: nn.Module, alpha: Tensor, noise: torch.Generator | Non
     if not isinstance(softmax, GumbelSoftmax):
         return softmax(alpha)
     gumbel = -torch.empty(alpha.shape, dtype=alpha.dtype).exponential_(generator=noise).log()
-    return ((alpha + gumbel.to(alpha.device)) / softmax.tau).softmax(softmax.dim)
+    # from memory that is not pinned a copy has been taken when this returns, wherever it goes
+    gumbel = gumbel.to(alpha.device, non_blocking=True)
+    return ((alpha + gumbel) / softmax.tau).softmax(softmax.dim)
 
 
 class SharedSamplePolicy(MixedOpDifferentiablePolicy):

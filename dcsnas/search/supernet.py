@@ -83,8 +83,10 @@ class MaskedOperation(MixedOperation):
         if isinstance(value, Mapping):
             return torch.stack([torch.as_tensor(value[option]) for option in options])
         like = next(self.parameters())
-        one_hot = [float(option == value) for option in options]
-        return torch.tensor(one_hot, dtype=like.dtype, device=like.device)
+        # filled where it lies: a copy from the host would wait for all that a GPU has still to do
+        one_hot = torch.zeros(len(options), dtype=like.dtype, device=like.device)
+        one_hot[options.index(value)] = 1.0
+        return one_hot
 
     def add_masks(self, name: str, widths: Tensor) -> None:
         """Register prefix masks [..., max width] for an integer tensor of widths [...]."""

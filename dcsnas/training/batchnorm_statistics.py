@@ -38,7 +38,7 @@ def measure_statistics(
     """
     span_processes(network, across=False)
     device = next(network.parameters()).device
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         recalibrate(network, augmented_batches(samples, size, data, augment, device, seed=seed))
 

@@ -16,6 +16,7 @@ from dcsnas.config.files import file_digest
 from dcsnas.deployment import export
 from dcsnas.deployment.embedding import Embedder, find_images
 from dcsnas.deployment.export import TOLERANCE, PixelsToFeatures, export_onnx
+from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.latency.backends.onnx_runtime import to_onnx
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.shipped import shipped_spaces
@@ -185,3 +186,11 @@ def test_missing_package(
     )
     with pytest.raises(UserError, match=f"export to ONNX: the package {missing} is not installed"):
         export_onnx(weights, tmp_path / "model.onnx")
+
+
+def test_a_network_in_use_stays_as_it_is(weights: Path, tmp_path: Path) -> None:
+    """A sibling of its device, which only a GPU can show: the mode of its modules."""
+    used = load_reid_network(weights)
+    used.network.train()
+    export_onnx(used, tmp_path / "model.onnx")
+    assert used.network.training

@@ -47,8 +47,9 @@ def counted(analysis: JitModelAnalysis, products: Callable[[Any, Any], Any]) -> 
 
 
 def attention_shape(inputs: list[Any]) -> tuple[int, int, int]:
-    """Return images, tokens and channels of a call of softmax attention."""
-    batch, tokens, channels = inputs[0].type().sizes()
+    """Return images, tokens and channels of a call of softmax attention, which has one head."""
+    batch, heads, tokens, channels = inputs[0].type().sizes()
+    assert heads == 1
     return batch, tokens, channels
 
 

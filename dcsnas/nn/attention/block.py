@@ -30,8 +30,13 @@ def attend_dot(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def attend_softmax(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return ``softmax(Q K^T) V`` for [B, N, C] inputs, rows normalised over the keys."""
-    return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    """Return ``softmax(Q K^T) V`` for [B, N, C] inputs, rows normalised over the keys.
+
+    As one head, channel by channel: torch has kernels that never hold the N x N products for
+    [B, heads, N, C] alone, and only where a token's channels lie beside each other.
+    """
+    query, key, value = (tokens.contiguous()[:, None] for tokens in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
 
 
 COSINE_FLOOR = 1e-3
