@@ -41,7 +41,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AnyNetwork, Conditio
     """Return a list of what is measured, in place of the measurement."""
     seen = []
 
-    def watched(architectures: list[AnyNetwork], conditions: Conditions) -> list[Timing]:
+    def watched(
+        architectures: list[AnyNetwork], conditions: Conditions, **options: object
+    ) -> list[Timing]:
         (architecture,) = architectures
         seen.append((architecture, conditions))
         return [Timing(p10=1, p25=1.5, p50=2, p90=3, count=4, kept_fraction=1)]
