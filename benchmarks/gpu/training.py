@@ -29,8 +29,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import dcsnas as dn
+from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.jsonl import read_records
-from dcsnas.config.quiet import quiet_libraries
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.samples import Settings

@@ -41,7 +41,7 @@ def plot_prediction(check: CheckFile) -> Figure:
     look: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "handletextpad": 0.3}
     handles, labels = times.get_legend_handles_labels()
     # below the axes: within them every corner may hold networks
-    figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), **look)
+    figure.legend(handles, labels, loc="outside lower left", ncols=2, **look)
     return figure
 
 

@@ -50,7 +50,7 @@ def dcsnas(
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2]), *sys.path])
     monkeypatch.setattr(plugins, "named", [])
     # one process for each network that is timed, in place of six
-    monkeypatch.setattr("dcsnas.latency.whole_networks.PASSES", 1)
+    monkeypatch.setattr("dcsnas.latency.whole_networks.PASSES", 2)
     # within a test a command must not start pytest over
     monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch.distributions import Categorical
 
+from dcsnas.config.environment import TORCHRUN
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig, Strategy
@@ -117,8 +118,8 @@ def test_what_the_probabilities_come_to_is_logged_every_epoch(
 def test_nnis_strategies_refuse_several_processes(
     folder: Path, name: str, torchrun: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "1", "RANK": "1", "WORLD_SIZE": "2"}
-    for key, value in started.items() if torchrun else ():
+    started = {"LOCAL_WORLD_SIZE": "1", "RANK": "1", "WORLD_SIZE": "2"}
+    for key, value in {**dict.fromkeys(TORCHRUN, "0"), **started}.items() if torchrun else ():
         monkeypatch.setenv(key, value)
     with pytest.raises(UserError) as caught:
         run(folder, "several", name, run={"device": "cpu", "devices": 1 if torchrun else 2})

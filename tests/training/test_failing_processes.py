@@ -112,7 +112,7 @@ def test_a_loss_that_is_not_finite_names_the_files_of_all_processes(folder: Path
     larger = ("--set", "batch.images=20", "--set", "epochs=5")
     code, output = ends(folder, "all:diverge", "retrain", *larger)
     assert code == 2
-    assert output.startswith("error: the loss is nan at step 8; lower optimizer.lr, or ")
+    assert "\nerror: the loss is nan at step 8; lower optimizer.lr, or " in output
     assert output.count("error: ") == 1
     (run,) = (folder / "runs").iterdir()
     assert output.endswith(f" and 16 more, all in runs/{run.name}/non_finite_batch.txt\n")

@@ -81,8 +81,10 @@ def test_case_has_a_best_epoch_before_the_last(whole: Path) -> None:
     assert [score is not None for score in scores] == [False, True, False, True, True]
     chosen = read_header(whole / "model.safetensors").chosen_epoch
     assert chosen is not None
-    assert chosen.epoch < 4
-    assert chosen.score == scores[chosen.epoch] == max(score for score in scores if score)
+    assert chosen.after_epochs < 5
+    assert (
+        chosen.score == scores[chosen.after_epochs - 1] == max(score for score in scores if score)
+    )
 
 
 # one of before, within and after the rest of the epochs
