@@ -102,6 +102,7 @@ def test_dry_run_prints_the_resolved_configuration(work: Path) -> None:
     assert "micro at 32x16: " in counted
 
 
+@pytest.mark.slow
 def test_killed_search_continues_to_the_same_end(work: Path) -> None:
     command = [*DCSNAS, "search", "search.yaml", "--set", "epochs=12", "--out"]
     log = work / "killed" / "metrics.jsonl"

@@ -54,7 +54,7 @@ COSTS = sorted(n.cost for n in enumerated(uniform(MICRO)))
 DISTINCT = len(COSTS)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows, st.floats(0.0, 1.0), st.integers(1, 80))
 def test_results_are_the_best_of_all_networks(
     rows: tuple[list[float], ...], share: float, count: int

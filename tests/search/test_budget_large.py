@@ -94,7 +94,13 @@ def best_values(slots: list[list[Arc]], count: int) -> dict[int, list[float]]:
 
 @pytest.mark.parametrize(
     ("space", "count", "spread"),
-    [(TINY, 12, 0.0), (TINY, 12, 0.01), (TINY, 12, 1.0), (TINY, 12, 4.0), (FBNETV2, 1, 1.0)],
+    [
+        (TINY, 12, 0.0),
+        (TINY, 12, 0.01),
+        (TINY, 12, 1.0),
+        (TINY, 12, 4.0),
+        pytest.param(FBNETV2, 1, 1.0, marks=pytest.mark.slow),
+    ],
     ids=lambda value: value.name if isinstance(value, SearchSpace) else str(value),
 )
 def test_results_are_those_of_a_table_over_whole_costs(
@@ -150,6 +156,7 @@ def test_a_large_space_is_solved_close_to_an_upper_bound(spread: float) -> None:
         assert bound - values[0] < 0.5 * spread
 
 
+@pytest.mark.slow
 def test_an_xlarge_space_of_nearly_uniform_probabilities_is_solved() -> None:
     space = SearchSpace.load(find_space("fbnetv2_xlarge"))
     cache: dict[str, float] = {}

@@ -105,6 +105,7 @@ def test_a_loss_of_each_share_alone_searches_as_one(
         assert two == pytest.approx(one, rel=1e-3, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_processes_that_draw_masks_of_their_own_end_with_one_architecture(tmp_path: Path) -> None:
     write_distributed_inputs(tmp_path, "dcs")
     done = run("search", tmp_path, "dcs", search_changes(2, epochs=2))

@@ -132,7 +132,9 @@ def test_supernet_with_a_certain_choice_is_the_score() -> None:
     assert np.mean(values) - problem.low == pytest.approx(problem.score(choice), abs=4 * error)
 
 
-@pytest.mark.parametrize("share", SHARES[::2])
+@pytest.mark.parametrize(
+    "share", [pytest.param(s, marks=pytest.mark.slow) if s != 0.5 else s for s in SHARES[::2]]
+)
 def test_search_finds_one_within_two_percent_of_the_best(share: float) -> None:
     assert_finds_the_best(3, share, epochs=20)
 
@@ -160,6 +162,7 @@ def test_nnis_penalty_leaves_the_search_over_budget() -> None:
     assert problem.latency(exported[1]) > 1.05 * budget
 
 
+@pytest.mark.slow
 def test_without_a_latency_gradient_the_derivation_does_not_make_up_for_it() -> None:
     problem = Problem.drawn(TINY, 0)
     budget = budgets(problem)[1]

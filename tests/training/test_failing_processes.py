@@ -157,6 +157,7 @@ def terminal_output(folder: Path, failing: str) -> tuple[int, str]:
     return running.returncode, output.decode().replace("\r\n", "\n")
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_one_display_and_one_message(folder: Path) -> None:
     code, output = terminal_output(folder, "1:mistake")
     assert code == 2
