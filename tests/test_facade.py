@@ -52,7 +52,9 @@ def test_plain_values_come_without_torch() -> None:
     assert fresh(code + "print(net.cost().params, 'torch' in sys.modules)").split()[1] == "False"
 
 
-@pytest.mark.parametrize("before", ["", "import dcsnas.search.run; "])
+@pytest.mark.parametrize(
+    "before", ["", pytest.param("import dcsnas.search.run; ", marks=pytest.mark.slow)]
+)
 def test_search_is_a_function_and_a_package(before: str) -> None:
     code = f"import dcsnas as dn; {before}import inspect; dn.search; import dcsnas.search.run as r;"
     told = fresh(code + "print(list(inspect.signature(dn.search).parameters)[:3], r.__name__)")

@@ -56,7 +56,7 @@ def test_sample_is_the_same_in_each(
     assert (folder / "sampled.yaml").read_bytes() == (work / "sampled.yaml").read_bytes()
 
 
-def test_search_and_plot_are_the_same_in_all_of_them(
+def test_a_search_is_the_same_in_all_of_them(
     work: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Faults 2, 7 and 13 at once, and what they have in common with the rest of the table."""
@@ -64,11 +64,6 @@ def test_search_and_plot_are_the_same_in_all_of_them(
     assert run_in(folder, SEARCH, EVERYTHING).returncode == 0
     _, differ, missing = filecmp.cmpfiles(work / "found", folder / "found", SAME, shallow=False)
     assert not differ + missing
-    call(monkeypatch, "plot", "found")
-    assert run_in(folder, ("plot", "found"), EVERYTHING).returncode == 0
-    pictures = sorted(path.name for path in (work / "found").rglob("*.png"))
-    assert pictures
-    assert pictures == sorted(path.name for path in (folder / "found").rglob("*.png"))
 
 
 def test_a_command_that_starts_over_needs_no_streams(folder: Path) -> None:

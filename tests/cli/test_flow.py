@@ -70,16 +70,13 @@ def test_whole_flow(work: Path) -> None:
 
     output = dcsnas(work, "pretrain", "pretrain.yaml", "--arch", arch, "--data", "classes")
     assert "% accuracy on" in output
-    backbone = "runs/pretrain-0000-pretrain/backbone.safetensors"
-    dcsnas(work, "retrain", "retrain.yaml", "--arch", arch, "--from", backbone)
-    inherited = dcsnas(
-        work, "retrain", "retrain.yaml", "--arch", arch, "--from", f"{run}/supernet.safetensors"
-    )
+    # a run's folder stands for the file in it that is meant
+    inherited = dcsnas(work, "retrain", "retrain.yaml", "--arch", run, "--from", run)
     assert "inherited: " in inherited
     assert " 0 left as initialised" in inherited
 
     trained = "runs/retrain-0000-retrain"
-    printed = dcsnas(work, "evaluate", f"{trained}/model.safetensors", "--data", "people")
+    printed = dcsnas(work, "evaluate", trained, "--data", "people")
     metrics = json.loads((work / trained / "metrics.json").read_text())
     assert f"map {metrics['map']:6.2f} %" in printed
     assert 0 <= metrics["map"] <= 100

@@ -92,6 +92,7 @@ def test_rival_is_trained_by_the_shipped_recipe_and_only_once(
     assert train_one(recipe, one) == metrics
 
 
+@pytest.mark.slow
 def test_rivals_side_by_side_come_back_in_order(recipe: Recipe) -> None:
     rivals = [rival("first", largest_choice), rival("second", smallest_choice)]
     heard: list[tuple[int, int]] = []

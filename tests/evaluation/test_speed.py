@@ -52,6 +52,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AnyNetwork, Conditio
     return seen
 
 
+@pytest.mark.slow  # the flow measures too
 def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> None:
     found = measure_latency(save(tmp_path / "model.safetensors"), device="cpu")
     assert set(found) == {"measured_ms", "predicted_ms", "conditions"}

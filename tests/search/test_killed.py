@@ -109,7 +109,20 @@ def finish(folder: Path, case: str, out: str) -> Path:
     return folder / out
 
 
-@pytest.mark.parametrize("when", FAULTS)
+QUICK = (
+    "after a step of the weights",
+    "after dual ascent",
+    "while a checkpoint is written",
+    "in a line of the metrics",
+    "while it validates",
+    "between the results",
+)
+"""One of every kind; the others are slow for their number."""
+
+
+@pytest.mark.parametrize(
+    "when", [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in FAULTS]
+)
 def test_search_killed(folder: Path, whole: Callable[[str], Path], when: str) -> None:
     case, fault = FAULTS[when]
     out = when.replace(" ", "_")

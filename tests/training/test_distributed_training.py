@@ -76,6 +76,7 @@ def test_two_processes_train_as_one(
     assert [pytest.approx(record, rel=1e-4, abs=1e-4) for record in logged[0]] == logged[1]
 
 
+@pytest.mark.slow
 def test_gradients_of_a_gathered_loss_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     images = torch.randn(8, 3, 6, 4, dtype=torch.float64) * 2 + 1
     torch.save(

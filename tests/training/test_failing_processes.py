@@ -107,6 +107,7 @@ def test_a_mistake_ends_all_with_one_message(folder: Path, failing: str, expecte
     assert ends(folder, failing) == (2, expected)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_the_files_of_all_processes(folder: Path) -> None:
     """More of them than a message has room for, and no --out: one run folder for all."""
     larger = ("--set", "batch.images=20", "--set", "epochs=5")
