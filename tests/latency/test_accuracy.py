@@ -1,6 +1,7 @@
 """Accuracies and noise floors against loops and numbers by hand."""
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from dcsnas.latency.samples import Samples
 
 times = st.floats(0.01, 1000)
 pairs = st.lists(st.tuples(times, times), min_size=1, max_size=8)
-NEAR = {"rel": 1e-9, "abs": 1e-9}
+NEAR: Any = {"rel": 1e-9, "abs": 1e-9}
 few_values = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2, max_size=8)
 
 

@@ -96,9 +96,10 @@ def test_the_bound_holds_and_is_what_loops_give_at_any_temperature(
             assert phi[i].tolist() == pytest.approx(expected, abs=1e-12)
         phis.append(phi)
     q = conditional(phis[0], labels, classes)
-    ibb = information_bound(*phis, labels, q)
-    exact = ib_loss(*phis, labels)
-    assert exact <= ibb + entropy(phis[1]) - entropy(phis[0]) + 1e-9
+    phi_f, phi_x = phis
+    ibb = information_bound(phi_f, phi_x, labels, q)
+    exact = ib_loss(phi_f, phi_x, labels)
+    assert exact <= ibb + entropy(phi_x) - entropy(phi_f) + 1e-9
     found = measure_information(features, inputs, labels, classes, temperature=temperature, rows=3)
     assert found.ib_loss == pytest.approx(float(exact), abs=1e-9)
     assert found.ibb == pytest.approx(float(ibb), abs=1e-9)

@@ -42,6 +42,8 @@ def test_the_numbers_are_those_of_the_last_probabilities(tmp_path: Path) -> None
     assert result.most_probable_latency_ms == pytest.approx(
         table.predict_ms(SPACE.described(largest, SPACE.size)), rel=1e-5
     )
+    assert result.most_probable_latency_ms is not None
+    assert result.entropy is not None
     assert result.initial_latency_ms < result.final_latency_ms < result.most_probable_latency_ms
     entropies = []
     for decision in SPACE.decisions:
