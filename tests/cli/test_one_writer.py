@@ -35,9 +35,12 @@ def test_a_table_in_use_is_refused(fails: Fails, work: Path) -> None:
     assert message.startswith("error: new.json: in use by process ")
 
 
+EPOCHS = 60
+"""Enough for a run to last until the other command asks for its folder."""
+
 PAIRS = {
-    "search": ("search.yaml", "--allow-foreign", "--set", "epochs=3"),
-    "retrain": ("retrain.yaml", "--arch", "small.yaml", "--set", "epochs=3"),
+    "search": ("search.yaml", "--allow-foreign", "--set", f"epochs={EPOCHS}"),
+    "retrain": ("retrain.yaml", "--arch", "small.yaml", "--set", f"epochs={EPOCHS}"),
     "profile": ("space.yaml", "--input", "16x8"),
     "tune-eta": IN_FOLDERS["tune-eta"],
 }
@@ -56,4 +59,4 @@ def test_of_two_commands_at_once_one_is_refused(work: Path, command: str, number
     assert sorted(codes) == [0, 2], said
     assert said[codes.index(2)].startswith(f"error: {out}: in use by process ")
     if command in ("search", "retrain"):
-        assert len((out / "metrics.jsonl").read_text().splitlines()) == 3
+        assert len((out / "metrics.jsonl").read_text().splitlines()) == EPOCHS
