@@ -39,7 +39,7 @@ COMMANDS = {
                 "--out", "new.safetensors"),
     "pretrain": ("pretrain", "pretrain.yaml", "--arch", "small.yaml", "--out", "new"),
     "tune-eta": ("tune-eta", "retrain.yaml", "--arch", "small.yaml", "--eta", "0", "--eta", "0.1",
-                 "--folds", "2", "--out", "new"),
+                 "--folds", "2", "--set", "epochs=3", "--out", "new"),
     "retrain": ("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "new"),
     "two devices": ("retrain", "retrain.yaml", "--arch", "small.yaml", "--out", "new",
                     "--set", "run.devices=2", "--set", "run.device=cpu"),
