@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,12 @@ from dcsnas.latency.allocator import reexec_with_allocator
 if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
-from dcsnas.latency.backends.backend import prepare_module, prepare_operator
 from dcsnas.latency.check import check_table
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.profiler import REFERENCE
 from dcsnas.latency.samples import Samples, Settings, Timing, summarise
-from dcsnas.latency.whole_networks import random_images, sample_workloads
-from dcsnas.nn.build import build
+from dcsnas.latency.whole_networks import sample_together
 from dcsnas.spaces.network import AnyNetwork
 from dcsnas.spaces.space import SearchSpace
 
@@ -44,25 +40,15 @@ def sample_here(
     They stand for those of two processes, so the noise floor lacks what processes differ by.
     """
     half = settings.model_copy(update={"rounds": ceil(settings.rounds / 2)})
-    passes = [_sample(networks, conditions, half) for _ in range(2)]
+    passes = [sample_together(networks, conditions, half) for _ in range(2)]
     return [list(readings) for readings in zip(*passes, strict=True)]
-
-
-def _sample(
-    networks: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
-) -> list[Samples]:
-    images = random_images(conditions, settings.seed)
-    make = [partial(prepare_module, build(one), images, conditions) for one in networks]
-    single = conditions.model_copy(update={"batch": 1})
-    make.append(partial(prepare_operator, REFERENCE, single))
-    return sample_workloads(make, conditions, settings=settings)
 
 
 def measure_here(
     networks: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
 ) -> list[Timing]:
     """Return the time of each network."""
-    return [summarise(samples) for samples in _sample(networks, conditions, settings)[:-1]]
+    return [summarise(samples) for samples in sample_together(networks, conditions, settings)[:-1]]
 
 
 def measure(

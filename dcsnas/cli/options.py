@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel
@@ -24,9 +24,7 @@ from rich.progress import (
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import yaml_text
-
-if TYPE_CHECKING:
-    from dcsnas.config.runs import RunFolder
+from dcsnas.config.runs import RunFolder, file_in, run_folder
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -59,8 +57,6 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a file that is the
 
 def in_run(*names: str) -> Callable[[Path | None], Path | None]:
     """Return what takes a run folder for the file that is meant, one of ``names`` in it."""
-    from dcsnas.config.runs import file_in
-
     return lambda path: path and file_in(path, *names)
 
 
@@ -91,10 +87,8 @@ def show(config: BaseModel) -> None:
 @contextmanager
 def running(
     out: Path | None, stage: str, config: str, *, first: bool = True
-) -> Iterator["RunFolder"]:
+) -> Iterator[RunFolder]:
     """Be the one writer of a run's folder; where Ctrl-C ends the block, say how to continue it."""
-    from dcsnas.config.runs import run_folder
-
     with run_folder(out, stage, config, first=first) as folder:
         folder.continued = same_command("--out", folder.path)
         with stoppable(folder.continued):

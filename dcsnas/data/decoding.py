@@ -32,14 +32,7 @@ _REFUSED = {"I": "32-bit integers", "F": "32-bit floating point numbers"}
 
 
 class ImageError(UserError):
-    """An image file cannot be decoded; also raised unharmed out of a DataLoader worker process.
-
-    torch rebuilds a worker's exception from its printed traceback, which ends in
-    ``ImageError: <message>``: only that message is kept.
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+    """An image file cannot be decoded."""
 
 
 class PixelError(ImageError):

@@ -3,17 +3,18 @@
 Whenever a trial is to stop it may be killed: a stage continues from its last checkpoint.
 """
 
-import fcntl
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Never
+from typing import Never
 
 import psutil
+
+from dcsnas.config.outputs import InUseError, held
 
 _POLL_S = 0.5
 
@@ -55,14 +56,6 @@ def _kill_group() -> Never:
     raise AssertionError("still alive")
 
 
-def _taken(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 @contextmanager
 def gpu_slot(folder: Path, gpus: Sequence[int], per_gpu: int) -> Iterator[int | None]:
     """Hold one of the places on ``gpus`` and make its device the only one that CUDA shows.
@@ -74,12 +67,13 @@ def gpu_slot(folder: Path, gpus: Sequence[int], per_gpu: int) -> Iterator[int | 
     if not gpus:
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
     places = [(gpu, folder / f"gpu{gpu}.{i}.lock") for i in range(per_gpu) for gpu in gpus]
     while True:
         for gpu, path in places:
-            with path.open("w") as file:
-                if not _taken(file):
+            with ExitStack() as holding:
+                try:
+                    holding.enter_context(held(path, of=path, otherwise="", patience_s=0))
+                except InUseError:
                     continue
                 os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
                 yield gpu

@@ -126,7 +126,7 @@ def sample_architectures(
     references: list[Samples] = []
     for done, group in enumerate(groups, start=1):
         chosen = [architectures[index] for index in group]
-        *readings, reference = in_fresh_process(_sample, chosen, conditions, share)
+        *readings, reference = in_fresh_process(sample_together, chosen, conditions, share)
         for index, samples in zip(group, readings, strict=True):
             collected[index].append(samples)
         references.append(reference)
@@ -140,9 +140,10 @@ def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:
         yield from (order[start : start + TOGETHER] for start in range(0, count, TOGETHER))
 
 
-def _sample(
-    architectures: list[AnyNetwork], conditions: Conditions, settings: Settings
+def sample_together(
+    architectures: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
 ) -> list[Samples]:
+    """Return the readings of each architecture, and last the reference's, in this process."""
     images = random_images(conditions, settings.seed)
     make = [partial(prepare_module, build(one), images, conditions) for one in architectures]
     single = conditions.model_copy(update={"batch": 1})

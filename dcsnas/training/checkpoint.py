@@ -24,6 +24,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
+from dcsnas.config.runs import RunFolder
 
 RUN = "dcsnas_run"
 LAYOUT = "dcsnas_layout"
@@ -91,12 +92,10 @@ class LastCheckpoint(Checkpoint):
     ``continued``.
     """
 
-    def __init__(
-        self, path: Path, minutes: float | None = None, continued: str | None = None
-    ) -> None:
-        self.path = path
+    def __init__(self, folder: RunFolder, minutes: float | None = None) -> None:
+        self.path = folder.checkpoint
         self.minutes = minutes
-        self.continued = continued or f"to be continued in {path.parent}"
+        self.continued = folder.continued
         self.request = StopRequest()
         self._within_epoch = False
         self._sums: Sums = {}

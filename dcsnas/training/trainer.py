@@ -121,7 +121,7 @@ def make_trainer(
     shown: list[Callback] = [LiveDisplay() if is_terminal else EpochLines()] if progress else []
     seeding = EpochSeed(run.seed) if whole_epochs else StepSeed(run.seed)
     minutes = None if whole_epochs else run.checkpoint_minutes
-    last = LastCheckpoint(folder.checkpoint, minutes, folder.continued)
+    last = LastCheckpoint(folder, minutes)
     board = TensorBoardLog(folder.path / "tensorboard")
     own = [seeding, EpochLog(folder), board, last, *shown, StopTogether()]
     options = trainer_options(run, in_parts=in_parts)

@@ -160,7 +160,7 @@ def test_stopped_within_an_epoch(
 
 def test_an_epoch_goes_on_with_as_many_processes(tmp_path: Path) -> None:
     alone: Any = SimpleNamespace(world_size=1, global_rank=0)
-    last = LastCheckpoint(tmp_path / "last.ckpt", 10.0)
+    last = LastCheckpoint(RunFolder(tmp_path), 10.0)
     with pytest.raises(UserError, match="written by 2 processes, and now there are 1;"):
         last.on_load_checkpoint(alone, LightningModule(), {SUMS: [{}, {}]})
 

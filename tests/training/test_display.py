@@ -249,7 +249,7 @@ def test_a_resumed_run_repeats_no_step_of_tensorboard(tmp_path: Path):
 
     def callbacks(*more: Callback) -> list[Callback]:
         log = TensorBoardLog(tmp_path / "tensorboard")
-        return [EpochLog(folder), log, *more, LastCheckpoint(folder.checkpoint)]
+        return [EpochLog(folder), log, *more, LastCheckpoint(folder)]
 
     with pytest.raises(KeyError, match="stopped"):
         fit(tmp_path, callbacks(Stop()))
