@@ -44,11 +44,18 @@ def watch_manager(end: Callable[[], Never]) -> None:
         end()
 
     def watch() -> None:
-        while os.getppid() == parent and manager.is_running() and manager.status() != "zombie":
+        while os.getppid() == parent and _runs(manager):
             time.sleep(_POLL_S)
         end()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != "zombie"
+    except psutil.NoSuchProcess:  # it ended between the two questions
+        return False
 
 
 def _kill_group() -> Never:

@@ -13,7 +13,7 @@ import pytest
 
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.nni_manager import configure
-from dcsnas.experiments.process import gpu_slot
+from dcsnas.experiments.process import gpu_slot, watch_manager
 from experiment_setup import load_content
 
 CHILD = """
@@ -61,6 +61,24 @@ def test_trial_waits_for_a_device(tmp_path: Path) -> None:
         assert not got
     thread.join(30)
     assert got == [0]
+
+
+def test_a_manager_that_ends_while_it_is_asked_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end between two questions ended the watch, and the trial lived on."""
+    manager = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setenv("DCSNAS_NNI_MANAGER", str(manager.pid))
+    ask = psutil.Process.is_running
+
+    def then_end(process: psutil.Process) -> bool:
+        answer = ask(process)
+        manager.kill()
+        manager.wait()
+        return answer
+
+    monkeypatch.setattr(psutil.Process, "is_running", then_end)
+    ended = threading.Event()
+    watch_manager(ended.set)  # type: ignore[arg-type]
+    assert ended.wait(10)
 
 
 def test_trial_imports_the_plugins_of_its_experiment(
