@@ -22,7 +22,7 @@ from dcsnas.data.reid import read_reid
 from dcsnas.demo.report import Summary, write_report
 from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
-from dcsnas.evaluation.speed import latency_record
+from dcsnas.evaluation.speed import comparable_ms, latency_records
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
@@ -91,7 +91,7 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
         table_entries=len(table.file.entries),
         profile_s=profile_s,
         predicted_ms=predicted[0],
-        measured_ms=measured[0].latency["measured_ms"],
+        measured_ms=comparable_ms(measured[0].latency),
         params_m=derived.params / 1e6,
         macs_g=derived.macs / 1e9,
         map=scores[0]["map"],
@@ -99,7 +99,7 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
         random_map=scores[1]["map"],
         random_rank1=scores[1]["rank1"],
         random_predicted_ms=predicted[1],
-        random_measured_ms=measured[1].latency["measured_ms"],
+        random_measured_ms=comparable_ms(measured[1].latency),
         histogram_map=histogram["map"],
         histogram_rank1=histogram["rank1"],
         total_s=time.monotonic() - started,
@@ -180,10 +180,12 @@ def _measure(
     """Return the networks with their latencies, measured interleaved."""
     conditions = table.file.conditions
     demo.say("measuring both networks")
-    timings = measure_architectures([a.network for a in architectures.values()], conditions)
+    measured = measure_architectures([a.network for a in architectures.values()], conditions)
+    predictions = [one.provenance for one in architectures.values()]
+    records = latency_records(measured, conditions, predictions)
     return [
-        Rival(name, one, latency_record(timing, conditions, one.provenance.predicted_latency_ms))
-        for (name, one), timing in zip(architectures.items(), timings, strict=True)
+        Rival(name, one, record)
+        for (name, one), record in zip(architectures.items(), records, strict=True)
     ]
 
 

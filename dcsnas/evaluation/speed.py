@@ -1,6 +1,6 @@
 """The measured latency of trained weights on this machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +8,10 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.backends.eager import PLAIN
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import conditions_like, current_conditions
+from dcsnas.latency.reference import REFERENCE_KEY
 from dcsnas.latency.samples import Timing
 from dcsnas.latency.table import load_table
-from dcsnas.latency.whole_networks import Report, measure_architectures
+from dcsnas.latency.whole_networks import Measured, Report, measure_architectures
 from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance
@@ -37,19 +38,41 @@ def measure_latency(
     same_input = header.input == header.architecture.input
     comparable = as_predicted and same_input and conditions.device_name == origin.latency_device
     networks = [header.architecture.network]
-    (timing,) = measure_architectures(networks, conditions, progress=progress)
-    return latency_record(timing, conditions, origin.predicted_latency_ms if comparable else None)
+    measured = measure_architectures(networks, conditions, progress=progress)
+    return latency_records(measured, conditions, [origin if comparable else None])[0]
 
 
-def latency_record(
-    timing: Timing, conditions: Conditions, predicted_ms: float | None
-) -> dict[str, Any]:
-    """Return a measured latency as files state it."""
-    return {
-        "measured_ms": timing.value_ms(conditions.statistic),
-        "predicted_ms": predicted_ms,
-        "conditions": conditions.model_dump(mode="json"),
-    }
+def latency_records(
+    measured: Measured, conditions: Conditions, predictions: Sequence[Provenance | None]
+) -> list[dict[str, Any]]:
+    """Return the measured latency of each network as files state it, beside its prediction.
+
+    ``at_table_speed_ms`` is what the network takes at the speed that the machine had when the
+    prediction's table was made, the only time to compare the prediction with. Null where the table
+    has another reference, and like ``predicted_ms`` where there is no prediction.
+    """
+    return [
+        {
+            "measured_ms": timing.value_ms(conditions.statistic, measured.reference_ms),
+            "predicted_ms": origin.predicted_latency_ms if origin else None,
+            "at_table_speed_ms": _at_table_speed(timing, origin) if origin else None,
+            "reference_ms": measured.reference_ms,
+            "verdict": measured.verdict.model_dump(mode="json"),
+            "conditions": conditions.model_dump(mode="json"),
+        }
+        for timing, origin in zip(measured.timings, predictions, strict=True)
+    ]
+
+
+def comparable_ms(record: Mapping[str, Any]) -> float:
+    """Return the latency of a record that may be compared with others of the same table."""
+    return record.get("at_table_speed_ms") or record["measured_ms"]
+
+
+def _at_table_speed(timing: Timing, origin: Provenance) -> float | None:
+    if origin.latency_reference != REFERENCE_KEY or origin.latency_reference_ms is None:
+        return None
+    return timing.value_ms("relative", origin.latency_reference_ms)
 
 
 def _conditions(size: Size, origin: Provenance, device: str) -> tuple[Conditions, bool]:
@@ -80,10 +103,10 @@ def measure_like_tables(networks: Sequence[tuple[ArchitectureFile, Path]]) -> li
     for conditions in dict.fromkeys(conditions for conditions, _ in wanted):
         alike = [index for index, (its, _) in enumerate(wanted) if its == conditions]
         found = [networks[index][0] for index in alike]
-        timings = measure_architectures([one.network for one in found], conditions)
-        for index, one, timing in zip(alike, found, timings, strict=True):
-            records[index] = latency_record(timing, conditions, one.provenance.predicted_latency_ms)
-            records[index]["instead_of"] = wanted[index][1]
+        measured = measure_architectures([one.network for one in found], conditions)
+        made = latency_records(measured, conditions, [one.provenance for one in found])
+        for index, record in zip(alike, made, strict=True):
+            records[index] = {**record, "instead_of": wanted[index][1]}
     return records
 
 

@@ -68,6 +68,8 @@ def _write_report(folder: ExperimentFolder, budgets_ms: Sequence[float], measure
         failed = [t for t in trials if t.status == "FAILED"]
         why = "".join(f"\n  trial {t.number} {t.id}: {folder.failure(t.id)}" for t in failed)
         raise UserError(f"{folder.path}: none of {len(trials)} trials has succeeded yet{why}")
+    from dcsnas.evaluation.speed import comparable_ms
+
     together = folder.report / "measured.json"
     if measure:
         write_json(together, _measure_together(folder, ended))
@@ -76,7 +78,7 @@ def _write_report(folder: ExperimentFolder, budgets_ms: Sequence[float], measure
     rows = [_row(folder, sweep, trial, score, measured.get(trial.id)) for trial in trials]
     table = pd.DataFrame(rows).set_index("trial").astype(WHOLE)
     if together.exists():  # of trials that had ended by then
-        again = {name: record[MEASURED] for name, record in measured.items()}
+        again = {name: comparable_ms(record) for name, record in measured.items()}
         table[MEASURED] = pd.Series(again).reindex(table.index)
     latency = MEASURED if sweep.measure or together.exists() else PREDICTED
     table["front"] = False

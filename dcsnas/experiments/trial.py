@@ -161,7 +161,7 @@ def _retrain(config: "TrainConfig", path: Path, found: "ArchitectureFile") -> di
 
 def _measure(path: Path, found: "ArchitectureFile") -> float:
     """Return the latency of the network here, as its prediction was made; one trial at a time."""
-    from dcsnas.evaluation.speed import measure_like_tables
+    from dcsnas.evaluation.speed import comparable_ms, measure_like_tables
 
     latency = path / "latency.json"
     if not latency.exists():
@@ -169,7 +169,7 @@ def _measure(path: Path, found: "ArchitectureFile") -> float:
         with held(lock, of=lock, otherwise=STOP, patience_s=MEASURING_S):
             (record,) = measure_like_tables([(found, path / "search" / "table.json")])
         write_json(latency, record)
-    return read_json(latency)["measured_ms"]
+    return comparable_ms(read_json(latency))
 
 
 if __name__ == "__main__":

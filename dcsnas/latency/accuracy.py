@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat
 from scipy.stats import kendalltau
 
 from dcsnas.latency.conditions import Recorded, Statistic
-from dcsnas.latency.samples import Samples, joined, summarise
+from dcsnas.latency.samples import Readings, summarise
 
 Correlation = Annotated[float, Field(ge=-1, le=1)]
 
@@ -49,14 +49,14 @@ def accuracy(predicted: Sequence[float], measured: Sequence[float]) -> Accuracy:
     )
 
 
-def noise_floor(networks: Sequence[Sequence[Samples]], statistic: Statistic) -> NoiseFloor:
+def noise_floor(networks: Sequence[Sequence[Readings]], statistic: Statistic) -> NoiseFloor:
     """Return how far a network's times in every other process lie apart, over ``networks``.
 
     Each network has its readings by process, of two processes at least. What they share is the
     machine, so this is the noise of a measurement in half as many processes.
     """
     even, odd = (
-        [summarise(joined(parts[start::2])).value_ms(statistic) for parts in networks]
+        [summarise(processes[start::2]).value_ms(statistic, 1.0) for processes in networks]
         for start in (0, 1)
     )
     apart = 200 * np.abs(np.subtract(even, odd)) / np.add(even, odd)

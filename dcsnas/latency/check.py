@@ -16,10 +16,11 @@ from dcsnas.latency.backends.backend import is_out_of_memory
 from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.machine import conditions_like
-from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.samples import Samples, Settings, joined, summarise
+from dcsnas.latency.reference import REFERENCE_KEY
+from dcsnas.latency.samples import Readings, Settings
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, predict_ms
-from dcsnas.latency.whole_networks import sample_architectures
+from dcsnas.latency.verdict import Verdict
+from dcsnas.latency.whole_networks import Measured, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
 from dcsnas.spaces.space import Option
@@ -28,9 +29,7 @@ Kind = Literal["uniform", "spread"]
 Drawn = tuple[Kind, dict[str, Option]]
 """How a network was drawn, and its choice."""
 Report = Callable[[int, int], None]
-Readings = Sequence[Samples]
-"""Of one network, by process."""
-Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], Sequence[Readings]]
+Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], Measured]
 
 
 class CheckedNetwork(Recorded):
@@ -51,7 +50,7 @@ class CheckedNetwork(Recorded):
     macs_only_ms: float | None
     """What a line through MACs and times of the table's calibration networks predicts."""
     measured_ms: PositiveFloat
-    """Measured time."""
+    """Measured time; where the table has the same reference, at the speed that it had then."""
     kept_fraction: NonNegativeFloat = Field(le=1)
     """Share of its samples that nothing interrupted."""
 
@@ -91,8 +90,12 @@ class CheckFile(Recorded):
     seed: NonNegativeInt
     """Seed that the networks were drawn with."""
     reference_change_percent: float | None
-    """How much longer the table's reference operator took here than when the table was made; null
-    where the table has another reference."""
+    """How much longer the reference took here than when the table was made; null where the table
+    has another. The measured times are corrected for it."""
+    verdict: Verdict | None = None
+    """Whether the measured times hold; null in reports of before."""
+    table_verdict: Verdict | None = None
+    """Whether the table's do."""
     all: Scores
     """Over all networks. Its rank correlations are mostly those of sizes: see the two parts."""
     uniform: Scores
@@ -131,7 +134,7 @@ def check_table(
     count: int,
     seed: int,
     settings: Settings,
-    measure: Measure = sample_architectures,
+    measure: Measure = measure_architectures,
     progress: Report = lambda done, total: None,
 ) -> CheckFile:
     """Measure ``count`` held-out networks and compare with what ``table`` predicts.
@@ -142,7 +145,7 @@ def check_table(
     drawn = held_out(table, count, seed)
     architectures = [table.space.architecture(choice) for _, choice in drawn]
     try:
-        *samples, reference = measure(architectures, conditions, settings, progress)
+        measured = measure(architectures, conditions, settings, progress)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -150,7 +153,9 @@ def check_table(
             f"{table.source}: {count} networks at batch {conditions.batch} ran out of memory: "
             "use fewer with --networks"
         ) from None
-    networks = _compared(table, drawn, samples)
+    change = _reference_change(table.file, measured)
+    reference_ms = measured.reference_ms if change is None else table.reference_ms
+    networks = _compared(table, drawn, measured, reference_ms)
     uniform = sum(network.kind == "uniform" for network in networks)
     return CheckFile(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -160,23 +165,25 @@ def check_table(
         conditions=conditions,
         settings=settings,
         seed=seed,
-        reference_change_percent=_reference_change(table.file, reference),
-        all=_scores(networks, samples, conditions.statistic),
-        uniform=_scores(networks[:uniform], samples[:uniform], conditions.statistic),
-        spread=_scores(networks[uniform:], samples[uniform:], conditions.statistic),
+        reference_change_percent=change,
+        verdict=measured.verdict,
+        table_verdict=table.file.verdict,
+        all=_scores(networks, measured.networks, conditions.statistic),
+        uniform=_scores(networks[:uniform], measured.networks[:uniform], conditions.statistic),
+        spread=_scores(networks[uniform:], measured.networks[uniform:], conditions.statistic),
         networks=networks,
     )
 
 
 def _compared(
-    table: LatencyTable, drawn: Sequence[Drawn], samples: Sequence[Readings]
+    table: LatencyTable, drawn: Sequence[Drawn], measured: Measured, reference_ms: float
 ) -> tuple[CheckedNetwork, ...]:
     size, statistic = table.file.conditions.input, table.file.conditions.statistic
     macs_only = _macs_line(table.file.calibration)
     networks = []
-    for (kind, choice), readings in zip(drawn, samples, strict=True):
+    for (kind, choice), timing in zip(drawn, measured.timings, strict=True):
         architecture = table.space.architecture(choice)
-        cost, timing = architecture.cost(size), summarise(joined(readings))
+        cost = architecture.cost(size)
         network = CheckedNetwork(
             choice=choice,
             kind=kind,
@@ -185,7 +192,7 @@ def _compared(
             sum_ms=sum(map(table.entry_ms, walk(architecture.layers, size))),
             predicted_ms=predict_ms(table, architecture.layers, size),
             macs_only_ms=macs_only(cost.macs) if macs_only else None,
-            measured_ms=timing.value_ms(statistic),
+            measured_ms=timing.value_ms(statistic, reference_ms),
             kept_fraction=timing.kept_fraction,
         )
         networks.append(network)
@@ -202,7 +209,9 @@ def _macs_line(calibration: Calibration | None) -> Callable[[int], float] | None
 
 
 def _scores(
-    networks: Sequence[CheckedNetwork], samples: Sequence[Readings], statistic: Statistic
+    networks: Sequence[CheckedNetwork],
+    readings: Sequence[Sequence[Readings]],
+    statistic: Statistic,
 ) -> Scores:
     measured = [network.measured_ms for network in networks]
     macs_only = [n.macs_only_ms for n in networks if n.macs_only_ms is not None]
@@ -210,16 +219,14 @@ def _scores(
         table=accuracy([network.predicted_ms for network in networks], measured),
         uncalibrated=accuracy([network.sum_ms for network in networks], measured),
         macs_only=accuracy(macs_only, measured) if macs_only else None,
-        noise_floor=noise_floor(samples, statistic),
+        noise_floor=noise_floor(readings, statistic),
     )
 
 
-def _reference_change(file: TableFile, readings: Readings) -> float | None:
-    if file.reference.key != REFERENCE.key:
+def _reference_change(file: TableFile, measured: Measured) -> float | None:
+    if file.reference.key != REFERENCE_KEY:
         return None
-    then, now = file.reference, summarise(joined(readings))
-    statistic = file.conditions.statistic
-    return 100 * (now.value_ms(statistic) / then.value_ms(statistic) - 1)
+    return 100 * (measured.reference_ms / file.reference.p25 - 1)
 
 
 def held_out(table: LatencyTable, count: int, seed: int) -> list[Drawn]:

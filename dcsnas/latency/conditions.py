@@ -9,7 +9,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict
 
 Device = Literal["cpu", "cuda"]
-Statistic = Literal["p10", "p25", "p50"]
+Statistic = Literal["p10", "p25", "p50", "relative"]
 DType = Literal["float32", "bfloat16", "float16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 M = TypeVar("M", bound=Strict)
@@ -55,7 +55,9 @@ class Conditions(Recorded):
     input: tuple[PositiveInt, PositiveInt]
     """Height and width of the images."""
     statistic: Statistic
-    """Percentile of the kept samples that predictions use."""
+    """What of the samples predictions use. relative = how long something takes in times of the
+    reference network beside it, times what that takes in calm moments; or, as in tables of before,
+    a percentile of the samples."""
 
 
 class Difference(NamedTuple):

@@ -42,7 +42,10 @@ def chosen(operators: Mapping[str, Operator]) -> list[str]:
 
 
 def interpolate(
-    operators: Mapping[str, Operator], measured: Mapping[str, Entry], statistic: Statistic
+    operators: Mapping[str, Operator],
+    measured: Mapping[str, Entry],
+    statistic: Statistic,
+    reference_ms: float,
 ) -> dict[str, InterpolatedEntry]:
     """Return entries for those of ``operators`` that are not in ``measured``, by key.
 
@@ -53,7 +56,9 @@ def interpolate(
     entries: dict[str, InterpolatedEntry] = {}
     for group in _groups(operators):
         known = [key in measured for key in group]
-        times = np.array([measured[key].value_ms(statistic) for key in group if key in measured])
+        times = np.array(
+            [measured[key].value_ms(statistic, reference_ms) for key in group if key in measured]
+        )
         features = _features(group.values())
         design = features[known] / times[:, None]
         count, rank = design.shape

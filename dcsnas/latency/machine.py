@@ -21,7 +21,7 @@ def current_conditions(
     backend: str = "eager",
     threads: int = 1,
     dtype: DType = "float32",
-    statistic: Statistic = "p25",
+    statistic: Statistic = "relative",
 ) -> Conditions:
     """Return the conditions of measuring here, now, at (height, width) ``size``.
 

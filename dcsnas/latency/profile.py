@@ -16,14 +16,23 @@ from dcsnas.latency.backends.backend import (
     is_out_of_memory,
     prepare_operator,
 )
-from dcsnas.latency.calibration import Calibration, CalibrationNetwork, calibrate
+from dcsnas.latency.calibration import CalibrationNetwork, calibrate
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.interpolation import chosen, interpolate
-from dcsnas.latency.profiler import Header, Prepare, Profiler, SpaceId, partial_path
-from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
+from dcsnas.latency.profiler import (
+    Header,
+    Prepare,
+    PrepareReference,
+    Profiler,
+    SpaceId,
+    partial_path,
+)
+from dcsnas.latency.reference import REFERENCE, REFERENCE_SIZE, prepare_reference
+from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings
 from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
 from dcsnas.latency.timing import Stopwatch, measuring
-from dcsnas.latency.whole_networks import PASSES, measure_architectures
+from dcsnas.latency.verdict import both
+from dcsnas.latency.whole_networks import PASSES, Measured, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
 from dcsnas.spaces.space import SearchSpace, space_operators
@@ -31,7 +40,7 @@ from dcsnas.spaces.space import SearchSpace, space_operators
 TABLES = Path("latency_tables")
 """Where tables are written unless told otherwise."""
 Report = Callable[[int, int], None]
-Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings], list[Timing]]
+Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings], Measured]
 
 
 def profile_space(
@@ -41,6 +50,7 @@ def profile_space(
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
     prepare: Prepare = prepare_operator,
+    prepare_reference: PrepareReference = prepare_reference,
     measure: Measure = measure_architectures,
     stopwatch: Stopwatch | None = None,
     progress: Report = lambda done, total: None,
@@ -62,7 +72,7 @@ def profile_space(
     wanted = {key: operators[key] for key in (chosen(operators) if settings.sparse else operators)}
     total = (len(wanted) + settings.calibration_networks) * settings.rounds
     watch = stopwatch or backend_named(conditions.backend).stopwatch(conditions)
-    profiler = Profiler(header, path, prepare, watch)
+    profiler = Profiler(header, path, prepare, prepare_reference, watch)
     state = profiler.state
     with measuring(conditions) as affinity:
         while waiting := {key: o for key, o in wanted.items() if not state.settled(key)}:
@@ -74,9 +84,9 @@ def profile_space(
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
     file = _table_file(header, space, profiler, operators, affinity)
-    calibration = _calibration(LatencyTable(file, str(path)), measure)
+    file = _calibrated(LatencyTable(file, str(path)), measure)
     progress(total, total)
-    table = save_table(path, file.model_copy(update={"calibration": calibration}))
+    table = save_table(path, file)
     partial_path(path).unlink()
     return table
 
@@ -84,9 +94,9 @@ def profile_space(
 def _finished(path: Path, header: Header) -> LatencyTable:
     table = load_table(path, expected=None)
     file = table.file
-    found = Header(
-        space=SpaceId.of(table.space), conditions=file.conditions, settings=file.settings
-    )
+    # tables of before have another statistic, and are as good as they were
+    measured = file.conditions.model_copy(update={"statistic": header.conditions.statistic})
+    found = Header(space=SpaceId.of(table.space), conditions=measured, settings=file.settings)
     header.refuse_other(path, found)
     return table
 
@@ -102,13 +112,15 @@ def _table_file(
     entries = dict(measured)
     if header.settings.sparse:
         runnable = {key: operator for key, operator in operators.items() if key not in failed}
-        entries |= interpolate(runnable, measured, header.conditions.statistic)
+        statistic, reference_ms = header.conditions.statistic, profiler.reference.p25
+        entries |= interpolate(runnable, measured, statistic, reference_ms)
     return TableFile(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         space=space.file,
         conditions=header.conditions,
         settings=header.settings,
         reference=profiler.reference,
+        verdict=profiler.verdict,
         affinity=affinity,
         calibration=None,
         entries={key: entries[key] for key in operators if key in entries},
@@ -116,12 +128,13 @@ def _table_file(
     )
 
 
-def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
-    """Return the calibration of ``table``; None where fewer than two networks can be measured.
+def _calibrated(table: LatencyTable, measure: Measure) -> TableFile:
+    """Return ``table`` with its calibration; as it is where too few networks can be measured.
 
-    One is enough of a space that has no other.
+    Two are enough, and one of a space that has no other.
     """
-    space, conditions, settings = table.space, table.file.conditions, table.file.settings
+    file, space = table.file, table.space
+    conditions, settings = file.conditions, file.settings
     choices = calibration_choices(space, settings.calibration_networks, settings.seed)
     networks = []
     for choice in choices:
@@ -129,24 +142,27 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
         if all(table.knows(operator) for operator in operators):
             networks.append((choice, operators))
     if len(networks) < (2 if len(choices) > 1 else 1):
-        return None
+        return file
     try:
         architectures = [space.architecture(choice) for choice, _ in networks]
-        timings = measure(architectures, conditions, settings)
+        measured = measure(architectures, conditions, settings)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return None
+        return file
     found = [
         CalibrationNetwork(
             choice=choice,
             macs=sum(operator.cost.macs for operator in operators),
             sum_ms=sum(map(table.entry_ms, operators)),
-            measured_ms=timing.value_ms(conditions.statistic),
+            measured_ms=timing.value_ms(conditions.statistic, table.reference_ms),
         )
-        for (choice, operators), timing in zip(networks, timings, strict=True)
+        for (choice, operators), timing in zip(networks, measured.timings, strict=True)
     ]
-    return calibrate(found, offset=backend_named(conditions.backend).enters_once)
+    calibration = calibrate(found, offset=backend_named(conditions.backend).enters_once)
+    assert file.verdict is not None
+    verdict = both(file.verdict, measured.verdict)
+    return file.model_copy(update={"calibration": calibration, "verdict": verdict})
 
 
 _MACS_PER_MS = 5e6
@@ -175,9 +191,15 @@ def estimated_seconds(
 
 
 def _sampling_s(macs: int, prepared: int, conditions: Conditions, settings: Settings) -> float:
-    """Return the seconds of one workload of which ``prepared`` operators are prepared."""
+    """Return the seconds of one workload of which ``prepared`` operators are prepared.
+
+    Every sample follows a run that is not timed, and the reference runs twice after some samples.
+    """
     ms = conditions.batch * macs / _MACS_PER_MS / conditions.threads
-    sampling_ms = settings.rounds * max(settings.min_sample_ms, ms) + settings.warmup_runs * ms
+    reference_ms = REFERENCE.cost(REFERENCE_SIZE).macs / _MACS_PER_MS / conditions.threads
+    sample_ms = max(settings.min_sample_ms, ms)
+    beside_ms = 2 * min(sample_ms / 2, reference_ms)
+    sampling_ms = settings.rounds * (ms + sample_ms + beside_ms) + settings.warmup_runs * ms
     return prepared * backend_named(conditions.backend).setup_s + sampling_ms / 1000
 
 

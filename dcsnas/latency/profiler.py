@@ -2,28 +2,34 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeFloat, NonNegativeInt
 
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.strict import Strict
 from dcsnas.latency.backends.backend import Workload, is_out_of_memory
 from dcsnas.latency.conditions import Conditions, refuse_differences
-from dcsnas.latency.samples import Samples, Settings, round_order, samples_done, summarise
+from dcsnas.latency.reference import REFERENCE_KEY, Beside
+from dcsnas.latency.samples import (
+    Readings,
+    Samples,
+    Settings,
+    level_of,
+    round_order,
+    samples_done,
+    summarise,
+)
 from dcsnas.latency.table import Entry, Reference, validate_briefly
-from dcsnas.latency.timing import Stopwatch, calibrate_repeats
-from dcsnas.spaces.layers import Conv
+from dcsnas.latency.timing import Sample, Stopwatch, calibrate_repeats
+from dcsnas.latency.verdict import Verdict, judge
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace
 
-REFERENCE = Operator(
-    Conv(c_in=64, c_out=64, kernel=1, stride=1, activation="hard_swish"), size=(16, 8)
-)
-"""Timed in every round, one image at a time; the table tells how much it drifted."""
-
 Prepare = Callable[[Operator, Conditions], Workload]
+PrepareReference = Callable[[Conditions], Workload]
 
 
 class SpaceId(Strict):
@@ -62,17 +68,22 @@ class PartialFile(Strict):
     entries: dict[str, Entry]
     failed: dict[str, str]
     samples: dict[str, Samples]
+    halves: tuple[NonNegativeFloat, NonNegativeFloat]
 
 
 @dataclass
 class Progress:
-    """The state of a profiling run: finished and failed operators, samples of the others."""
+    """The state of a profiling run: finished and failed operators, samples of the others.
+
+    ``halves`` are the finished operators' times by the first and the second half of their readings.
+    """
 
     rounds_done: int = 0
     reference: Samples | None = None
     entries: dict[str, Entry] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     samples: dict[str, Samples] = field(default_factory=dict)
+    halves: tuple[float, float] = (0.0, 0.0)
 
     def settled(self, key: str) -> bool:
         """Return whether the operator called ``key`` needs no further sample."""
@@ -98,33 +109,54 @@ def load_progress(table: Path, header: Header) -> Progress:
     path = partial_path(table)
     if not path.exists():
         return Progress()
-    content: PartialFile = validate_briefly(PartialFile, read_json(path), path)
-    header.refuse_other(path, content.header)
+    data = read_json(path)
+    # before the samples, whose layout is of the version that took them
+    header.refuse_other(path, validate_briefly(Header, data.get("header") or {}, path))
+    content: PartialFile = validate_briefly(PartialFile, data, path)
     return Progress(**{name: getattr(content, name) for name in vars(Progress())})
 
 
 class Profiler:
     """One profiling run: what it measures with and what it has so far."""
 
-    def __init__(self, header: Header, path: Path, prepare: Prepare, stopwatch: Stopwatch) -> None:
+    def __init__(
+        self,
+        header: Header,
+        path: Path,
+        prepare: Prepare,
+        prepare_reference: PrepareReference,
+        stopwatch: Stopwatch,
+    ) -> None:
         self.header = header
         self.conditions = header.conditions
         self.settings = header.settings
         self.path = path
         self.prepare = prepare
+        self.prepare_reference = prepare_reference
         self.stopwatch = stopwatch
         self.state = load_progress(path, header)
 
     @property
     def reference(self) -> Reference:
-        """Return what the reference operator did through the run."""
-        samples = self.state.reference
-        assert samples is not None
-        quarters = np.array_split(samples.kept or samples.rejected, 4)
+        """Return what the reference network did through the run."""
+        samples = self._reference_samples
+        quarters = np.array_split(samples.ms, 4)
         medians = [float(np.median(quarter)) for quarter in quarters if quarter.size]
         drift_percent = 100 * (max(medians) / min(medians) - 1)
-        timing = summarise(samples).model_dump()
-        return Reference(**timing, key=REFERENCE.key, drift_percent=drift_percent)
+        timing = summarise([samples.beside(np.array(samples.ms))]).model_dump(exclude={"relative"})
+        return Reference(**timing, key=REFERENCE_KEY, drift_percent=drift_percent)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict on the operators that were measured."""
+        kept = [entry.kept_fraction for entry in self.state.entries.values()]
+        interrupted = 1 - float(np.mean(kept))
+        return judge(level_of(self._reference_samples.ms), interrupted, self.state.halves)
+
+    @property
+    def _reference_samples(self) -> Samples:
+        assert self.state.reference is not None
+        return self.state.reference
 
     def samples_done(self, keys: Iterable[str]) -> int:
         """Return how many of the wanted samples of ``keys`` there are, for a progress bar."""
@@ -134,25 +166,19 @@ class Profiler:
     def measure_block(self, waiting: dict[str, Operator]) -> Iterable[None]:
         """Complete as many of the ``waiting`` operators as fit into a block; yield every round."""
         state = self.state
-        reference = self.prepare(REFERENCE, self.conditions.model_copy(update={"batch": 1}))
+        reference = self.prepare_reference(self.conditions)
         warm = self._calibrated(reference)
-        state.reference = state.reference or warm
+        beside = Beside(reference.run, self.stopwatch, state.reference or warm)
         block = self._load_block(waiting)
         state.samples = {key: state.samples[key] for key in block}
         while order := round_order(state.samples, self.settings, rounds_done=state.rounds_done):
-            for key in order:
-                try:
-                    state.samples[key] = self._sampled(state.samples[key], block[key])
-                except (RuntimeError, MemoryError) as error:
-                    self._fail(key, error)
-            # not before them: what saves a round leaves the caches full of other things
-            state.reference = self._sampled(state.reference, reference)
+            for key, sample, place in beside.take(order, partial(self._sample, block)):
+                state.samples[key] = state.samples[key].with_sample(sample, place)
+            state.reference = beside.samples
             state.rounds_done += 1
             self._save()
             yield
-        for key, samples in state.samples.items():
-            state.entries[key] = Entry(**summarise(samples).model_dump())
-        state.samples = {}
+        self._settle()
         self._save()
         yield
 
@@ -185,8 +211,27 @@ class Profiler:
         )
         return Samples(repeats=repeats)
 
-    def _sampled(self, samples: Samples, workload: Workload) -> Samples:
-        return samples.with_sample(self.stopwatch.sample(workload.run, samples.repeats))
+    def _sample(self, block: dict[str, Workload], key: str) -> tuple[Sample, int] | None:
+        """Return a sample of an operator and its repeats; None where it ran out of memory."""
+        repeats = self.state.samples[key].repeats
+        try:
+            return self.stopwatch.sample(block[key].run, repeats), repeats
+        except (RuntimeError, MemoryError) as error:
+            self._fail(key, error)
+            return None
+
+    def _settle(self) -> None:
+        """Turn the samples of a block that is complete into entries."""
+        state = self.state
+        if not state.samples:
+            return
+        level, first, second = level_of(self._reference_samples.ms), *state.halves
+        for key, samples in state.samples.items():
+            readings: Readings = samples.beside(level)
+            state.entries[key] = Entry(**summarise([readings]).model_dump())
+            first += readings.half(False).relative
+            second += readings.half(True).relative
+        state.samples, state.halves = {}, (first, second)
 
     def _fail(self, key: str, error: Exception) -> None:
         if not is_out_of_memory(error):

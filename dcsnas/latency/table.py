@@ -14,6 +14,7 @@ from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.samples import Settings, Timing
+from dcsnas.latency.verdict import Verdict
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
@@ -40,16 +41,16 @@ class InterpolatedEntry(Recorded):
     rms_percent: NonNegativeFloat
     """Root mean square of the fit's relative errors at the operators that it was fitted to."""
 
-    def value_ms(self, statistic: Statistic) -> float:
+    def value_ms(self, statistic: Statistic, reference_ms: float) -> float:
         """Return the time in milliseconds, whose ``statistic`` is the table's."""
         return self.ms
 
 
 class Reference(Timing):
-    """One fixed operator, timed at batch 1 in every round, to see whether the machine changed."""
+    """One network, timed at batch 1 among the operators, that their times are compared with."""
 
     key: str
-    """The operator."""
+    """The network; an operator in tables of before, whose times are not compared with it."""
     drift_percent: NonNegativeFloat
     """How far apart its medians over the four quarters of the run are: 100 (max / min - 1)."""
 
@@ -70,7 +71,10 @@ class TableFile(Recorded):
     settings: Settings
     """How long was measured."""
     reference: Reference
-    """A fixed operator that was timed through the run."""
+    """A fixed network that was timed through the run; its 25th percentile is what ``relative``
+    times are multiplied with."""
+    verdict: Verdict | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Whether the times hold; absent from tables of before."""
     affinity: tuple[int, ...] | None
     """CPUs that the measuring thread was bound to; null where it was free to move."""
     calibration: Calibration | None
@@ -109,6 +113,11 @@ class LatencyTable:
         """Return what the calibration adds to the sum over a network's operators."""
         return self.file.calibration.offset_ms if self.file.calibration else 0.0
 
+    @property
+    def reference_ms(self) -> float:
+        """Return what the reference takes in calm moments, as the table has it."""
+        return self.file.reference.p25
+
     def refuse_other(self, here: Conditions) -> None:
         """Raise UserError where the table was measured under other conditions than ``here``."""
         advice = "run dcsnas profile to measure here, or use the file anyway with --allow-foreign"
@@ -142,7 +151,7 @@ class LatencyTable:
         entry = self.file.entries.get(operator.key)
         if entry is None:
             raise UserError(self._explain_missing(operator.key))
-        return entry.value_ms(self.file.conditions.statistic)
+        return entry.value_ms(self.file.conditions.statistic, self.reference_ms)
 
     def _explain_missing(self, key: str) -> str:
         reason = self.file.failed.get(key)

@@ -27,7 +27,7 @@ class Sample(NamedTuple):
     """One reading: milliseconds per run, and whether nothing interrupted it."""
 
     ms: float
-    kept: bool
+    calm: bool
 
 
 class Stopwatch(Protocol):
@@ -44,12 +44,11 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class CpuStopwatch:
-    """Wall time; on one thread, a sample is kept only if the thread was not preempted.
+    """On one thread its processor time, on several the wall time.
 
-    A thread that ran all the time has used as much processor time as went by: a sample is kept
-    when wall <= 1.05 * processor time + 3 us (the clocks' own cost). One that is not kept reads
-    its processor time, the better guess where a busy machine leaves nothing to keep. With more
-    threads the two cannot be compared, and every sample is kept.
+    A thread that ran all the time has used as much processor time as went by: a sample is calm
+    when wall <= 1.05 * processor time + 3 us (the clocks' own cost). With more threads the two
+    cannot be compared, and every sample is calm.
     """
 
     threads: int
@@ -64,9 +63,9 @@ class CpuStopwatch:
             run()
         thread_ns = self.thread_ns() - thread_start
         wall_ns = self.wall_ns() - wall_start
-        if self.threads > 1 or wall_ns <= 1.05 * thread_ns + 3000:
+        if self.threads > 1:
             return Sample(wall_ns / repeats / 1e6, True)
-        return Sample(thread_ns / repeats / 1e6, False)
+        return Sample(thread_ns / repeats / 1e6, wall_ns <= 1.05 * thread_ns + 3000)
 
 
 @dataclass(frozen=True)

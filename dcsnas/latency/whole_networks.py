@@ -2,33 +2,32 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from typing import ParamSpec, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dcsnas.config.plugins import new_processes
-from dcsnas.latency.backends.backend import (
-    Workload,
-    backend_named,
-    prepare_module,
-    prepare_operator,
-)
+from dcsnas.latency.backends.backend import Workload, backend_named, prepare_module
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.profiler import REFERENCE
+from dcsnas.latency.reference import Beside, prepare_reference
 from dcsnas.latency.samples import (
     DEFAULT_SETTINGS,
+    Readings,
     Samples,
     Settings,
     Timing,
-    joined,
+    level_of,
     round_order,
     samples_done,
     summarise,
 )
-from dcsnas.latency.timing import Stopwatch, calibrate_repeats, measuring
+from dcsnas.latency.timing import Sample, Stopwatch, calibrate_repeats, measuring
+from dcsnas.latency.verdict import Verdict, judge_processes
 from dcsnas.nn.build import build
 from dcsnas.spaces.network import AnyNetwork
 
@@ -37,36 +36,43 @@ Report = Callable[[int, int], None]
 
 def sample_workloads(
     make: Sequence[Callable[[], Workload]],
+    make_reference: Callable[[], Workload],
     conditions: Conditions,
     *,
     settings: Settings = DEFAULT_SETTINGS,
     stopwatch: Stopwatch | None = None,
     progress: Report = lambda done, total: None,
-) -> list[Samples]:
-    """Return the readings of each workload, from interleaved rounds.
+) -> tuple[list[Readings], list[float]]:
+    """Return the readings of each workload, from interleaved rounds, and the reference's.
 
     ``progress`` receives the samples taken and wanted.
     """
     stopwatch = stopwatch or backend_named(conditions.backend).stopwatch(conditions)
+    names = [str(index) for index in range(len(make))]
     runs, samples = {}, {}
     with measuring(conditions):
-        for index, make_one in enumerate(make):
-            run = make_one().run
+        for name, make_one in zip(["reference", *names], [make_reference, *make], strict=True):
+            runs[name] = make_one().run
             repeats = calibrate_repeats(
                 stopwatch,
-                run,
+                runs[name],
                 min_sample_ms=settings.min_sample_ms,
                 warmup_runs=settings.warmup_runs,
             )
-            runs[str(index)], samples[str(index)] = run, Samples(repeats=repeats)
+            samples[name] = Samples(repeats=repeats)
+        beside = Beside(runs["reference"], stopwatch, samples.pop("reference"))
+
+        def sample(name: str) -> tuple[Sample, int]:
+            return stopwatch.sample(runs[name], samples[name].repeats), samples[name].repeats
+
         rounds_done = 0
         while order := round_order(samples, settings, rounds_done=rounds_done):
-            for name in order:
-                sample = stopwatch.sample(runs[name], samples[name].repeats)
-                samples[name] = samples[name].with_sample(sample)
+            for name, reading, place in beside.take(order, sample):
+                samples[name] = samples[name].with_sample(reading, place)
             rounds_done += 1
-            progress(samples_done(samples.values(), settings), len(runs) * settings.rounds)
-    return list(samples.values())
+            progress(samples_done(samples.values(), settings), len(make) * settings.rounds)
+    level = level_of(beside.samples.ms)
+    return [samples[name].beside(level) for name in names], list(beside.samples.ms)
 
 
 def random_images(conditions: Conditions, seed: int) -> Tensor:
@@ -93,45 +99,56 @@ def in_fresh_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
         return pool.submit(function, *args, **kwargs).result()
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Networks that several processes measured.
+
+    ``networks`` holds the readings of each by process, ``reference`` those of the reference, ms.
+    """
+
+    networks: list[list[Readings]]
+    reference: list[list[float]]
+
+    @property
+    def timings(self) -> list[Timing]:
+        """Return what is kept of each network's readings."""
+        return [summarise(processes) for processes in self.networks]
+
+    @property
+    def reference_ms(self) -> float:
+        """Return what the reference took in calm moments, in milliseconds."""
+        return float(np.percentile(np.concatenate(self.reference), 25))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return whether the times hold."""
+        return judge_processes(self.networks, self.reference)
+
+
 def measure_architectures(
     architectures: Sequence[AnyNetwork],
     conditions: Conditions,
     settings: Settings = DEFAULT_SETTINGS,
     progress: Report = lambda done, total: None,
-) -> list[Timing]:
-    """Return the time of each architecture with random weights, measured in fresh processes.
+) -> Measured:
+    """Return the readings of each architecture with random weights, taken in fresh processes.
 
-    ``progress`` receives the processes done and wanted.
-    """
-    *samples, _ = sample_architectures(architectures, conditions, settings, progress)
-    return [summarise(joined(parts)) for parts in samples]
-
-
-def sample_architectures(
-    architectures: Sequence[AnyNetwork],
-    conditions: Conditions,
-    settings: Settings,
-    progress: Report = lambda done, total: None,
-) -> list[list[Samples]]:
-    """Return the readings of each architecture by process, and last the reference operator's.
-
-    A process samples four architectures and the reference in interleaved rounds. Each pass over all
-    of them groups them anew, and takes its share of the rounds. ``progress`` receives the processes
-    done and wanted.
+    A process samples four architectures in interleaved rounds, the reference beside them. Each pass
+    over all of them groups them anew, and takes its share of the rounds. ``progress`` receives the
+    processes done and wanted.
     """
     passes = min(PASSES, settings.rounds)
     share = settings.model_copy(update={"rounds": ceil(settings.rounds / passes)})
     groups = list(_groups(len(architectures), passes, random.Random(settings.seed)))
-    collected: list[list[Samples]] = [[] for _ in architectures]
-    references: list[Samples] = []
+    measured = Measured([[] for _ in architectures], [])
     for done, group in enumerate(groups, start=1):
         chosen = [architectures[index] for index in group]
-        *readings, reference = in_fresh_process(sample_together, chosen, conditions, share)
-        for index, samples in zip(group, readings, strict=True):
-            collected[index].append(samples)
-        references.append(reference)
+        readings, reference = in_fresh_process(sample_together, chosen, conditions, share)
+        for index, one in zip(group, readings, strict=True):
+            measured.networks[index].append(one)
+        measured.reference.append(reference)
         progress(done, len(groups))
-    return [*collected, references]
+    return measured
 
 
 def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:
@@ -142,10 +159,9 @@ def _groups(count: int, passes: int, rng: random.Random) -> Iterator[list[int]]:
 
 def sample_together(
     architectures: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
-) -> list[Samples]:
-    """Return the readings of each architecture, and last the reference's, in this process."""
+) -> tuple[list[Readings], list[float]]:
+    """Return the readings of each architecture, and the reference's in ms, in this process."""
     images = random_images(conditions, settings.seed)
     make = [partial(prepare_module, build(one), images, conditions) for one in architectures]
-    single = conditions.model_copy(update={"batch": 1})
-    make.append(partial(prepare_operator, REFERENCE, single))
-    return sample_workloads(make, conditions, settings=settings)
+    reference = partial(prepare_reference, conditions)
+    return sample_workloads(make, reference, conditions, settings=settings)

@@ -204,6 +204,9 @@ def architecture_of(
         latency_backend=conditions.backend,
         latency_threads=conditions.threads,
         latency_dtype=conditions.dtype,
+        latency_reference=table.file.reference.key,
+        latency_reference_ms=table.reference_ms,
+        latency_verdict=table.file.verdict.state if table.file.verdict else None,
         target_ms=target_ms,
         log10_probability=log10_probability,
     )

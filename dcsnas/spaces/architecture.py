@@ -41,6 +41,12 @@ class Provenance(Strict):
     latency_backend: str = "eager"
     latency_threads: PositiveInt = 1
     latency_dtype: str = "float32"
+    latency_reference: str | None = None
+    """The reference network of the table; None of tables of before, and without one."""
+    latency_reference_ms: PositiveFloat | None = None
+    """What the reference took when the table was made, in milliseconds."""
+    latency_verdict: str | None = None
+    """Whether the table's times hold: quiet, busy (corrected) or disturbed."""
     target_ms: PositiveFloat | None = None
     """The latency that it was to keep to, None where any would do."""
     log10_probability: float | None = None
