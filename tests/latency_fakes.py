@@ -1,14 +1,17 @@
 """A deterministic device for the tests: costs from a formula, clocks that count."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dcsnas.config.strict import validate
 from dcsnas.latency.backends import Workload
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions
-from dcsnas.latency.samples import Settings, Timing
+from dcsnas.latency.reference import REFERENCE_KEY
+from dcsnas.latency.samples import Readings, Settings, Timing
 from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample
+from dcsnas.latency.whole_networks import Measured
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace, space_operators
 from dcsnas.spaces.space_file import SpaceFile
@@ -27,7 +30,7 @@ CONDITIONS = Conditions(
     memory_format="contiguous",
     batch=1,
     input=(16, 8),
-    statistic="p10",
+    statistic="relative",
 )
 SETTINGS = Settings(rounds=4, tries=2, calibration_networks=0)
 
@@ -64,9 +67,35 @@ def fake_ms(operator: Operator) -> float:
     return 0.01 + 1e-5 * cost.macs + 1e-6 * cost.params + 1e-7 * sum(map(ord, operator.key))
 
 
+REFERENCE_MS = 3.0
+"""What the reference takes on the fake device."""
+
+
 def fake_timing(ms: float) -> dict[str, Any]:
-    percentiles = {"p10": ms, "p25": 1.5 * ms, "p50": 2 * ms, "p90": 3 * ms}
-    return {**percentiles, "count": 4, "kept_fraction": 1.0}
+    """Return the timing of something that takes ``ms`` where nothing disturbs it."""
+    percentiles = {"p10": 0.9 * ms, "p25": ms, "p50": 2 * ms, "p90": 3 * ms}
+    return {**percentiles, "count": 4, "kept_fraction": 1.0, "relative": ms / REFERENCE_MS}
+
+
+def fake_readings(*ms: float, slower: float = 1.0) -> Readings:
+    """Return what a process reads in which everything is ``slower``."""
+    count = len(ms)
+    return Readings(
+        ms=tuple(slower * one for one in ms),
+        reference_ms=(slower * REFERENCE_MS,) * count,
+        calm=(True,) * count,
+    )
+
+
+def fake_measured(times: Sequence[float], *, slower: Sequence[float] = (1.0, 1.0)) -> Measured:
+    """Return networks of these ``times``, measured by processes that were so much slower."""
+    networks = [[fake_readings(ms, slower=factor) for factor in slower] for ms in times]
+    return Measured(networks, [[factor * REFERENCE_MS] for factor in slower])
+
+
+def fake_reference(key: str = REFERENCE_KEY) -> Reference:
+    """Return what the fake device's reference did through a run."""
+    return Reference(**fake_timing(REFERENCE_MS), key=key, drift_percent=0.0)
 
 
 def fake_table(space: SearchSpace) -> LatencyTable:
@@ -77,7 +106,7 @@ def fake_table(space: SearchSpace) -> LatencyTable:
         space=space.file,
         conditions=CONDITIONS,
         settings=SETTINGS,
-        reference=Reference(**fake_timing(1.0), key="reference", drift_percent=0.0),
+        reference=fake_reference(),
         affinity=None,
         calibration=None,
         entries={
@@ -100,6 +129,11 @@ def fake_workload(operator: Operator, conditions: Conditions) -> Workload:
     return Workload(lambda: fake_ms(operator), num_bytes=2**20)
 
 
+def fake_reference_workload(conditions: Conditions) -> Workload:
+    """Return the reference's workload, for ``FakeStopwatch``."""
+    return Workload(lambda: REFERENCE_MS, num_bytes=0)
+
+
 class FakeStopwatch:
     """Reads the time that a run answers, and logs it; every ``reject_every``-th is preempted."""
 
@@ -119,4 +153,4 @@ class FakeStopwatch:
 
 
 def timings_ms(timings: list[Timing]) -> list[float]:
-    return [timing.p10 for timing in timings]
+    return [timing.p25 for timing in timings]

@@ -143,16 +143,21 @@ class SearchRun:
         return found
 
 
-def sample_at(table: LatencyTable | Place, target_ms: float, seed: int = 0) -> ArchitectureFile:
+def sample_at(
+    table: LatencyTable | Place, target_ms: float, seed: int = 0, allow_disturbed: bool = False
+) -> ArchitectureFile:
     """Return a random network of the table's space of a latency, to compare a searched one with.
 
     Args:
         table: Latency table, or its file.
         target_ms: Predicted latency, within 1 %.
         seed: Of the draw.
+        allow_disturbed: Accept a table whose verdict is disturbed.
 
     """
     opened = table if isinstance(table, LatencyTable) else load_table(table, expected=None)
+    if not allow_disturbed:
+        opened.refuse_disturbed()
     return random_network_at(opened, target_ms, seed)
 
 
@@ -164,6 +169,7 @@ def search(
     set: Sequence[str] = (),
     out: Place | None = None,
     allow_foreign: bool = False,
+    allow_disturbed: bool = False,
 ) -> SearchRun:
     """Search weights and architecture jointly; an interrupted search in ``out`` is continued.
 
@@ -175,13 +181,14 @@ def search(
         set: Changes of single keys, such as ``["epochs=5", "run.seed=1"]``.
         out: Run folder; a new one in ``runs/`` unless given.
         allow_foreign: Accept another machine's table.
+        allow_disturbed: Accept a table whose verdict is disturbed.
 
     """
     source = table.source if isinstance(table, LatencyTable) else table
     overrides = search_overrides(set, data=data, table=source, target_ms=target_ms)
     resolved = resolve(search_model, config, overrides)
     with run_folder(out, "search", config) as folder:
-        run_search(resolved, folder, allow_foreign=allow_foreign)
+        run_search(resolved, folder, allow_foreign=allow_foreign, allow_disturbed=allow_disturbed)
     return SearchRun(folder.path)
 
 

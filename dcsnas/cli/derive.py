@@ -138,6 +138,7 @@ def _show(budget: Budget, found: "ArchitectureFile", path: Path, weights: Path |
         f"probability 10^{origin.log10_probability:.2f}"
     )
     _say_limit(budget, [found])
+    say_verdict(found)
     if weights:
         console.print(f"{weights}: untrained; next: dcsnas evaluate {weights} --data DIR")
 
@@ -152,10 +153,18 @@ def _derive_several(run: Path, budget: Budget, top_k: int, folder: Path) -> None
     print_table(columns, ((p.name, *_cells(one)) for p, one in zip(paths, ranked, strict=True)))
     console.print(f"{folder}: predicted at batch {ranked[0].provenance.latency_batch}")
     _say_limit(budget, ranked)
+    say_verdict(ranked[0])
     if len(ranked) < top_k:
         limit = ranked[0].provenance.target_ms
         within = f" within {limit:g} ms" if limit else ""
         console.print(f"{top_k} were asked for; there are no more distinct networks{within}")
+
+
+def say_verdict(found: "ArchitectureFile") -> None:
+    """Say where a prediction comes from a table that was not measured in quiet."""
+    state = found.provenance.latency_verdict
+    if state not in (None, "quiet"):
+        console.print(f"the latency table is {state}: dcsnas profile-check tells how it predicts")
 
 
 def _say_limit(budget: Budget, ranked: "Sequence[ArchitectureFile]") -> None:

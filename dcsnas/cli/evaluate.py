@@ -116,6 +116,18 @@ def _show_scores(report: "Report") -> None:
 
 
 def _show_latency(latency: dict[str, Any]) -> None:
+    from dcsnas.latency.verdict import Verdict
+
     batch, predicted = latency["conditions"]["batch"], latency["predicted_ms"]
-    beside = f" (predicted {predicted:.3f})" if predicted is not None else ""
-    console.print(f" latency {latency['measured_ms']:.3f} ms{beside} at batch {batch}")
+    console.print(f" latency {latency['measured_ms']:.3f} ms at batch {batch}")
+    verdict = Verdict.model_validate(latency["verdict"])
+    console.print(f"         {verdict}")
+    if predicted is None:
+        return
+    console.print(f"         predicted {predicted:.3f} ms")
+    if (same_speed := latency["at_table_speed_ms"]) is not None:
+        error = 100 * (predicted / same_speed - 1)
+        console.print(
+            f"         {same_speed:.3f} ms at the speed at which the table was made: the "
+            f"prediction is {error:+.1f} % off"
+        )

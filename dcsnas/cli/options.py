@@ -52,6 +52,10 @@ Data = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
 ]
+AllowDisturbed = Annotated[
+    bool,
+    typer.Option("--allow-disturbed", help="Accept a latency table whose verdict is disturbed."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")]
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from dcsnas.latency.table import LatencyTable
     from dcsnas.spaces.space import SearchSpace
 
-_MAX_DRIFT_PERCENT = 25.0
 
 BackendOption = Annotated[
     str | None,
@@ -149,10 +148,14 @@ def _summarise(path: Path, table: "LatencyTable") -> None:
     file = table.file
     for key, reason in file.failed.items():
         console.print(f"not measured: {key}: {reason}")
-    drift = file.reference.drift_percent
-    console.print(f"{len(file.entries):,} entries in {path}; reference drifted {drift:.1f} %")
-    if drift > _MAX_DRIFT_PERCENT:
-        console.print("the machine changed its speed meanwhile: profile again when it is calm")
+    console.print(f"{len(file.entries):,} entries in {path}")
+    _say_calibration(path, table)
+    if file.verdict is not None:
+        console.print(f"{file.verdict}\n{file.verdict.advice}")
+
+
+def _say_calibration(path: Path, table: "LatencyTable") -> None:
+    file = table.file
     if file.calibration is None:
         console.print("not calibrated: predictions are plain sums over the entries")
         return

@@ -83,7 +83,13 @@ def _show(check: "CheckFile") -> None:
     print_table(columns, shown)
     if (change := check.reference_change_percent) is not None:
         longer = f"{abs(change):.1f} % {'more' if change > 0 else 'less'}"
-        console.print(f"the reference operator takes {longer} time than when the table was made")
+        console.print(
+            f"the reference takes {longer} time than when the table was made, which is allowed for"
+        )
+    if check.verdict is not None:
+        console.print(f"this measurement: {check.verdict}")
+    if check.table_verdict is not None:
+        console.print(f"the table: {check.table_verdict}")
     if len(times) < _ENOUGH:
         console.print(f"a quick look: {_ENOUGH} networks or more make a check")
 

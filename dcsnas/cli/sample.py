@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import Force, console, parse_size
+from dcsnas.cli.options import AllowDisturbed, Force, console, parse_size
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def sample(
     input_: Input = None,
     target_ms: TargetMs = None,
     table: TableFile = None,
+    allow_disturbed: AllowDisturbed = False,
     force: Force = False,
 ) -> None:
     """Write one architecture of a search space, to train it as it is or beside a searched one.
@@ -62,7 +63,7 @@ def sample(
     require_output(out, force=force)
     found = load_space(space, attention)
     if target_ms is not None and table is not None:
-        content = _at_latency(found, table, target_ms, seed)
+        content = _at_latency(found, table, target_ms, seed, allow_disturbed=allow_disturbed)
     else:
         content = found.described(_choice(found, which, seed), size or found.size, seed=seed)
     save_architecture(out, content)
@@ -87,13 +88,15 @@ def _choice(space: "SearchSpace", which: Which, seed: int) -> "Choice":
 
 
 def _at_latency(
-    space: "SearchSpace", path: Path, target_ms: float, seed: int
+    space: "SearchSpace", path: Path, target_ms: float, seed: int, *, allow_disturbed: bool
 ) -> "ArchitectureFile":
     """Return a random network at ``target_ms``; raises UserError for a table of another space."""
     from dcsnas.latency.table import load_table
     from dcsnas.search.random_search import random_network_at
 
     table = load_table(path, expected=None)
+    if not allow_disturbed:
+        table.refuse_disturbed()
     if table.space.digest != space.digest:
         raise UserError(
             f"{path}: the table of another space ({table.space.name}) than {space.name}, or of "

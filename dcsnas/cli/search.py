@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dcsnas.cli.options import (
+    AllowDisturbed,
     Config,
     Data,
     DryRun,
@@ -34,6 +35,7 @@ def search(
     allow_foreign: Annotated[
         bool, typer.Option("--allow-foreign", help="Accept another machine's latency table.")
     ] = False,
+    allow_disturbed: AllowDisturbed = False,
     dry_run: DryRun = False,
 ) -> None:
     """Search weights and architecture jointly; writes a run folder.
@@ -55,7 +57,13 @@ def search(
 
     first = this_process(resolved.run).first
     with running(out, "search", config, first=first) as folder:
-        result = run_search(resolved, folder, allow_foreign=allow_foreign, progress=True)
+        result = run_search(
+            resolved,
+            folder,
+            allow_foreign=allow_foreign,
+            allow_disturbed=allow_disturbed,
+            progress=True,
+        )
     for line in result.lines(find_task(resolved.task).label):
         console.print(line)
     console.print(f"{folder.path}; next: dcsnas derive {folder.path}")

@@ -26,6 +26,7 @@ from dcsnas.evaluation.speed import comparable_ms, latency_records
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
 from dcsnas.latency.table import LatencyTable
+from dcsnas.latency.verdict import Verdict
 from dcsnas.latency.whole_networks import measure_architectures
 from dcsnas.plots.run import plot_run
 from dcsnas.search.derive import architecture_of, derive
@@ -103,6 +104,8 @@ def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summar
         histogram_map=histogram["map"],
         histogram_rank1=histogram["rank1"],
         total_s=time.monotonic() - started,
+        table_verdict=str(table.file.verdict),
+        measured_verdict=str(Verdict.model_validate(measured[0].latency["verdict"])),
     )
     _report(demo, summary)
     write_json(finished, asdict(summary))

@@ -42,6 +42,8 @@ class Summary:
     histogram_map: float
     histogram_rank1: float
     total_s: float
+    table_verdict: str = "unknown"
+    measured_verdict: str = "unknown"
 
     def lines(self) -> list[str]:
         """Return the numbers as sentences."""
@@ -56,6 +58,9 @@ class Summary:
             f"Rank-1 {self.random_rank1:5.1f} %",
             f"colour histogram:                     mAP {self.histogram_map:5.1f} %  "
             f"Rank-1 {self.histogram_rank1:5.1f} %",
+            f"latency table: {self.table_verdict}; networks: {self.measured_verdict}; measured "
+            f"against predicted {100 * (self.measured_ms / self.predicted_ms - 1):+.1f} %, at the "
+            "table's speed",
             f"total: {self.total_s:.0f} s",
         ]
 
@@ -78,7 +83,7 @@ def write_report(
         "Every stage ran on this machine: profile, search, derive, pretrain, retrain, evaluate. "
         "The people are rendered, so the accuracies say that the flow works, and nothing about "
         "real data sets. It is one run with one seed: differences of a few points can be chance.",
-        *_conditions(measured, read_json(environment)),
+        *_conditions(summary, measured, read_json(environment)),
         *_space(summary, measured),
         *_network(summary, measured),
         *_retrieval(summary),
@@ -88,9 +93,9 @@ def write_report(
     write_text(report, "\n\n".join(sections) + "\n")
 
 
-def _conditions(table: TableFile, environment: Mapping[str, Any]) -> list[str]:
+def _conditions(summary: Summary, table: TableFile, environment: Mapping[str, Any]) -> list[str]:
     on = table.conditions
-    commit, percentile = environment.get("commit"), on.statistic.removeprefix("p")
+    commit = environment.get("commit")
     rows = [
         ("device", f"{on.device_name} ({on.device})"),
         ("torch", f"{on.torch}, {on.backend}, {on.dtype}, {on.memory_format}"),
@@ -100,17 +105,18 @@ def _conditions(table: TableFile, environment: Mapping[str, Any]) -> list[str]:
             "input",
             f"batch of {on.batch}, images of {on.input[0]}x{on.input[1]} pixels (height x width)",
         ),
-        ("time of an operator", f"{percentile}th percentile of {table.settings.rounds} samples"),
-        ("drift of a reference operator", f"{table.reference.drift_percent:.1f} %"),
+        ("time of an operator", f"relative to a reference, {table.settings.rounds} calm samples"),
+        ("latency table", summary.table_verdict),
+        ("networks", summary.measured_verdict),
         ("system", f"{environment.get('platform')}, {environment.get('processor_count')} cores"),
         ("Python", f"{environment.get('python')}"),
         ("dcsnas", f"{environment.get('dcsnas')}" + (f", commit {commit[:12]}" if commit else "")),
         ("started", f"{environment.get('started')}"),
     ]
     text = (
-        "All latencies of this report were measured under these conditions. The drift compares one "
-        "fixed operator over the four quarters of the profiling: the further above 0 %, the more "
-        "other work disturbed the machine."
+        "All latencies of this report were measured under these conditions, beside a reference "
+        "network whose time tells how fast the machine was, and are stated for the speed at which "
+        "the table was made."
     )
     return ["## Conditions", text, _table(("condition", "value"), rows)]
 

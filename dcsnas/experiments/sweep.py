@@ -129,6 +129,8 @@ class SweepConfig(Strict):
     trials_per_gpu: PositiveInt = 1
     allow_foreign: bool = False
     """Accept another machine's latency table."""
+    allow_disturbed: bool = False
+    """Accept a latency table whose verdict is disturbed."""
     retrain: TrainConfig | None = None
     """Retrain each derived network, from its supernet's weights, and score it by its task."""
     measure: bool = True

@@ -105,6 +105,7 @@ def _search(sweep: SweepConfig, path: Path, channel: "Channel", metric: str) -> 
             _config(sweep, channel.parameters, path),
             folder,
             allow_foreign=sweep.allow_foreign,
+            allow_disturbed=sweep.allow_disturbed,
             progress=False,
             callbacks=[EpochReport(channel)],
         )

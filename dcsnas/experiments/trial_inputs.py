@@ -39,7 +39,8 @@ def trial_inputs(
         except ValueError:
             raise UserError(f"{source}: attention: {attention!r}: give none, sa or dcs") from None
     size = config.input or space.size
-    table = open_table(config.table, size, allow_foreign=sweep.allow_foreign)
+    accepted = {"allow_foreign": sweep.allow_foreign, "allow_disturbed": sweep.allow_disturbed}
+    table = open_table(config.table, size, **accepted)
     if share is not None:
         low, high = reach(config.objective.cost, space, size, table)
         config = _with_target(config, low + share * (high - low))

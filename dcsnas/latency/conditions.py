@@ -15,11 +15,19 @@ MemoryFormat = Literal["contiguous", "channels_last"]
 M = TypeVar("M", bound=Strict)
 
 
+def _require_what_is_written(schema: dict[str, Any], model: type[Any]) -> None:
+    fields = model.model_fields
+    absent = {name for name, field in fields.items() if field.exclude_if is not None}
+    schema["required"] = [name for name in schema.get("required", ()) if name not in absent]
+
+
 class Recorded(Strict):
     """Base of what a latency table records: its docstrings and fields make the JSON schema."""
 
     model_config = ConfigDict(
-        use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+        use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
+        json_schema_extra=_require_what_is_written,
     )
 
 

@@ -84,15 +84,19 @@ def _nvidia_driver() -> str:
     return answer.stdout.splitlines()[0].strip()
 
 
-def open_table(path: Path, size: Size, *, allow_foreign: bool) -> LatencyTable:
+def open_table(
+    path: Path, size: Size, *, allow_foreign: bool, allow_disturbed: bool = False
+) -> LatencyTable:
     """Return the table in ``path`` for networks at input (height, width) ``size``.
 
     What a search does with a table does not depend on the search's own threads or allocator, so
     only the machine, its software and the input must agree; ``allow_foreign`` accepts another
-    machine's (searching on a server for a device), never another input.
-    Raises UserError that names what differs.
+    machine's (searching on a server for a device), never another input. ``allow_disturbed`` accepts
+    one whose times do not hold. Raises UserError that names what differs.
     """
     table = load_table(path, expected=None)
+    if not allow_disturbed:
+        table.refuse_disturbed()
     measured = table.file.conditions
     if measured.input != size:
         raise UserError(

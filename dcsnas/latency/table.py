@@ -123,6 +123,15 @@ class LatencyTable:
         advice = "run dcsnas profile to measure here, or use the file anyway with --allow-foreign"
         refuse_differences(self.source, self.file.conditions, here, advice=advice)
 
+    def refuse_disturbed(self) -> None:
+        """Raise UserError where the machine was too disturbed for the times to hold."""
+        verdict = self.file.verdict
+        if verdict is not None and verdict.state == "disturbed":
+            raise UserError(
+                f"{self.source}: {verdict}; profile again, into another file, when less else runs "
+                "there, or use it all the same with --allow-disturbed"
+            )
+
     def latency_ms(self, operator: Operator) -> float:
         """Return what ``operator`` adds to a network's latency: its calibrated time.
 

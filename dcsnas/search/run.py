@@ -72,6 +72,7 @@ def search(
     folder: RunFolder,
     *,
     allow_foreign: bool = False,
+    allow_disturbed: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
 ) -> SearchResult:
@@ -84,7 +85,8 @@ def search(
     refuse_processes(config, process)
     space = SearchSpace.named(config.space)
     size = config.input or space.size
-    table = open_table(config.table, size, allow_foreign=allow_foreign)
+    accepted = {"allow_foreign": allow_foreign, "allow_disturbed": allow_disturbed}
+    table = open_table(config.table, size, **accepted)
     refuse_unused_cost(config)
     refuse_unreachable(config.objective, space, size, table)
     drawn = random_choices(config, space, table) if config.strategy == "random" else []

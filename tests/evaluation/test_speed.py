@@ -11,14 +11,14 @@ from dcsnas.config.stages import DataConfig
 from dcsnas.evaluation.speed import measure_latency
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import cpu_name, current_conditions
-from dcsnas.latency.samples import Timing
+from dcsnas.latency.whole_networks import Measured
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import largest_choice
-from latency_fakes import fake_ms, fake_table, micro_space
+from latency_fakes import REFERENCE_MS, fake_measured, fake_ms, fake_table, micro_space
 
 SPACE = micro_space()
 BATCH = 3
@@ -43,10 +43,10 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AnyNetwork, Conditio
 
     def watched(
         architectures: list[AnyNetwork], conditions: Conditions, **options: object
-    ) -> list[Timing]:
+    ) -> Measured:
         (architecture,) = architectures
         seen.append((architecture, conditions))
-        return [Timing(p10=1, p25=1.5, p50=2, p90=3, count=4, kept_fraction=1)]
+        return fake_measured([1.5], slower=(1.2, 1.2))
 
     monkeypatch.setattr("dcsnas.evaluation.speed.measure_architectures", watched)
     return seen
@@ -55,8 +55,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[AnyNetwork, Conditio
 @pytest.mark.slow  # the flow measures too
 def test_measured_and_predicted_latency_with_the_conditions(tmp_path: Path) -> None:
     found = measure_latency(save(tmp_path / "model.safetensors"), device="cpu")
-    assert set(found) == {"measured_ms", "predicted_ms", "conditions"}
+    assert set(found) == {
+        *("measured_ms", "predicted_ms", "at_table_speed_ms", "reference_ms"),
+        *("verdict", "conditions"),
+    }
     assert 0 < found["measured_ms"] < 1000
+    relative = found["measured_ms"] / found["reference_ms"]
+    assert found["at_table_speed_ms"] == pytest.approx(relative * REFERENCE_MS)
     layers = SPACE.architecture(largest_choice(SPACE)).layers
     assert found["predicted_ms"] == pytest.approx(sum(map(fake_ms, walk(layers, SPACE.size))))
     conditions = found["conditions"]
@@ -73,7 +78,9 @@ def test_backbone_alone_is_measured_as_the_prediction_supposes(
     )
     found = measure_latency(weights, device="cpu")
     ((network, conditions),) = measured
-    assert found["measured_ms"] == 1.5
+    assert found["measured_ms"] == pytest.approx(1.8)  # the machine is slower than for the table
+    assert found["at_table_speed_ms"] == pytest.approx(1.5)
+    assert found["verdict"]["state"] == "quiet"
     assert found["predicted_ms"] is not None
     assert found["conditions"] == conditions.model_dump(mode="json")
     assert (conditions.backend, conditions.threads) == ("channels_last", 2)
@@ -95,6 +102,7 @@ def test_what_cannot_run_as_predicted_runs_eagerly(tmp_path: Path) -> None:
 def test_prediction_for_something_else_is_left_out(tmp_path: Path, changes: Any) -> None:
     found = measure_latency(save(tmp_path / "model.safetensors", **changes), device="cpu")
     assert found["predicted_ms"] is None
+    assert found["at_table_speed_ms"] is None
     assert found["conditions"]["input"] == list(changes.get("size", SPACE.size))
 
 

@@ -1,7 +1,6 @@
 """The report of a sweep, from a database and run folders as trials leave them."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,13 @@ from dcsnas.experiments.report import write_report
 from dcsnas.experiments.tuners import Planned
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.table import save_table
+from dcsnas.latency.whole_networks import Measured
 from dcsnas.plots.pareto import Point, pareto_front, plot_pareto
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import load_architecture, save_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from experiment_setup import light_experiment, small_sweep, write_database
-from latency_fakes import fake_table, micro_space
+from latency_fakes import fake_measured, fake_table, micro_space
 from search_setup import write_search_inputs
 
 
@@ -97,10 +97,10 @@ def test_networks_are_measured_as_their_tables_were(
     """Those of one table together; where a backend does not run here, eagerly, which is said."""
     together = []
 
-    def measured(networks: list[Any], conditions: Conditions) -> list[Any]:
+    def measured(networks: list[Any], conditions: Conditions) -> Measured:
         together.append((len(networks), conditions.backend, conditions.batch))
-        timing = SimpleNamespace(value_ms=lambda statistic: 1.5 * len(together))
-        return [timing for _ in networks]
+        slower = 1.0 + len(together)  # at which times are compared all the same
+        return fake_measured([1.5 * len(together)] * len(networks), slower=(slower, slower))
 
     def like(found: Conditions) -> Conditions:
         if found.backend == "cuda":
@@ -122,7 +122,7 @@ def test_networks_are_measured_as_their_tables_were(
         save_table(path, file.model_copy(update={"conditions": changed}))
     report = write_report(folder, measure=True)
     assert together == [(2, "eager", 8), (1, "eager", 1)]
-    assert list(report.table["measured_ms"])[:3] == [1.5, 1.5, 3.0]
+    assert list(report.table["measured_ms"])[:3] == pytest.approx([1.5, 1.5, 3.0])
     assert list(report.table["latency_batch"])[:3] == [8, 8, 1]
     assert report.notes[0] == "latencies do not compare with each other: batch 8 or 1"
     assert report.notes[-1] == (

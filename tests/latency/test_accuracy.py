@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsnas.latency.accuracy import Accuracy, accuracy, kendall_tau, noise_floor
-from dcsnas.latency.samples import Samples
+from dcsnas.latency.samples import Readings
 
 times = st.floats(0.01, 1000)
 pairs = st.lists(st.tuples(times, times), min_size=1, max_size=8)
@@ -16,8 +16,10 @@ NEAR: Any = {"rel": 1e-9, "abs": 1e-9}
 few_values = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2, max_size=8)
 
 
-def samples_of(*kept: float, rejected: tuple[float, ...] = ()) -> Samples:
-    return Samples(repeats=1, kept=kept, rejected=rejected)
+def readings_of(*calm: float, interrupted: tuple[float, ...] = ()) -> Readings:
+    ms = (*calm, *interrupted)
+    flags = (True,) * len(calm) + (False,) * len(interrupted)
+    return Readings(ms=ms, reference_ms=(1.0,) * len(ms), calm=flags)
 
 
 def naive_tau(pairs: list[tuple[float, float]]) -> float | None:
@@ -75,9 +77,9 @@ def test_one_network_has_errors_but_no_order():
 def test_the_noise_floor_by_hand():
     # medians in every other process: 1.0 and 1.2, 2.0 and 2.0, 1.5 and 1.1
     networks = [
-        [samples_of(1.0, 1.0), samples_of(1.2, 1.2)],
-        [samples_of(2.0), samples_of(1.9), samples_of(2.0), samples_of(2.1)],
-        [samples_of(1.4, 1.6), samples_of(1.1), samples_of(1.5), samples_of(1.1, 1.1)],
+        [readings_of(1.0, 1.0), readings_of(1.2, 1.2)],
+        [readings_of(2.0), readings_of(1.9), readings_of(2.0), readings_of(2.1)],
+        [readings_of(1.4, 1.6), readings_of(1.1), readings_of(1.5), readings_of(1.1, 1.1)],
     ]
     found = noise_floor(networks, "p50")
     expected = 100 * (0.2 / 1.1 + 0 + 0.4 / 1.3) / 3
@@ -88,25 +90,25 @@ def test_the_noise_floor_by_hand():
 
 def test_what_all_samples_of_a_process_share_is_noise():
     """The review: halves of samples share their processes, and what processes differ in cancels."""
-    network = [samples_of(1.0, 1.1, 1.0, 1.1), samples_of(2.0, 2.2, 2.0, 2.2)]
+    network = [readings_of(1.0, 1.1, 1.0, 1.1), readings_of(2.0, 2.2, 2.0, 2.2)]
     assert noise_floor([network], "p50").mape_percent == pytest.approx(100 * 1.05 / 1.575)
-    alike = [samples_of(1.0, 3.0), samples_of(3.0, 1.0)]
+    alike = [readings_of(1.0, 3.0), readings_of(3.0, 1.0)]
     assert noise_floor([alike], "p50").mape_percent == 0
 
 
 def test_the_statistic_is_that_of_the_table():
-    halves = [samples_of(1.0, 3.0), samples_of(1.0, 1.0)]
+    halves = [readings_of(1.0, 3.0), readings_of(1.0, 1.0)]
     assert noise_floor([halves], "p50").mape_percent == pytest.approx(100 * 1 / 1.5)
     assert noise_floor([halves], "p25").mape_percent == pytest.approx(100 * 0.5 / 1.25)
 
 
 @pytest.mark.parametrize(
     "first",
-    [samples_of(rejected=(1.0,)), samples_of(1.0), samples_of(1.0, rejected=(1.0, 1.0))],
-    ids=["none kept", "all kept", "one kept"],
+    [readings_of(interrupted=(1.0,)), readings_of(1.0), readings_of(1.0, interrupted=(1.0, 1.0))],
+    ids=["none calm", "all calm", "one calm"],
 )
-def test_rejected_samples_count_where_few_are_kept(first: Samples):
-    assert noise_floor([[first, samples_of(1.5)]], "p25").mape_percent == pytest.approx(40)
+def test_interrupted_samples_count_where_few_are_calm(first: Readings):
+    assert noise_floor([[first, readings_of(1.5)]], "p25").mape_percent == pytest.approx(40)
 
 
 processes = st.lists(st.lists(times, min_size=1, max_size=4), min_size=2, max_size=6)
@@ -114,10 +116,17 @@ processes = st.lists(st.lists(times, min_size=1, max_size=4), min_size=2, max_si
 
 @given(st.lists(processes, min_size=1, max_size=5))
 def test_the_order_of_the_halves_does_not_matter(networks: list[list[list[float]]]):
-    parts = [[samples_of(*kept) for kept in one[: len(one) // 2 * 2]] for one in networks]
+    parts = [[readings_of(*kept) for kept in one[: len(one) // 2 * 2]] for one in networks]
     swapped = [[p for pair in zip(n[1::2], n[::2], strict=True) for p in pair] for n in parts]
     found, other = noise_floor(parts, "p50"), noise_floor(swapped, "p50")
     assert found.mape_percent == pytest.approx(other.mape_percent)
     if found.kendall_tau is not None:
         assert found.kendall_tau == pytest.approx(other.kendall_tau)
     assert 0 <= found.mape_percent <= 200
+
+
+def test_a_process_in_which_everything_is_slower_is_no_noise_of_relative_times():
+    slow = Readings(ms=(2.4, 2.4), reference_ms=(1.2, 1.2), calm=(True, True))
+    network = [readings_of(2.0, 2.0), slow]
+    assert noise_floor([network], "relative").mape_percent == pytest.approx(0)
+    assert noise_floor([network], "p25").mape_percent == pytest.approx(100 * 0.4 / 2.2)

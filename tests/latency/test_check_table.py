@@ -8,12 +8,21 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.latency.calibration import CalibrationNetwork, calibrate
 from dcsnas.latency.check import CheckFile, check_table
-from dcsnas.latency.profiler import REFERENCE
-from dcsnas.latency.samples import Samples, Settings
-from dcsnas.latency.table import LatencyTable, Reference, predict_ms
+from dcsnas.latency.samples import Settings
+from dcsnas.latency.table import LatencyTable, predict_ms
+from dcsnas.latency.whole_networks import Measured
 from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import calibration_choices
-from latency_fakes import CONDITIONS, fake_ms, fake_table, fake_timing, micro_space
+from latency_fakes import (
+    CONDITIONS,
+    REFERENCE_MS,
+    fake_measured,
+    fake_ms,
+    fake_readings,
+    fake_reference,
+    fake_table,
+    micro_space,
+)
 
 SPACE = micro_space()
 SETTINGS = Settings(rounds=4)
@@ -23,13 +32,9 @@ def true_ms(architecture: AnyNetwork) -> float:
     return 1.3 * sum(map(fake_ms, walk(architecture.layers, SPACE.size))) + 0.2
 
 
-def steady(ms: float) -> list[Samples]:
-    return [Samples(repeats=1, kept=(ms, ms))] * 2
-
-
-def measure(architectures: Sequence[AnyNetwork], *_: object) -> list[list[Samples]]:
-    """Answer for the fake device, whose reference operator is at 1.1 ms: 10 % above the table's."""
-    return [*(steady(true_ms(one)) for one in architectures), steady(1.1)]
+def measure(architectures: Sequence[AnyNetwork], *_: object) -> Measured:
+    """Answer for the fake device, on which everything takes 10 % more than for the table."""
+    return fake_measured(list(map(true_ms, architectures)), slower=(1.1, 1.1))
 
 
 def fake_calibrated_table(*, offset: bool = True) -> LatencyTable:
@@ -46,8 +51,7 @@ def fake_calibrated_table(*, offset: bool = True) -> LatencyTable:
             measured_ms=true_ms(architecture),
         )
         known.append(network)
-    reference = Reference(**fake_timing(1.0), key=REFERENCE.key, drift_percent=0.0)
-    update = {"calibration": calibrate(known, offset=offset), "reference": reference}
+    update = {"calibration": calibrate(known, offset=offset)}
     return LatencyTable(table.file.model_copy(update=update), "tables/fake.json")
 
 
@@ -130,10 +134,11 @@ def test_a_table_without_calibration_is_checked_as_it_is():
 def test_noise_is_measured_between_processes():
     """Every other process is 10 % slower ("how to read our own numbers" of the review)."""
 
-    def noisy(architectures: Sequence[AnyNetwork], *_: object) -> list[list[Samples]]:
-        times = [true_ms(one) for one in architectures]
-        processes = (1.0, 1.1, 1.0, 1.1)
-        return [[steady(factor * ms)[0] for factor in processes] for ms in [*times, 1.0]]
+    def noisy(architectures: Sequence[AnyNetwork], *_: object) -> Measured:
+        times = list(map(true_ms, architectures))
+        factors = (1.0, 1.1, 1.0, 1.1)
+        networks = [[fake_readings(factor * ms) for factor in factors] for ms in times]
+        return Measured(networks, [[REFERENCE_MS]] * 4)
 
     report = check(fake_calibrated_table(), measure=noisy)
     assert report.spread
@@ -141,13 +146,25 @@ def test_noise_is_measured_between_processes():
         assert scores.noise_floor.split == "processes"
         assert scores.noise_floor.mape_percent == pytest.approx(100 * 0.1 / 1.05)
         assert scores.noise_floor.kendall_tau == pytest.approx(1)
+    assert report.verdict
+    assert report.verdict.state == "disturbed"
 
 
-def test_the_reference_tells_whether_the_machine_is_slower():
-    assert check(fake_calibrated_table()).reference_change_percent == pytest.approx(10)
-    another = fake_table(SPACE)
-    assert another.file.reference.key != REFERENCE.key
-    assert check(another).reference_change_percent is None
+def test_a_machine_that_is_slower_as_a_whole_is_corrected_for():
+    report = check(fake_calibrated_table())
+    assert report.reference_change_percent == pytest.approx(10)
+    assert report.all.table.bias_percent == pytest.approx(0, abs=1e-6)
+    assert report.verdict
+    assert report.verdict.state == "quiet"
+    assert report.table_verdict is None  # of a table of before
+
+
+def test_with_another_reference_times_are_what_the_clock_said():
+    table = fake_calibrated_table()
+    another = {"reference": fake_reference("conv 1x1 s1 hard_swish 64-64 @16x8")}
+    report = check(LatencyTable(table.file.model_copy(update=another), "fake.json"))
+    assert report.reference_change_percent is None
+    assert report.all.table.bias_percent == pytest.approx(100 * (1 / 1.1 - 1))
 
 
 def test_the_report_says_what_was_checked_and_survives_its_file():
@@ -167,7 +184,7 @@ def test_two_networks_have_no_order_within_the_uniform_half():
 
 
 def test_memory_that_runs_out_is_the_users_to_know():
-    def too_large(*_: object) -> list[Samples]:
+    def too_large(*_: object) -> Measured:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(UserError, match=r"24 networks at batch 1 ran out of memory: use fewer"):
@@ -175,7 +192,7 @@ def test_memory_that_runs_out_is_the_users_to_know():
 
 
 def test_other_errors_are_not_hidden():
-    def broken(*_: object) -> list[Samples]:
+    def broken(*_: object) -> Measured:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes do not match"):

@@ -17,8 +17,9 @@ def estimate(settings: Settings = ALONE, **conditions: object) -> float:
 
 
 def test_short_operators_take_the_length_of_their_samples() -> None:
-    # 20 samples of 0.5 ms and 3 ms to build; at 16x8 the work itself is negligible
-    assert estimate() == pytest.approx(len(OPERATORS) * 0.013, rel=0.01)
+    # 3 ms to build and 20 samples of 0.5 ms, as much again for the reference beside them; at 16x8
+    # the work itself is negligible
+    assert estimate() == pytest.approx(len(OPERATORS) * 0.023, rel=0.01)
 
 
 def test_it_grows_with_rounds_batch_and_what_a_backend_prepares() -> None:

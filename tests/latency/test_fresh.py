@@ -10,15 +10,14 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
 from dcsnas.latency.backends import BACKENDS
 from dcsnas.latency.machine import current_conditions
-from dcsnas.latency.samples import Samples, Settings, joined
+from dcsnas.latency.samples import Settings
 from dcsnas.latency.whole_networks import (
     PASSES,
     in_fresh_process,
     measure_architectures,
-    sample_architectures,
 )
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
-from latency_fakes import CONDITIONS, micro_space
+from latency_fakes import CONDITIONS, fake_readings, micro_space
 
 SETTINGS = Settings(rounds=12, tries=1, min_sample_ms=0.01, warmup_runs=1)
 
@@ -58,9 +57,15 @@ def test_two_real_networks_are_measured():
     space = micro_space()
     architectures = [space.architecture(f(space)) for f in (smallest_choice, largest_choice)]
     settings = SETTINGS.model_copy(update={"rounds": 2})
-    timings = measure_architectures(architectures, current_conditions(space.size, 1), settings)
-    assert [timing.count for timing in timings] == [2, 2]
-    assert all(0 < timing.p10 <= timing.p50 for timing in timings)
+    measured = measure_architectures(architectures, current_conditions(space.size, 1), settings)
+    assert [timing.count for timing in measured.timings] == [2, 2]
+    for timing in measured.timings:
+        assert 0 < timing.p10 <= timing.p50
+        assert timing.relative is not None
+        assert timing.p10 < timing.value_ms("relative", measured.reference_ms) * 2
+    assert [len(processes) for processes in measured.networks] == [2, 2]
+    assert len(measured.reference) == 2
+    assert measured.verdict.halves_percent >= 0
 
 
 def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypatch):
@@ -69,30 +74,19 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
     def fake(function, architectures, conditions, settings):
         seen.append(tuple(architectures))
         assert settings.rounds == SETTINGS.rounds / PASSES
-        return [
-            Samples(repeats=1, kept=(float(a),) * settings.rounds) for a in [*architectures, 99]
-        ]
+        return [fake_readings(*[float(a)] * settings.rounds) for a in architectures], [99.0]
 
     monkeypatch.setattr("dcsnas.latency.whole_networks.in_fresh_process", fake)
     reports: list[tuple[int, int]] = []
     stand_ins: Any = range(1, 7)
-    samples = sample_architectures(
+    measured = measure_architectures(
         stand_ins, CONDITIONS, SETTINGS, lambda done, total: reports.append((done, total))
     )
-    assert [len(processes) for processes in samples[:-1]] == [PASSES] * 6
-    together = [joined(processes) for processes in samples]
-    assert [set(readings.kept) for readings in together] == [{float(a)} for a in (*range(1, 7), 99)]
-    assert [len(readings.kept) for readings in together[:-1]] == [SETTINGS.rounds] * 6
+    assert [len(processes) for processes in measured.networks] == [PASSES] * 6
+    for number, processes in enumerate(measured.networks, start=1):
+        assert [readings.ms for readings in processes] == [(float(number),) * 2] * PASSES
+    assert measured.reference_ms == 99.0
     assert [len(group) for group in seen] == [4, 2] * PASSES
     assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in range(0, 2 * PASSES, 2))
     assert len(set(map(frozenset, seen))) > 2
     assert reports == [(done, 2 * PASSES) for done in range(1, 2 * PASSES + 1)]
-
-
-def test_real_samples_end_with_the_reference():
-    space = micro_space()
-    smallest = space.architecture(smallest_choice(space))
-    settings = SETTINGS.model_copy(update={"rounds": 2})
-    samples = sample_architectures([smallest], current_conditions(space.size, 1), settings)
-    taken = [[len(one.kept + one.rejected) for one in processes] for processes in samples]
-    assert taken == [[1, 1], [1, 1]]

@@ -85,7 +85,7 @@ def attentions(widths: Iterable[int]) -> Operators:
 def test_what_the_features_span_is_reproduced_from_the_chosen_keys(name):
     operators = operators_of(name)
     measured = measure(operators, chosen(operators))
-    entries = interpolate(operators, measured, "p10")
+    entries = interpolate(operators, measured, "p25", 1.0)
     assert set(entries) == set(operators) - set(measured)
     for key, entry in entries.items():
         assert entry.ms == pytest.approx(spanned_ms(operators[key]), rel=1e-9)
@@ -147,7 +147,7 @@ def test_noise_of_two_percent_shows_in_the_fit_and_is_not_amplified():
     measured = measure(
         operators, chosen(operators), lambda operator: spanned_ms(operator) * rng.gauss(1, 0.02)
     )
-    entries = interpolate(operators, measured, "p10")
+    entries = interpolate(operators, measured, "p25", 1.0)
     assert all(0.5 < entry.rms_percent < 3 for entry in entries.values())
     errors = [entry.ms / spanned_ms(operators[key]) - 1 for key, entry in entries.items()]
     assert np.sqrt(np.mean(np.square(errors))) < 0.02
@@ -159,10 +159,10 @@ def test_the_fit_is_the_least_squares_of_the_relative_errors():
     keys = list(operators)[::2]
     measured = measure(operators, keys, lambda operator: rng.uniform(1, 2))
     widths = [operators[key].layer.widths[0] for key in keys]
-    times = [measured[key].p10 for key in keys]
+    times = [measured[key].p25 for key in keys]
     expected = np.polyfit(widths, times, deg=2, w=1 / np.array(times))
     errors = np.polyval(expected, widths) / times - 1
-    entries = interpolate(operators, measured, "p10")
+    entries = interpolate(operators, measured, "p25", 1.0)
     assert len(entries) == 10
     for key, entry in entries.items():
         assert entry.ms == pytest.approx(np.polyval(expected, operators[key].layer.widths[0]))
@@ -172,12 +172,12 @@ def test_the_fit_is_the_least_squares_of_the_relative_errors():
 def test_the_statistic_is_the_one_asked_for():
     operators = operators_of("tiny")
     measured = measure(operators, chosen(operators))
-    low = interpolate(operators, measured, "p10")
-    median = interpolate(operators, measured, "p50")
-    factor = measured[chosen(operators)[0]].p50 / measured[chosen(operators)[0]].p10
+    low = interpolate(operators, measured, "p25", 1.0)
+    median = interpolate(operators, measured, "p50", 1.0)
+    factor = measured[chosen(operators)[0]].p50 / measured[chosen(operators)[0]].p25
     for key, entry in low.items():
         assert median[key].ms == pytest.approx(factor * entry.ms)
-        assert median[key].value_ms("p50") == median[key].ms
+        assert median[key].value_ms("p50", 1.0) == median[key].ms
 
 
 def test_a_group_with_some_failures_is_fitted_to_the_others():
@@ -185,7 +185,7 @@ def test_a_group_with_some_failures_is_fitted_to_the_others():
     keys = chosen(operators)
     failed = keys[5::4]  # of every group of 16 four
     measured = measure(operators, set(keys) - set(failed))
-    entries = interpolate(operators, measured, "p10")
+    entries = interpolate(operators, measured, "p25", 1.0)
     blocks = [key for key in failed if key.startswith("block")]
     assert len(blocks) >= 20
     for key in blocks:
@@ -199,7 +199,7 @@ def test_a_group_with_too_few_measurements_gets_no_entries_and_the_others_do(lef
     groups = groups_of(operators)
     name = max(groups, key=lambda name: len(groups[name]))
     failed = [key for key in keys if key in groups[name]][left:]
-    entries = interpolate(operators, measure(operators, set(keys) - set(failed)), "p10")
+    entries = interpolate(operators, measure(operators, set(keys) - set(failed)), "p25", 1.0)
     assert set(entries) == set(operators) - set(keys) - set(groups[name])
 
 
@@ -207,7 +207,7 @@ def test_a_group_with_too_few_measurements_gets_no_entries_and_the_others_do(lef
 def test_three_features_take_four_measurements(count, entries):
     operators = attentions(range(8, 88, 8))
     measured = measure(operators, list(operators)[:count])
-    assert len(interpolate(operators, measured, "p10")) == entries
+    assert len(interpolate(operators, measured, "p25", 1.0)) == entries
 
 
 def test_measurements_of_one_width_say_nothing_about_others():
@@ -221,15 +221,15 @@ def test_measurements_of_one_width_say_nothing_about_others():
     operators = {operator.key: operator for operator in every}
     narrow = [key for key, operator in operators.items() if operator.layer.widths[0] == 8]
     assert len(narrow) == 20
-    assert interpolate(operators, measure(operators, narrow), "p10") == {}
-    assert len(interpolate(operators, measure(operators, chosen(operators)), "p10")) == 64
+    assert interpolate(operators, measure(operators, narrow), "p25", 1.0) == {}
+    assert len(interpolate(operators, measure(operators, chosen(operators)), "p25", 1.0)) == 64
 
 
 def test_a_time_that_falls_below_zero_is_held_at_half_the_smallest_measured():
     operators = attentions(range(8, 80, 8))
     wide = [key for key, operator in operators.items() if operator.layer.widths[0] >= 40]
     measured = measure(operators, wide, lambda operator: operator.layer.widths[0] - 36)
-    entries = interpolate(operators, measured, "p10")
+    entries = interpolate(operators, measured, "p25", 1.0)
     assert [entry.ms for entry in entries.values()] == [2, 2, 2, 2]
 
 
@@ -241,10 +241,10 @@ times = st.floats(1e-4, 1e4)
 @given(st.lists(times, min_size=len(tiny_keys), max_size=len(tiny_keys)))
 def test_interpolated_times_are_positive_whatever_was_measured(values):
     measured = {key: Entry(**fake_timing(ms)) for key, ms in zip(tiny_keys, values, strict=True)}
-    entries = interpolate(tiny, measured, "p10")
+    entries = interpolate(tiny, measured, "p25", 1.0)
     assert len(entries) == len(tiny) - len(tiny_keys)
     for group in groups_of(tiny).values():
-        smallest = min(measured[key].p10 for key in group if key in measured)
+        smallest = min(measured[key].p25 for key in group if key in measured)
         for key in group:
             if key in entries:
                 assert smallest / 2 <= entries[key].ms < math.inf
@@ -253,6 +253,6 @@ def test_interpolated_times_are_positive_whatever_was_measured(values):
 @given(st.sets(st.sampled_from(tiny_keys)))
 def test_interpolated_and_measured_operators_are_disjoint_and_all_known(keys):
     measured = measure(tiny, keys)
-    entries = interpolate(tiny, measured, "p10")
+    entries = interpolate(tiny, measured, "p25", 1.0)
     assert set(entries) <= set(tiny) - set(measured)
     assert all(entry.ms > 0 for entry in entries.values())

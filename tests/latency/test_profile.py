@@ -10,7 +10,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.backends import Workload
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.profiler import REFERENCE, partial_path
+from dcsnas.latency.profiler import partial_path
+from dcsnas.latency.reference import REFERENCE_KEY
 from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import Entry, LatencyTable, load_table
 from dcsnas.latency.timing import Sample
@@ -18,9 +19,11 @@ from dcsnas.spaces.layers import Conv
 from dcsnas.spaces.space import space_operators
 from latency_fakes import (
     CONDITIONS,
+    REFERENCE_MS,
     SETTINGS,
     FakeStopwatch,
     fake_ms,
+    fake_reference_workload,
     fake_workload,
     micro_space,
 )
@@ -35,6 +38,7 @@ def profile(path: Path, *, stopwatch=None, **changes) -> LatencyTable:
         "conditions": CONDITIONS,
         "settings": SETTINGS,
         "prepare": fake_workload,
+        "prepare_reference": fake_reference_workload,
         "stopwatch": stopwatch or FakeStopwatch(),
     }
     return profile_space(micro_space(), path, **{**arguments, **changes})
@@ -58,21 +62,43 @@ def test_it_measures_every_operator_of_the_space(path):
     for key, operator in OPERATORS.items():
         entry = measured(table)[key]
         assert (entry.p10, entry.p50, entry.count) == (fake_ms(operator),) * 2 + (4,)
+        assert table.entry_ms(operator) == pytest.approx(fake_ms(operator))
         assert (entry.kept_fraction, entry.source) == (1.0, "measured")
     assert load_table(path, expected=CONDITIONS).file == table.file
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_rounds_are_interleaved_and_shuffled_and_each_ends_with_the_reference(path):
+def split(log: list[float]) -> list[list[float]]:
+    """Return the operators' readings between the reference's."""
+    groups: list[list[float]] = [[]]
+    for ms in log:
+        if ms == REFERENCE_MS:
+            groups.append([])
+        else:
+            groups[-1].append(ms)
+    return groups
+
+
+def test_rounds_are_interleaved_and_shuffled_among_runs_of_the_reference(path):
     watch = FakeStopwatch()
     profile(path, stopwatch=watch)
-    length = len(OPERATORS) + 1
-    sampled = watch.log[CALIBRATING * length :]
-    rounds = [sampled[i : i + length] for i in range(0, len(sampled), length)]
+    sampled = watch.log[CALIBRATING * (len(OPERATORS) + 1) :]
+    groups = split(sampled)
+    assert (groups[0], groups[-1]) == ([], [])  # it begins and ends with the reference
+    operators = [ms for group in groups for ms in group]
+    length = len(OPERATORS)
+    rounds = [operators[i : i + length] for i in range(0, len(operators), length)]
     assert len(rounds) == SETTINGS.rounds
-    assert {round_[-1] for round_ in rounds} == {fake_ms(REFERENCE)}
     assert len({tuple(round_) for round_ in rounds}) == SETTINGS.rounds
     assert len({tuple(sorted(round_)) for round_ in rounds}) == 1
+
+
+def test_the_reference_runs_again_when_twice_its_time_has_passed(path):
+    watch = FakeStopwatch()
+    profile(path, stopwatch=watch)
+    for group in split(watch.log[CALIBRATING * (len(OPERATORS) + 1) :]):
+        spans = [ms * -(-SETTINGS.min_sample_ms // ms) for ms in group]
+        assert sum(spans[:-1]) < 2 * REFERENCE_MS
 
 
 def test_blocks_bound_the_memory(path):
@@ -80,7 +106,8 @@ def test_blocks_bound_the_memory(path):
     # each fake workload holds 1 MiB, and a block ends with the workload that goes over its bound
     table = profile(path, stopwatch=watch, settings=SETTINGS.model_copy(update={"block_mib": 9}))
     blocks = -(-len(OPERATORS) // 10)
-    assert watch.log.count(fake_ms(REFERENCE)) == blocks * (CALIBRATING + SETTINGS.rounds)
+    least = blocks * (CALIBRATING + 2 * SETTINGS.rounds)  # before and after what a round samples
+    assert least <= watch.log.count(REFERENCE_MS) <= 2 * least
     assert list(table.file.entries) == list(OPERATORS)
 
 
@@ -112,7 +139,7 @@ def test_what_lies_on_disk_is_valid_at_every_moment(path):
 
     def look(done: int, total: int) -> None:
         data = json.loads(partial_path(path).read_text())
-        samples = sum(len(s["kept"]) for s in data["samples"].values())
+        samples = sum(sum(s["calm"]) for s in data["samples"].values())
         assert done == samples + SETTINGS.rounds * len(data["entries"])
         states.append((done, total))
 
@@ -168,15 +195,16 @@ def test_an_operator_that_fits_alone_is_measured_in_a_block_of_its_own(path):
     large, held = list(OPERATORS)[5], []
 
     def prepare(operator, conditions) -> Workload:
-        if operator == REFERENCE:
-            held.clear()
-        elif operator.key == large and held:
+        if operator.key == large and held:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        else:
-            held.append(operator)
+        held.append(operator)
         return fake_workload(operator, conditions)
 
-    table = profile(path, prepare=prepare)
+    def begin(conditions) -> Workload:
+        held.clear()
+        return fake_reference_workload(conditions)
+
+    table = profile(path, prepare=prepare, prepare_reference=begin)
     assert table.file.failed == {}
     assert list(table.file.entries) == list(OPERATORS)
 
@@ -202,10 +230,7 @@ def test_memory_that_runs_out_while_sampling_costs_one_operator(path):
 
 def test_nothing_that_fits_is_a_user_error(path):
     def prepare(operator, conditions) -> Workload:
-        if operator != REFERENCE:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        assert conditions.batch == 1
-        return fake_workload(operator, conditions)
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     large = CONDITIONS.model_copy(update={"batch": 9000})
     with pytest.raises(UserError, match=r"every operator of micro ran out .* batch 9000 .*smaller"):
@@ -215,7 +240,7 @@ def test_nothing_that_fits_is_a_user_error(path):
 
 def test_other_errors_are_not_hidden(path):
     def prepare(operator, conditions) -> Workload:
-        if isinstance(operator.layer, Conv) and operator != REFERENCE:
+        if isinstance(operator.layer, Conv):
             raise RuntimeError("shapes do not match")
         return fake_workload(operator, conditions)
 
@@ -231,19 +256,42 @@ def test_preempted_samples_are_taken_again_and_their_share_recorded(path):
     assert {entry.count for entry in measured(table).values()} == {SETTINGS.rounds}
 
 
-def test_a_machine_that_slows_down_shows_as_drift(path):
-    class Slowing(FakeStopwatch):
-        def sample(self, run, repeats):
-            ms, kept = super().sample(run, repeats)
-            return Sample(ms * (1 + len(self.log) / 1000), kept)
+class Slowing(FakeStopwatch):
+    """A machine that becomes slower and slower."""
 
-    assert profile(path).file.reference.drift_percent == 0
-    slowed = profile(path.with_name("slow.json"), stopwatch=Slowing()).file.reference
-    rounds = (SETTINGS.rounds - 1) * (len(OPERATORS) + 1)
-    first = (CALIBRATING + 1) * (len(OPERATORS) + 1)
-    expected = 100 * ((1 + (first + rounds) / 1000) / (1 + first / 1000) - 1)
-    assert slowed.key == REFERENCE.key
-    assert slowed.drift_percent == pytest.approx(expected)
+    def sample(self, run, repeats):
+        ms, calm = super().sample(run, repeats)
+        return Sample(ms * (1 + len(self.log) / 2000), calm)
+
+
+def test_a_machine_that_slows_down_shows_and_is_corrected_for(path):
+    steady = profile(path)
+    assert steady.file.reference.drift_percent == 0
+    assert steady.file.verdict
+    assert steady.file.verdict.state == "quiet"
+    longer = SETTINGS.model_copy(update={"rounds": 60})  # than the reference is averaged over
+    slowed = profile(path.with_name("slow.json"), stopwatch=Slowing(), settings=longer)
+    assert slowed.file.reference.key == REFERENCE_KEY
+    assert slowed.file.reference.drift_percent > 20
+    assert slowed.file.verdict
+    assert slowed.file.verdict.state == "busy (corrected)"
+    for key, entry in measured(slowed).items():
+        expected = measured(steady)[key]
+        assert entry.p25 > 1.1 * expected.p25
+        assert entry.relative == pytest.approx(expected.relative, rel=0.03)
+
+
+def test_where_operators_slow_down_and_the_reference_does_not_the_table_is_disturbed(path):
+    class Uneven(Slowing):
+        def sample(self, run, repeats):
+            slowed = super().sample(run, repeats)
+            return Sample(REFERENCE_MS, True) if run() == REFERENCE_MS else slowed
+
+    longer = SETTINGS.model_copy(update={"rounds": 60})
+    verdict = profile(path, stopwatch=Uneven(), settings=longer).file.verdict
+    assert verdict
+    assert (verdict.state, verdict.speed_percent) == ("disturbed", 0)
+    assert verdict.halves_percent > 4
 
 
 def small_space():

@@ -10,16 +10,19 @@ import torch
 from dcsnas.latency.backends import Workload
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.samples import Settings, Timing
+from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
+from dcsnas.latency.whole_networks import Measured
 from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import calibration_choices, largest_choice, sample_choice
+from dcsnas.spaces.space import SearchSpace
 from latency_fakes import (
     CONDITIONS,
     SETTINGS,
     FakeStopwatch,
+    fake_measured,
     fake_ms,
-    fake_timing,
+    fake_reference_workload,
     fake_workload,
     micro_space,
 )
@@ -35,19 +38,20 @@ def network_ms(architecture: AnyNetwork) -> float:
 
 def measure(
     architectures: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
-) -> list[Timing]:
-    return [Timing(**fake_timing(network_ms(architecture))) for architecture in architectures]
+) -> Measured:
+    return fake_measured([network_ms(architecture) for architecture in architectures])
 
 
-def profile(path: Path, **changes) -> LatencyTable:
+def profile(path: Path, space: SearchSpace = SPACE, **changes) -> LatencyTable:
     arguments = {
         "conditions": CONDITIONS,
         "settings": CALIBRATING,
         "prepare": fake_workload,
+        "prepare_reference": fake_reference_workload,
         "measure": measure,
         "stopwatch": FakeStopwatch(),
     }
-    return profile_space(SPACE, path, **{**arguments, **changes})
+    return profile_space(space, path, **{**arguments, **changes})
 
 
 @pytest.fixture
@@ -84,8 +88,7 @@ def test_the_only_network_of_a_space_is_enough_for_a_scale(path, backend):
     space = micro_space(rows=rows)
     assert not space.decisions
     conditions = CONDITIONS.model_copy(update={"backend": backend})
-    given = {"conditions": conditions, "prepare": fake_workload, "measure": measure}
-    table = profile_space(space, path, settings=CALIBRATING, stopwatch=FakeStopwatch(), **given)
+    table = profile(path, space=space, conditions=conditions)
     calibration = table.file.calibration
     assert calibration is not None
     assert (len(calibration.networks), calibration.offset_ms) == (1, 0)
@@ -104,7 +107,7 @@ def test_the_networks_are_recorded_with_what_they_cost(path):
     for network in calibration.networks:
         architecture = SPACE.architecture(network.choice)
         assert network.macs == architecture.cost(CONDITIONS.input).macs
-        assert network.measured_ms == network_ms(architecture)
+        assert network.measured_ms == pytest.approx(network_ms(architecture))
 
 
 def test_none_is_measured_where_none_is_asked_for(path):

@@ -55,7 +55,7 @@ def test_it_gives_the_chosen_percentile_of_an_operator():
     space = micro_space()
     table = fake_table(space)
     operator = next(iter(space_operators(space, (16, 8)).values()))
-    assert table.latency_ms(operator) == fake_ms(operator)
+    assert table.latency_ms(operator) == pytest.approx(fake_ms(operator))
     median = table.file.model_copy(
         update={"conditions": CONDITIONS.model_copy(update={"statistic": "p50"})}
     )
@@ -69,7 +69,7 @@ def test_a_missing_operator_is_an_error_that_names_it_and_never_zero(path):
     with pytest.raises(UserError, match=message):
         table.latency_ms(Operator(conv, (16, 8)))
     for operator in space_operators(micro_space(), (16, 8)).values():
-        assert table.latency_ms(operator) == fake_ms(operator)
+        assert table.latency_ms(operator) == pytest.approx(fake_ms(operator))
 
 
 def test_an_operator_that_failed_says_why():
@@ -206,11 +206,13 @@ def test_a_written_table_has_exactly_the_fields_of_its_schema(path, make):
         if node.get("title") == "SpaceFile":
             SpaceFile.model_validate_json(json.dumps(value))  # docs/search_spaces.md describes it
         elif "properties" in node:
-            assert set(value) == set(node["properties"]) == set(node["required"]), where
+            assert set(node["required"]) <= set(value) <= set(node["properties"]), where
+            assert set(node["properties"]) - set(node["required"]) <= {"relative", "verdict"}, where
             assert node["additionalProperties"] is False, where
             for name, child in node["properties"].items():
                 assert "description" in child or "$ref" in child, f"{where}.{name}"
-                check(value[name], child, f"{where}.{name}")
+                if name in value:
+                    check(value[name], child, f"{where}.{name}")
         elif isinstance(node.get("additionalProperties"), dict):
             for name, item in value.items():
                 check(item, node["additionalProperties"], f"{where}.{name}")
