@@ -50,6 +50,16 @@ SparseOption = Annotated[
 ]
 
 
+LikeOption = Annotated[
+    Path | None,
+    typer.Option("--like", metavar="TABLE", help="Another device's table of the space to adapt."),
+]
+MeasureOption = Annotated[
+    int | None,
+    typer.Option("--measure", min=4, help="Networks to measure with --like. Default: 10."),
+]
+
+
 class NamesBackends(TyperCommand):
     """A command whose help lists the backends, plugins' included, which takes loading torch."""
 
@@ -75,6 +85,8 @@ def profile(
     attention: AttentionOption = None,
     sparse: SparseOption = False,
     rounds: Annotated[int, typer.Option(min=2, help="Samples of each operator.")] = 20,
+    like: LikeOption = None,
+    measure: MeasureOption = None,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
 ) -> None:
@@ -84,9 +96,8 @@ def profile(
     """
     with_allocator()
 
-    from dcsnas.config.outputs import output
     from dcsnas.latency.machine import current_conditions
-    from dcsnas.latency.profile import TABLES, default_name, profile_space
+    from dcsnas.latency.profile import TABLES, default_name
     from dcsnas.latency.samples import Settings
     from dcsnas.spaces.space import load_space
 
@@ -95,17 +106,70 @@ def profile(
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
     conditions = current_conditions(size, batch, **how)
     settings = Settings(rounds=rounds, sparse=sparse)
-    _announce(searched, conditions, settings)
-    if dry_run:
-        return
     path = out or TABLES / default_name(searched, conditions, sparse=sparse)
-    stopping = stoppable(same_command("--out", path))
-    # a table that is there is continued, or read
-    with output(path, force=True), stopping, bar("profiling") as report:
-        table = profile_space(
-            searched, path, conditions=conditions, settings=settings, progress=report
-        )
+    if like is not None or measure is not None:
+        _refuse_beside_like(like, sparse=sparse, dry_run=dry_run)
+        assert like is not None
+        table = _transfer(searched, like, path, conditions, settings, measure)
+    else:
+        _announce(searched, conditions, settings)
+        if dry_run:
+            return
+        table = _measure(searched, path, conditions, settings)
     _summarise(path, table)
+
+
+def _measure(
+    space: "SearchSpace", path: Path, conditions: "Conditions", settings: "Settings"
+) -> "LatencyTable":
+    from dcsnas.config.outputs import output
+    from dcsnas.latency.profile import profile_space
+
+    given = {"conditions": conditions, "settings": settings}
+    # a table that is there is continued, or read
+    with output(path, force=True), stoppable(same_command("--out", path)):
+        with bar("profiling") as report:
+            return profile_space(space, path, **given, progress=report)
+
+
+def _refuse_beside_like(like: Path | None, *, sparse: bool, dry_run: bool) -> None:
+    if like is None:
+        raise UserError("--measure: says how many networks to measure with --like TABLE; give both")
+    if sparse or dry_run:
+        raise UserError("--like: measures whole networks; leave --sparse and --dry-run out")
+
+
+def _transfer(
+    space: "SearchSpace",
+    like: Path,
+    path: Path,
+    conditions: "Conditions",
+    settings: "Settings",
+    networks: int | None,
+) -> "LatencyTable":
+    from dcsnas.config.outputs import output
+    from dcsnas.latency.table import load_table
+    from dcsnas.latency.transfer import MEASURED, refuse_unlike, transfer_table
+
+    source = load_table(like, expected=None)
+    if source.space.digest != space.digest:
+        raise UserError(
+            f"--like {like}: a table of {source.space.name} with other layers than the space "
+            f"{space.name} that is asked for (its attention may differ): give a table of that space"
+        )
+    source.refuse_disturbed()
+    refuse_unlike(source, conditions)
+    count = MEASURED if networks is None else networks
+    console.print(f"{count} networks of {space.name}, {conditions.backend}, from {like}")
+    with output(path, force=False), bar("measuring") as report:
+        return transfer_table(
+            source,
+            path,
+            conditions=conditions,
+            settings=settings,
+            networks=count,
+            progress=report,
+        )
 
 
 def pick_backend(backend: str | None, device: str | None) -> str:
@@ -160,6 +224,13 @@ def _say_calibration(path: Path, table: "LatencyTable") -> None:
         console.print("not calibrated: predictions are plain sums over the entries")
         return
     found = file.calibration
+    if file.transferred:
+        console.print(
+            f"transferred from {file.transferred.table} with {len(found.networks)} networks, each "
+            f"predicted by the others with an error of {found.loo_mape_percent:.1f} %; next: "
+            f"dcsnas profile-check {path}"
+        )
+        return
     fitted = f"{found.scale:.3f} x sum {found.offset_ms:+.3f} ms"
     if found.loo_mape_percent is None:
         console.print(f"calibrated on the space's only network: {fitted}")

@@ -36,7 +36,7 @@ def chosen(operators: Mapping[str, Operator]) -> list[str]:
     for group in _groups(operators):
         keys = list(group)
         if len(keys) > _POINTS:
-            keys = [keys[row] for row in _spread(_features(group.values()))]
+            keys = [keys[row] for row in most_telling(_features(group.values()), _POINTS)]
         picked.update(keys)
     return [key for key in operators if key in picked]
 
@@ -97,15 +97,15 @@ def _features(group: Collection[Widths]) -> NDArray[np.float64]:
     return basis[:, singular > _TOLERANCE * singular[0]] * np.sqrt(len(basis))
 
 
-def _spread(features: NDArray[np.float64]) -> list[int]:
-    """Return the rows to measure: always the one that those before it tell least about.
+def most_telling(features: NDArray[np.float64], count: int) -> list[int]:
+    """Return ``count`` rows to measure: always the one that those before it tell least about.
 
     That is a greedy D-optimal design. It takes the extremes of the widths first, so that the fit
     interpolates.
     """
     information = _RIDGE * np.eye(features.shape[1])
     rows: list[int] = []
-    for _ in range(_POINTS):
+    for _ in range(count):
         variance = np.einsum("ij,jk,ik->i", features, np.linalg.inv(information), features)
         variance[rows] = -1.0
         row = int(np.argmax(np.round(variance, 9)))  # the first of those that tie

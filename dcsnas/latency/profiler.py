@@ -140,11 +140,8 @@ class Profiler:
     def reference(self) -> Reference:
         """Return what the reference network did through the run."""
         samples = self._reference_samples
-        quarters = np.array_split(samples.ms, 4)
-        medians = [float(np.median(quarter)) for quarter in quarters if quarter.size]
-        drift_percent = 100 * (max(medians) / min(medians) - 1)
-        timing = summarise([samples.beside(np.array(samples.ms))]).model_dump(exclude={"relative"})
-        return Reference(**timing, key=REFERENCE_KEY, drift_percent=drift_percent)
+        calm = float(np.mean(samples.calm))
+        return Reference.of(samples.ms, key=REFERENCE_KEY, calm=calm)
 
     @property
     def verdict(self) -> Verdict:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field, NonNegativeFloat, PositiveFloat, computed_field
 
 from dcsnas.config.errors import UserError
@@ -46,6 +47,30 @@ class InterpolatedEntry(Recorded):
         return self.ms
 
 
+class TransferredEntry(Recorded):
+    """The time of one operator, from another device's and a few networks measured on this one."""
+
+    source: Literal["transferred"] = "transferred"
+    """How the time was obtained."""
+    ms: PositiveFloat
+    """The time, ms: the table's statistic."""
+
+    def value_ms(self, statistic: Statistic, reference_ms: float) -> float:
+        """Return the time in milliseconds, whose ``statistic`` is the table's."""
+        return self.ms
+
+
+class Transferred(Recorded):
+    """Where the times of a table came from that were not measured here."""
+
+    table: str
+    """File of the other device's table."""
+    digest: str
+    """Which table it was."""
+    conditions: Conditions
+    """Where and how it was measured."""
+
+
 class Reference(Timing):
     """One network, timed at batch 1 among the operators, that their times are compared with."""
 
@@ -53,6 +78,22 @@ class Reference(Timing):
     """The network; an operator in tables of before, whose times are not compared with it."""
     drift_percent: NonNegativeFloat
     """How far apart its medians over the four quarters of the run are: 100 (max / min - 1)."""
+
+    @classmethod
+    def of(cls, ms: Sequence[float], *, key: str, calm: float = 1.0) -> "Reference":
+        """Return what is kept of readings in milliseconds; ``calm`` is the share of calm ones."""
+        p10, p25, p50, p90 = np.percentile(ms, (10, 25, 50, 90)).tolist()
+        medians = [float(np.median(part)) for part in np.array_split(np.array(ms), 4) if part.size]
+        return cls(
+            p10=p10,
+            p25=p25,
+            p50=p50,
+            p90=p90,
+            count=len(ms),
+            kept_fraction=calm,
+            key=key,
+            drift_percent=100 * (max(medians) / min(medians) - 1),
+        )
 
 
 class TableFile(Recorded):
@@ -79,7 +120,11 @@ class TableFile(Recorded):
     """CPUs that the measuring thread was bound to; null where it was free to move."""
     calibration: Calibration | None
     """How a network's time follows from its operators'; null where no network was measured."""
-    entries: dict[str, Annotated[Entry | InterpolatedEntry, Field(discriminator="source")]]
+    transferred: Transferred | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The table that the times were transferred from; absent where they were measured."""
+    entries: dict[
+        str, Annotated[Entry | InterpolatedEntry | TransferredEntry, Field(discriminator="source")]
+    ]
     """The time of each operator, by its key."""
     failed: dict[str, str]
     """Operators that could not be measured, with the reason."""

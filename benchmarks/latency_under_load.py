@@ -1,0 +1,190 @@
+"""Do latency tables hold on a busy machine? Profile under load, compare with networks in quiet.
+
+Command: .venv/bin/python benchmarks/latency_under_load.py --load steady
+
+A table is made and networks are measured while nothing else runs. Then the load starts, a second
+table is made and the same networks are measured beside it. ``mape_percent`` is the second table's
+error against the quiet times, relative to the reference; ``clock_mape_percent`` what the same
+samples give by the clock, as before there was a reference; ``quiet_mape_percent`` the first
+table's error, ``loaded_mape_percent`` the second's against the networks under load. Loads:
+``none``; ``one``, a busy loop; ``steady``, two busy loops and one process that copies memory;
+``waves``, the same for four seconds out of every eight. The last line is one JSON object.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.files import write_json
+from dcsnas.latency.allocator import reexec_with_allocator
+
+WAVE_S = 4.0
+COPIED_MIB = 256
+
+
+def spin(waves: bool) -> None:
+    """Keep a processor busy, in ``waves`` half of the time."""
+    while True:
+        end = time.monotonic() + WAVE_S
+        while time.monotonic() < end:
+            pass
+        if waves:
+            time.sleep(WAVE_S)
+
+
+def copy(waves: bool) -> None:
+    """Keep the memory busy, in ``waves`` half of the time."""
+    import numpy as np
+
+    source = np.ones(COPIED_MIB * 2**20 // 8)
+    target = np.empty_like(source)
+    while True:
+        end = time.monotonic() + WAVE_S
+        while time.monotonic() < end:
+            np.copyto(target, source)
+        if waves:
+            time.sleep(WAVE_S)
+
+
+LOADS: dict[str, tuple[Sequence[Callable[[bool], None]], bool]] = {
+    "none": ((), False),
+    "one": ((spin,), False),
+    "steady": ((spin, spin, copy), False),
+    "waves": ((spin, spin, copy), True),
+}
+
+
+@contextmanager
+def loaded(name: str) -> Iterator[None]:
+    """Run the load called ``name`` beside the block."""
+    functions, waves = LOADS[name]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=f, args=(waves,), daemon=True) for f in functions]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Return how a table made under load predicts what networks take in quiet."""
+    from dcsnas.latency.check import held_out
+    from dcsnas.latency.machine import current_conditions
+    from dcsnas.latency.profile import profile_space
+    from dcsnas.latency.samples import Settings
+    from dcsnas.latency.whole_networks import measure_architectures
+    from dcsnas.spaces.space import load_space
+
+    space = load_space(options.space, options.attention)
+    conditions = current_conditions(space.size, 1, backend=options.backend)
+    profiling = Settings(sparse=options.quick, rounds=10 if options.quick else 20)
+    checking = Settings(rounds=12 if options.quick else 40, seed=1)
+    given = {"conditions": conditions, "settings": profiling}
+    calm_table = profile_space(space, folder / "calm.json", **given)
+    networks = [space.architecture(c) for _, c in held_out(calm_table, options.networks, 1)]
+    quiet = measure_architectures(networks, conditions, checking)
+    with loaded(options.load):
+        table = profile_space(space, folder / "table.json", **given)
+        under_load = measure_architectures(networks, conditions, checking)
+    verdicts = {"table": table.file.verdict, "calm_table": calm_table.file.verdict}
+    verdicts |= {"networks": under_load.verdict, "quiet_networks": quiet.verdict}
+    return {
+        "load": options.load,
+        "verdict": verdicts["table"].state,
+        **scores(table, networks, quiet, under_load),
+        "quiet_mape_percent": scores(calm_table, networks, quiet, quiet)["mape_percent"],
+        "verdicts": {name: str(verdict) for name, verdict in verdicts.items()},
+        "space": space.name,
+        "attention": space.attention,
+        "networks": len(networks),
+        "conditions": conditions.model_dump(mode="json"),
+    }
+
+
+def scores(table: Any, networks: Sequence[Any], quiet: Any, under_load: Any) -> dict[str, Any]:
+    """Return the accuracy of the table's relative times, and of those that the clock said."""
+    from dcsnas.latency.accuracy import accuracy, noise_floor
+    from dcsnas.latency.table import predict_ms
+
+    size = table.file.conditions.input
+    predicted = [predict_ms(table, one.layers, size) for one in networks]
+    at_table_speed, beside, clock = (
+        [timing.value_ms(statistic, table.reference_ms) for timing in measured.timings]
+        for measured, statistic in ((quiet, "relative"), (under_load, "relative"), (quiet, "p25"))
+    )
+    found, clocked = accuracy(predicted, at_table_speed), by_the_clock(table, networks, clock)
+    return {
+        "mape_percent": found.mape_percent,
+        "worst_percent": found.worst_percent,
+        "bias_percent": found.bias_percent,
+        "kendall_tau": found.kendall_tau,
+        "loaded_mape_percent": accuracy(predicted, beside).mape_percent,
+        "noise_floor_percent": noise_floor(quiet.networks, "relative").mape_percent,
+        "loaded_noise_floor_percent": noise_floor(under_load.networks, "relative").mape_percent,
+        "clock_noise_floor_percent": noise_floor(quiet.networks, "p25").mape_percent,
+        "clock_mape_percent": clocked.mape_percent,
+        "clock_kendall_tau": clocked.kendall_tau,
+        "reference_change_percent": 100 * (table.reference_ms / quiet.reference_ms - 1),
+    }
+
+
+def by_the_clock(table: Any, networks: Sequence[Any], measured_ms: Sequence[float]) -> Any:
+    """Return how the same samples predict as their 25th percentiles in milliseconds.
+
+    As before there was a reference: entries and calibration are what the clock said. The factor of
+    the calibration is the table's own, which its networks were measured for as well.
+    """
+    from dcsnas.latency.accuracy import accuracy
+    from dcsnas.latency.interpolation import interpolate
+    from dcsnas.latency.table import Entry
+    from dcsnas.spaces.network import walk
+    from dcsnas.spaces.space import space_operators
+
+    file = table.file
+    operators = space_operators(table.space, file.conditions.input)
+    entries = {key: e for key, e in file.entries.items() if isinstance(e, Entry)}
+    times = {key: entry.p25 for key, entry in entries.items()}
+    times |= {key: e.ms for key, e in interpolate(operators, entries, "p25", 1.0).items()}
+    predicted = [
+        file.calibration.scale
+        * sum(times[o.key] for o in walk(one.layers, file.conditions.input) if o.runs)
+        + file.calibration.offset_ms
+        for one in networks
+    ]
+    return accuracy(predicted, measured_ms)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--space", default="fbnetv2")
+    parser.add_argument("--attention", default="none", choices=["none", "sa", "dcs"])
+    parser.add_argument("--backend", default="eager")
+    parser.add_argument("--load", choices=list(LOADS), default="steady")
+    parser.add_argument("--networks", type=int, default=24)
+    parser.add_argument("--quick", action="store_true", help="a sparse table, fewer samples")
+    parser.add_argument("--out", type=Path, help="also write the result here")
+    options = parser.parse_args()
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(options, Path(folder))
+    if options.out:
+        write_json(options.out, result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    reexec_with_allocator(sys.orig_argv)
+    main()
