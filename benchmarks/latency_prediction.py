@@ -47,10 +47,11 @@ def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) ->
     """Return the numbers of a table and of its check as one flat object."""
     everywhere, uniform = report["all"]["table"], report["uniform"]["table"]
     macs, floor = report["all"]["macs_only"], report["all"]["noise_floor"]
+    names = {"table": "", "macs_only": "macs_", "noise_floor": "floor_"}
     halves = {
-        f"{half}_{name}_kendall_tau": report[half][field]["kendall_tau"]
+        f"{half}_{name}kendall_tau": report[half][field]["kendall_tau"]
         for half in ("uniform", "spread")
-        for field, name in {"table": "table", "macs_only": "macs", "noise_floor": "floor"}.items()
+        for field, name in names.items()
     }
     return {
         "backend": table["conditions"]["backend"],
@@ -74,7 +75,8 @@ def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) ->
         "scale": table["calibration"]["scale"],
         "offset_ms": table["calibration"]["offset_ms"],
         "loo_mape_percent": table["calibration"]["loo_mape_percent"],
-        "drift_percent": table["reference"]["drift_percent"],
+        "table_verdict": table["verdict"],
+        "verdict": report["verdict"],
         "reference_change_percent": report["reference_change_percent"],
         "profile_s": round(profile_s, 1),
         "check_s": round(check_s, 1),

@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     space = load_space(options.space, options.attention)
     conditions = current_conditions(space.size, 1, backend=options.backend)
-    profiling = Settings(sparse=options.quick, rounds=10 if options.quick else 20)
+    profiling = Settings(sparse=not options.complete, rounds=10 if options.quick else 20)
     checking = Settings(rounds=12 if options.quick else 40, seed=1)
     given = {"conditions": conditions, "settings": profiling}
     calm_table = profile_space(space, folder / "calm.json", **given)
@@ -102,7 +102,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     verdicts |= {"networks": under_load.verdict, "quiet_networks": quiet.verdict}
     return {
         "load": options.load,
-        "verdict": verdicts["table"].state,
+        "verdict": str(verdicts["table"]).partition(":")[0],
         **scores(table, networks, quiet, under_load),
         "quiet_mape_percent": scores(calm_table, networks, quiet, quiet)["mape_percent"],
         "verdicts": {name: str(verdict) for name, verdict in verdicts.items()},
@@ -174,7 +174,8 @@ def main() -> None:
     parser.add_argument("--backend", default="eager")
     parser.add_argument("--load", choices=list(LOADS), default="steady")
     parser.add_argument("--networks", type=int, default=24)
-    parser.add_argument("--quick", action="store_true", help="a sparse table, fewer samples")
+    parser.add_argument("--complete", action="store_true", help="tables that are not sparse")
+    parser.add_argument("--quick", action="store_true", help="fewer samples")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
     quiet_libraries()

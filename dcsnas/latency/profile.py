@@ -7,6 +7,7 @@ stopped and the table itself appears only when it is complete.
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
@@ -186,7 +187,8 @@ def estimated_seconds(
     for choice in calibration_choices(space, settings.calibration_networks, settings.seed):
         layers = list(walk(space.architecture(choice).layers, conditions.input))
         macs = sum(operator.cost.macs for operator in layers)
-        seconds += _sampling_s(macs, passes * len(layers), conditions, settings)
+        sampled = settings.model_copy(update={"rounds": ceil(settings.rounds / 2)})
+        seconds += passes * _sampling_s(macs, len(layers), conditions, sampled)
     return seconds + passes * _PROCESS_S * (settings.calibration_networks > 0)
 
 

@@ -83,6 +83,8 @@ def random_images(conditions: Conditions, seed: int) -> Tensor:
 
 PASSES = 6
 """Processes that sample a network, or as many as there are rounds; one is off by 1 to 4 %."""
+SAMPLE = 10
+"""Length of a network's sample, in times of an operator's: networks differ by little."""
 TOGETHER = 4
 """Networks in one process: as many as calibrate a table, whose times are to be compared."""
 
@@ -133,12 +135,13 @@ def measure_architectures(
 ) -> Measured:
     """Return the readings of each architecture with random weights, taken in fresh processes.
 
-    A process samples four architectures in interleaved rounds, the reference beside them. Each pass
-    over all of them groups them anew, and takes its share of the rounds. ``progress`` receives the
+    A process samples four architectures in interleaved rounds, half as many as operators get, the
+    reference beside them. Each pass over all of them groups them anew. ``progress`` receives the
     processes done and wanted.
     """
     passes = min(PASSES, settings.rounds)
-    share = settings.model_copy(update={"rounds": ceil(settings.rounds / passes)})
+    update = {"rounds": ceil(settings.rounds / 2), "min_sample_ms": SAMPLE * settings.min_sample_ms}
+    share = settings.model_copy(update=update)
     groups = list(_groups(len(architectures), passes, random.Random(settings.seed)))
     measured = Measured([[] for _ in architectures], [])
     for done, group in enumerate(groups, start=1):

@@ -13,6 +13,7 @@ from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.samples import Settings
 from dcsnas.latency.whole_networks import (
     PASSES,
+    SAMPLE,
     in_fresh_process,
     measure_architectures,
 )
@@ -73,7 +74,8 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
 
     def fake(function, architectures, conditions, settings):
         seen.append(tuple(architectures))
-        assert settings.rounds == SETTINGS.rounds / PASSES
+        assert settings.rounds == SETTINGS.rounds / 2
+        assert settings.min_sample_ms == SAMPLE * SETTINGS.min_sample_ms
         return [fake_readings(*[float(a)] * settings.rounds) for a in architectures], [99.0]
 
     monkeypatch.setattr("dcsnas.latency.whole_networks.in_fresh_process", fake)
@@ -84,7 +86,7 @@ def test_networks_are_sampled_in_several_processes_in_changing_company(monkeypat
     )
     assert [len(processes) for processes in measured.networks] == [PASSES] * 6
     for number, processes in enumerate(measured.networks, start=1):
-        assert [readings.ms for readings in processes] == [(float(number),) * 2] * PASSES
+        assert [readings.ms for readings in processes] == [(float(number),) * 6] * PASSES
     assert measured.reference_ms == 99.0
     assert [len(group) for group in seen] == [4, 2] * PASSES
     assert all(sorted(seen[i] + seen[i + 1]) == list(range(1, 7)) for i in range(0, 2 * PASSES, 2))
