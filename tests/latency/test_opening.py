@@ -9,6 +9,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.table import load_table, save_table
+from dcsnas.latency.verdict import judge
 from dcsnas.spaces.space import space_operators
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
@@ -65,3 +66,18 @@ def test_another_input_is_never_accepted(tmp_path, allow_foreign):
     path = save(tmp_path / "table.json", CONDITIONS)
     with pytest.raises(UserError, match="measured at input 16x8, this run uses 32x16"):
         open_table(path, (32, 16), allow_foreign=allow_foreign)
+
+
+def test_a_disturbed_table_is_opened_only_if_told_so(tmp_path: Path):
+    file = fake_table(SPACE).file
+    path = tmp_path / "table.json"
+    disturbed = judge([1.0] * 8, 0.2, (1.0, 1.1))
+    save_table(path, file.model_copy(update={"verdict": disturbed}))
+    message = r"table.json: disturbed: .*halves 9.5 % apart; profile again.*--allow-disturbed"
+    with pytest.raises(UserError, match=message):
+        open_table(path, SPACE.size, allow_foreign=True)
+    opened = open_table(path, SPACE.size, allow_foreign=True, allow_disturbed=True)
+    assert opened.file.verdict == disturbed
+    busy = judge([1.0, 1.5] * 8, 0.9, (1.0, 1.01))
+    save_table(path, file.model_copy(update={"verdict": busy}))
+    assert open_table(path, SPACE.size, allow_foreign=True).file.verdict == busy
