@@ -26,29 +26,23 @@ from dcsnas.latency.check import check_table
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.samples import Samples, Settings, Timing, summarise
-from dcsnas.latency.whole_networks import sample_together
+from dcsnas.latency.samples import Settings
+from dcsnas.latency.whole_networks import Measured, sample_together
 from dcsnas.spaces.network import AnyNetwork
 from dcsnas.spaces.space import SearchSpace
 
 
-def sample_here(
+def measure_here(
     networks: Sequence[AnyNetwork], conditions: Conditions, settings: Settings, *_: Any
-) -> list[list[Samples]]:
-    """Return two readings of each network, and last of the reference operator.
+) -> Measured:
+    """Return the readings of two passes over the networks in this process.
 
     They stand for those of two processes, so the noise floor lacks what processes differ by.
     """
     half = settings.model_copy(update={"rounds": ceil(settings.rounds / 2)})
     passes = [sample_together(networks, conditions, half) for _ in range(2)]
-    return [list(readings) for readings in zip(*passes, strict=True)]
-
-
-def measure_here(
-    networks: Sequence[AnyNetwork], conditions: Conditions, settings: Settings
-) -> list[Timing]:
-    """Return the time of each network."""
-    return [summarise(samples) for samples in sample_together(networks, conditions, settings)[:-1]]
+    by_network = zip(*(readings for readings, _ in passes), strict=True)
+    return Measured([list(one) for one in by_network], [reference for _, reference in passes])
 
 
 def measure(
@@ -63,7 +57,7 @@ def measure(
     )
     profiled = time.monotonic()
     check = check_table(
-        table, conditions, count=networks, seed=1, settings=settings, measure=sample_here
+        table, conditions, count=networks, seed=1, settings=settings, measure=measure_here
     )
     scores, calibration = check.all, table.file.calibration
     assert scores.macs_only is not None
@@ -82,7 +76,8 @@ def measure(
         "networks_ms": [min(times), max(times)],
         "scale": calibration.scale,
         "offset_ms": calibration.offset_ms,
-        "drift_percent": table.file.reference.drift_percent,
+        "table_verdict": str(table.file.verdict),
+        "verdict": str(check.verdict),
         "failed": len(table.file.failed),
         "profile_s": round(profiled - started, 1),
         "check_s": round(time.monotonic() - profiled, 1),

@@ -89,7 +89,8 @@ def _write_report(folder: ExperimentFolder, budgets_ms: Sequence[float], measure
     notes = [
         *([_in_words(table.loc[named, list(CONDITIONS)])] if named else []),
         *_notes(folder, table, latency, score),
-        *_instead(measured[name] for name in named if latency == MEASURED and name in measured),
+        *_instead(shown := [measured[n] for n in named if latency == MEASURED and n in measured]),
+        *_verdicts(shown),
     ]
     files = [folder.report / "trials.csv"]
     with replacing(files[0]) as partial:
@@ -197,6 +198,16 @@ def _in_words(found: pd.DataFrame) -> str:
         )
     listed = [f"{name} {' or '.join(map(str, known))}" for name, known in differing.items()]
     return f"latencies do not compare with each other: {', '.join(listed)}"
+
+
+def _verdicts(measured: Iterable[Record]) -> list[str]:
+    """Return what the machine did while it measured, where that was more than nothing."""
+    states = Counter(record.get("verdict", {}).get("state", "quiet") for record in measured)
+    return [
+        f"{count} measured while the machine was {state}"
+        for state, count in sorted(states.items())
+        if state != "quiet"
+    ]
 
 
 def _instead(measured: Iterable[Record]) -> list[str]:
