@@ -15,6 +15,14 @@ from dcsnas.cli.options import (
     stoppable,
     with_allocator,
 )
+from dcsnas.cli.profile_plan import (
+    WITH_PLAN,
+    WITH_READ,
+    read_table,
+    refuse_beside,
+    refuse_other_runtimes,
+    write_plan,
+)
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,7 +55,30 @@ AttentionOption = Annotated[
     typer.Option(help="Kind of attention: none, sa, dcs. Default: the space's."),
 ]
 SparseOption = Annotated[
-    bool, typer.Option("--sparse", help="Measure 16 operators of each group, fit the others.")
+    bool | None,
+    typer.Option(
+        "--sparse/--complete",
+        help="Measure 16 operators of each group and fit the others, or measure all. Default: "
+        "all, but sparse with --plan.",
+        show_default=False,
+    ),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        metavar="DIR",
+        help="Measure nothing here: write ONNX models and a runner for a device without dcsnas.",
+    ),
+]
+ReadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--read",
+        metavar="FILE",
+        help="Measure nothing here: make the table, and its check, of the results.json that a "
+        "plan's runner wrote on the device, or of the folder that its trtexec.sh did.",
+    ),
 ]
 
 
@@ -66,6 +97,7 @@ class NamesBackends(TyperCommand):
 
 
 def profile(
+    ctx: typer.Context,
     space: Annotated[str, typer.Argument(help="Search space, by name or path.")],
     backend: BackendOption = None,
     device: DeviceOption = None,
@@ -74,20 +106,36 @@ def profile(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads within an operator.")] = 1,
     dtype: DTypeOption = "float32",
     attention: AttentionOption = None,
-    sparse: SparseOption = False,
+    sparse: SparseOption = None,
     rounds: Annotated[int, typer.Option(min=2, help="Samples of each operator.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
+    plan: PlanOption = None,
+    read: ReadOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --plan and --read: replace what is there.")
+    ] = False,
 ) -> None:
-    """Build or continue the latency table of a search space on this device.
+    """Build or continue the latency table of a search space on this device, or for another one.
 
     Example: dcsnas profile tiny --backend eager --input 64x32 --batch 1
     """
+    if read:
+        refuse_beside(ctx, "--read", WITH_READ, "the results say how they were measured")
+        _summarise(read_table(space, read, out=out, force=force))
+        return
+    if plan:
+        refuse_beside(ctx, "--plan", WITH_PLAN, "a plan measures nothing, and writes to its folder")
+        refuse_other_runtimes(backend, device, dtype)
+        how = {"threads": threads, "batch": batch, "rounds": rounds, "sparse": sparse is not False}
+        size = parse_size(input_size) if input_size else None
+        write_plan(space, plan, attention=attention, size=size, force=force, **how)
+        return
+    if force:
+        raise UserError("--force: goes with --plan or --read; a table that is there is continued")
     with_allocator()
 
-    from dcsnas.config.outputs import output
     from dcsnas.latency.machine import current_conditions
-    from dcsnas.latency.profile import TABLES, default_name, profile_space
     from dcsnas.latency.samples import Settings
     from dcsnas.spaces.space import load_space
 
@@ -95,18 +143,23 @@ def profile(
     size = parse_size(input_size) if input_size else searched.size
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
     conditions = current_conditions(size, batch, **how)
-    settings = Settings(rounds=rounds, sparse=sparse)
+    settings = Settings(rounds=rounds, sparse=bool(sparse))
     _announce(searched, conditions, settings)
-    if dry_run:
-        return
-    path = out or TABLES / default_name(searched, conditions, sparse=sparse)
+    if not dry_run:
+        _summarise(_measure(searched, conditions, settings, out))
+
+
+def _measure(
+    space: "SearchSpace", conditions: "Conditions", settings: "Settings", out: Path | None
+) -> "LatencyTable":
+    from dcsnas.config.outputs import output
+    from dcsnas.latency.profile import TABLES, default_name, profile_space
+
+    path = out or TABLES / default_name(space, conditions, sparse=settings.sparse)
     stopping = stoppable(same_command("--out", path))
     # a table that is there is continued, or read
     with output(path, force=True), stopping, bar("profiling") as report:
-        table = profile_space(
-            searched, path, conditions=conditions, settings=settings, progress=report
-        )
-    _summarise(path, table)
+        return profile_space(space, path, conditions=conditions, settings=settings, progress=report)
 
 
 def pick_backend(backend: str | None, device: str | None) -> str:
@@ -145,8 +198,8 @@ def _rough(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _summarise(path: Path, table: "LatencyTable") -> None:
-    file = table.file
+def _summarise(table: "LatencyTable") -> None:
+    file, path = table.file, table.source
     for key, reason in file.failed.items():
         console.print(f"not measured: {key}: {reason}")
     drift = file.reference.drift_percent
@@ -163,5 +216,11 @@ def _summarise(path: Path, table: "LatencyTable") -> None:
         return
     console.print(
         f"calibrated on {len(found.networks)} networks: {fitted}, leave-one-out error "
-        f"{found.loo_mape_percent:.1f} %; next: dcsnas profile-check {path}"
+        f"{found.loo_mape_percent:.1f} %; next: {_next_step(table)}"
     )
+
+
+def _next_step(table: "LatencyTable") -> str:
+    if table.file.conditions.torch is None:  # another device's, which was checked there
+        return f"dcsnas search CONFIG --table {table.source} --allow-foreign"
+    return f"dcsnas profile-check {table.source}"

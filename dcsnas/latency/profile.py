@@ -5,7 +5,7 @@ stopped and the table itself appears only when it is complete.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,12 +21,20 @@ from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.interpolation import chosen, interpolate
 from dcsnas.latency.profiler import Header, Prepare, Profiler, SpaceId, partial_path
 from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings, Timing
-from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
+from dcsnas.latency.table import (
+    Entry,
+    InterpolatedEntry,
+    LatencyTable,
+    Reference,
+    TableFile,
+    load_table,
+    save_table,
+)
 from dcsnas.latency.timing import Stopwatch, measuring
 from dcsnas.latency.whole_networks import PASSES, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
-from dcsnas.spaces.space import SearchSpace, space_operators
+from dcsnas.spaces.space import Option, SearchSpace, space_operators
 
 TABLES = Path("latency_tables")
 """Where tables are written unless told otherwise."""
@@ -73,7 +81,15 @@ def profile_space(
             f"{path}: every operator of {space.name} ran out of memory at batch {conditions.batch} "
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
-    file = _table_file(header, space, profiler, operators, affinity)
+    file = table_file(
+        header,
+        space,
+        operators,
+        measured=state.entries,
+        failed=state.failed,
+        reference=profiler.reference,
+        affinity=affinity,
+    )
     calibration = _calibration(LatencyTable(file, str(path)), measure)
     progress(total, total)
     table = save_table(path, file.model_copy(update={"calibration": calibration}))
@@ -91,15 +107,21 @@ def _finished(path: Path, header: Header) -> LatencyTable:
     return table
 
 
-def _table_file(
+def table_file(
     header: Header,
     space: SearchSpace,
-    profiler: Profiler,
-    operators: dict[str, Operator],
+    operators: Mapping[str, Operator],
+    *,
+    measured: Mapping[str, Entry],
+    failed: dict[str, str],
+    reference: Reference,
     affinity: tuple[int, ...] | None,
 ) -> TableFile:
-    measured, failed = profiler.state.entries, profiler.state.failed
-    entries = dict(measured)
+    """Return the table of the ``operators`` of ``space``, without calibration.
+
+    Where the settings of ``header`` are sparse, those that are not ``measured`` are interpolated.
+    """
+    entries: dict[str, Entry | InterpolatedEntry] = dict(measured)
     if header.settings.sparse:
         runnable = {key: operator for key, operator in operators.items() if key not in failed}
         entries |= interpolate(runnable, measured, header.conditions.statistic)
@@ -108,7 +130,7 @@ def _table_file(
         space=space.file,
         conditions=header.conditions,
         settings=header.settings,
-        reference=profiler.reference,
+        reference=reference,
         affinity=affinity,
         calibration=None,
         entries={key: entries[key] for key in operators if key in entries},
@@ -123,30 +145,41 @@ def _calibration(table: LatencyTable, measure: Measure) -> Calibration | None:
     """
     space, conditions, settings = table.space, table.file.conditions, table.file.settings
     choices = calibration_choices(space, settings.calibration_networks, settings.seed)
-    networks = []
-    for choice in choices:
-        operators = list(walk(space.architecture(choice).layers, conditions.input))
-        if all(table.knows(operator) for operator in operators):
-            networks.append((choice, operators))
-    if len(networks) < (2 if len(choices) > 1 else 1):
+    known = [choice for choice in choices if table.covers(choice)]
+    if len(known) < (2 if len(choices) > 1 else 1):
         return None
     try:
-        architectures = [space.architecture(choice) for choice, _ in networks]
+        architectures = [space.architecture(choice) for choice in known]
         timings = measure(architectures, conditions, settings)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return None
-    found = [
-        CalibrationNetwork(
-            choice=choice,
+    measured = [timing.value_ms(conditions.statistic) for timing in timings]
+    offset = backend_named(conditions.backend).enters_once
+    return calibration_to(table, known, measured, offset=offset)
+
+
+def calibration_to(
+    table: LatencyTable,
+    choices: Sequence[Mapping[str, Option]],
+    measured_ms: Sequence[float],
+    *,
+    offset: bool,
+) -> Calibration:
+    """Return the calibration of ``table`` to whole networks, by choice, and their times."""
+    found = []
+    for choice, ms in zip(choices, measured_ms, strict=True):
+        layers = table.space.architecture(choice).layers
+        operators = list(walk(layers, table.file.conditions.input))
+        network = CalibrationNetwork(
+            choice=dict(choice),
             macs=sum(operator.cost.macs for operator in operators),
             sum_ms=sum(map(table.entry_ms, operators)),
-            measured_ms=timing.value_ms(conditions.statistic),
+            measured_ms=ms,
         )
-        for (choice, operators), timing in zip(networks, timings, strict=True)
-    ]
-    return calibrate(found, offset=backend_named(conditions.backend).enters_once)
+        found.append(network)
+    return calibrate(found, offset=offset)
 
 
 _MACS_PER_MS = 5e6
