@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from click.core import ParameterSource
 
 from dcsnas.cli.options import bar, console
 from dcsnas.cli.profile_check import report_file, show_check
@@ -23,11 +22,12 @@ WITH_READ = {"space", "read", "out", "force"}
 
 def refuse_beside(ctx: typer.Context, option: str, allowed: Collection[str], why: str) -> None:
     """Raise UserError where options were given that do not go with ``option``."""
+    others = [p for p in ctx.command.params if p.name not in allowed]
+    sources = [ctx.get_parameter_source(parameter.name or "") for parameter in others]
     given = [
         max(parameter.opts, key=len)
-        for parameter in ctx.command.params
-        if parameter.name not in allowed
-        and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        for parameter, source in zip(others, sources, strict=True)
+        if source and source.name == "COMMANDLINE"
     ]
     if given:
         raise UserError(f"{option}: leave out {', '.join(given)}: {why}")

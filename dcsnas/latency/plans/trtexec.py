@@ -100,8 +100,9 @@ def _log(folder: Path, model: PlannedModel, number: int) -> Path:
 
 def _times(path: Path) -> list[float]:
     """Return the milliseconds of each inference in a file of ``--exportTimes``."""
+    text = read_text(path)
     try:
-        times = [float(one["computeMs"]) for one in json.loads(read_text(path))]
+        times = [float(one["computeMs"]) for one in json.loads(text)]
     except (ValueError, KeyError, TypeError):
         times = []
     if not times or min(times) <= 0:
