@@ -80,6 +80,9 @@ ReadOption = Annotated[
         "plan's runner wrote on the device, or of the folder that its trtexec.sh did.",
     ),
 ]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="With --plan and --read: replace what is there.")
+]
 
 
 class NamesBackends(TyperCommand):
@@ -112,9 +115,7 @@ def profile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
     plan: PlanOption = None,
     read: ReadOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="With --plan and --read: replace what is there.")
-    ] = False,
+    force: ForceOption = False,
 ) -> None:
     """Build or continue the latency table of a search space on this device, or for another one.
 
@@ -127,9 +128,9 @@ def profile(
     if plan:
         refuse_beside(ctx, "--plan", WITH_PLAN, "a plan measures nothing, and writes to its folder")
         refuse_other_runtimes(backend, device, dtype)
-        how = {"threads": threads, "batch": batch, "rounds": rounds, "sparse": sparse is not False}
         size = parse_size(input_size) if input_size else None
-        write_plan(space, plan, attention=attention, size=size, force=force, **how)
+        how = {"threads": threads, "batch": batch, "size": size, "attention": attention}
+        write_plan(space, plan, **how, rounds=rounds, sparse=sparse is not False, force=force)
         return
     if force:
         raise UserError("--force: goes with --plan or --read; a table that is there is continued")

@@ -81,15 +81,8 @@ def profile_space(
             f"{path}: every operator of {space.name} ran out of memory at batch {conditions.batch} "
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
-    file = table_file(
-        header,
-        space,
-        operators,
-        measured=state.entries,
-        failed=state.failed,
-        reference=profiler.reference,
-        affinity=affinity,
-    )
+    found = {"measured": state.entries, "failed": state.failed, "affinity": affinity}
+    file = table_file(header, space, operators, reference=profiler.reference, **found)
     calibration = _calibration(LatencyTable(file, str(path)), measure)
     progress(total, total)
     table = save_table(path, file.model_copy(update={"calibration": calibration}))

@@ -94,7 +94,7 @@ def test_a_model_computes_what_the_operator_does(micro_plan: Path, plan: Plan):
         (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
         with torch.no_grad():
             expected = module.eval()(images).numpy()
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(np.asarray(found), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_network_has_the_weights_of_its_architecture(micro_plan: Path, plan: Plan):
