@@ -220,6 +220,14 @@ def test_a_model_that_did_not_come_over_whole(folder: Path, fake: Path):
     assert "operators/0002.onnx is missing or damaged" in refused(run(folder, fake=fake))
 
 
+def test_more_threads_than_cpus(folder: Path, fake: Path):
+    plan = read_plan(folder / "plan.json")
+    wanted = plan.wanted.model_copy(update={"threads": 10_000})
+    more = plan.model_copy(update={"wanted": wanted})
+    (folder / "plan.json").write_text(json.dumps(more.model_dump(mode="json")))
+    assert "the plan wants 10000 threads, there are " in refused(run(folder, fake=fake))
+
+
 def test_results_of_other_software_are_not_continued(folder: Path, fake: Path):
     assert run(folder, fake=fake).returncode == 0
     before = (folder / "results.json").read_bytes()

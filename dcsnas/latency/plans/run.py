@@ -158,7 +158,11 @@ def runtime(plan):
     tree, info = [p.read_text(errors="replace") if p.exists() else "" for p in names]
     found = re.search(r"^model name\s*:\s*(.+)$", info, re.M)
     name = tree.strip("\0\n ") or (found and found.group(1)) or platform.processor()
-    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    everywhere = list(range(os.cpu_count() or 1))
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else everywhere
+    threads = plan["wanted"]["threads"]
+    if threads > len(cpus):
+        sys.exit("run.py: the plan wants %d threads, there are %d CPUs" % (threads, len(cpus)))
     kept = platform.libc_ver()[0] == "glibc"
     return {
         "device": "cpu",
@@ -167,9 +171,9 @@ def runtime(plan):
         "backend": "onnxruntime",
         "backend_version": onnxruntime.__version__,
         "provider": PROVIDER,
-        "threads": plan["wanted"]["threads"],
+        "threads": threads,
         "allocator": plan["allocator"]["name"] if kept else platform.system() + " default",
-        "affinity": cpus if 0 < len(cpus) < (os.cpu_count() or 0) else None,
+        "affinity": None if cpus == everywhere else cpus,
     }
 
 
