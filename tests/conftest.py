@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from dcsnas.cli.main import run
 from dcsnas.spaces.backbones import BACKBONES, find_backbone
+from plan_fakes import write_micro_plan
 
 Fails = Callable[..., str]
 
@@ -35,6 +36,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _this_process_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that is called within a test must not start pytest over."""
     monkeypatch.setattr("dcsnas.latency.allocator.reexec_with_allocator", lambda argv: None)
+
+
+@pytest.fixture(scope="session")
+def micro_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small plan of ``dcsnas profile --plan``, to read and to copy."""
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("plans") / "micro"
+    write_micro_plan(folder)
+    return folder
 
 
 @pytest.fixture

@@ -15,6 +15,14 @@ from dcsnas.cli.options import (
     stoppable,
     with_allocator,
 )
+from dcsnas.cli.profile_plan import (
+    WITH_PLAN,
+    WITH_READ,
+    read_table,
+    refuse_beside,
+    refuse_other_runtimes,
+    write_plan,
+)
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +54,33 @@ AttentionOption = Annotated[
     typer.Option(help="Kind of attention: none, sa, dcs. Default: the space's."),
 ]
 SparseOption = Annotated[
-    bool, typer.Option("--sparse", help="Measure 16 operators of each group, fit the others.")
+    bool | None,
+    typer.Option(
+        "--sparse/--complete",
+        help="Measure 16 operators of each group and fit the others, or measure all. Default: "
+        "all, but sparse with --plan.",
+        show_default=False,
+    ),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--plan",
+        metavar="DIR",
+        help="Measure nothing here: write ONNX models and a runner for a device without dcsnas.",
+    ),
+]
+ReadOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--read",
+        metavar="FILE",
+        help="Measure nothing here: make the table, and its check, of the results.json that a "
+        "plan's runner wrote on the device, or of the folder that its trtexec.sh did.",
+    ),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="With --plan and --read: replace what is there.")
 ]
 
 
@@ -75,6 +109,7 @@ class NamesBackends(TyperCommand):
 
 
 def profile(
+    ctx: typer.Context,
     space: Annotated[str, typer.Argument(help="Search space, by name or path.")],
     backend: BackendOption = None,
     device: DeviceOption = None,
@@ -83,21 +118,36 @@ def profile(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads within an operator.")] = 1,
     dtype: DTypeOption = "float32",
     attention: AttentionOption = None,
-    sparse: SparseOption = False,
+    sparse: SparseOption = None,
     rounds: Annotated[int, typer.Option(min=2, help="Samples of each operator.")] = 20,
     like: LikeOption = None,
     measure: MeasureOption = None,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
+    plan: PlanOption = None,
+    read: ReadOption = None,
+    force: ForceOption = False,
 ) -> None:
-    """Build or continue the latency table of a search space on this device.
+    """Build or continue the latency table of a search space on this device, or for another one.
 
     Example: dcsnas profile tiny --backend eager --input 64x32 --batch 1
     """
+    if read:
+        refuse_beside(ctx, "--read", WITH_READ, "the results say how they were measured")
+        _summarise(read_table(space, read, out=out, force=force))
+        return
+    if plan:
+        refuse_beside(ctx, "--plan", WITH_PLAN, "a plan measures nothing, and writes to its folder")
+        refuse_other_runtimes(backend, device, dtype)
+        size = parse_size(input_size) if input_size else None
+        how = {"threads": threads, "batch": batch, "size": size, "attention": attention}
+        write_plan(space, plan, **how, rounds=rounds, sparse=sparse is not False, force=force)
+        return
+    if force:
+        raise UserError("--force: goes with --plan or --read; a table that is there is continued")
     with_allocator()
 
     from dcsnas.latency.machine import current_conditions
-    from dcsnas.latency.profile import TABLES, default_name
     from dcsnas.latency.samples import Settings
     from dcsnas.spaces.space import load_space
 
@@ -105,31 +155,28 @@ def profile(
     size = parse_size(input_size) if input_size else searched.size
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
     conditions = current_conditions(size, batch, **how)
-    settings = Settings(rounds=rounds, sparse=sparse)
-    path = out or TABLES / default_name(searched, conditions, sparse=sparse)
+    settings = Settings(rounds=rounds, sparse=bool(sparse))
     if like is not None or measure is not None:
-        _refuse_beside_like(like, sparse=sparse, dry_run=dry_run)
+        _refuse_beside_like(like, sparse=bool(sparse), dry_run=dry_run)
         assert like is not None
-        table = _transfer(searched, like, path, conditions, settings, measure)
-    else:
-        _announce(searched, conditions, settings)
-        if dry_run:
-            return
-        table = _measure(searched, path, conditions, settings)
-    _summarise(path, table)
+        _summarise(_transfer(searched, like, out, conditions, settings, measure))
+        return
+    _announce(searched, conditions, settings)
+    if not dry_run:
+        _summarise(_measure(searched, conditions, settings, out))
 
 
 def _measure(
-    space: "SearchSpace", path: Path, conditions: "Conditions", settings: "Settings"
+    space: "SearchSpace", conditions: "Conditions", settings: "Settings", out: Path | None
 ) -> "LatencyTable":
     from dcsnas.config.outputs import output
-    from dcsnas.latency.profile import profile_space
+    from dcsnas.latency.profile import TABLES, default_name, profile_space
 
-    given = {"conditions": conditions, "settings": settings}
+    path = out or TABLES / default_name(space, conditions, sparse=settings.sparse)
+    stopping = stoppable(same_command("--out", path))
     # a table that is there is continued, or read
-    with output(path, force=True), stoppable(same_command("--out", path)):
-        with bar("profiling") as report:
-            return profile_space(space, path, **given, progress=report)
+    with output(path, force=True), stopping, bar("profiling") as report:
+        return profile_space(space, path, conditions=conditions, settings=settings, progress=report)
 
 
 def _refuse_beside_like(like: Path | None, *, sparse: bool, dry_run: bool) -> None:
@@ -142,12 +189,13 @@ def _refuse_beside_like(like: Path | None, *, sparse: bool, dry_run: bool) -> No
 def _transfer(
     space: "SearchSpace",
     like: Path,
-    path: Path,
+    out: Path | None,
     conditions: "Conditions",
     settings: "Settings",
     networks: int | None,
 ) -> "LatencyTable":
     from dcsnas.config.outputs import output
+    from dcsnas.latency.profile import TABLES, default_name
     from dcsnas.latency.table import load_table
     from dcsnas.latency.transfer import MEASURED, refuse_unlike, transfer_table
 
@@ -159,6 +207,7 @@ def _transfer(
         )
     source.refuse_disturbed()
     refuse_unlike(source, conditions)
+    path = out or TABLES / default_name(space, conditions, sparse=False)
     count = MEASURED if networks is None else networks
     console.print(f"{count} networks of {space.name}, {conditions.backend}, from {like}")
     with output(path, force=False), bar("measuring") as report:
@@ -208,8 +257,8 @@ def _rough(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _summarise(path: Path, table: "LatencyTable") -> None:
-    file = table.file
+def _summarise(table: "LatencyTable") -> None:
+    file, path = table.file, table.source
     for key, reason in file.failed.items():
         console.print(f"not measured: {key}: {reason}")
     console.print(f"{len(file.entries):,} entries in {path}")
@@ -218,7 +267,7 @@ def _summarise(path: Path, table: "LatencyTable") -> None:
         console.print(f"{file.verdict}\n{file.verdict.advice}")
 
 
-def _say_calibration(path: Path, table: "LatencyTable") -> None:
+def _say_calibration(path: str, table: "LatencyTable") -> None:
     file = table.file
     if file.calibration is None:
         console.print("not calibrated: predictions are plain sums over the entries")
@@ -237,5 +286,11 @@ def _say_calibration(path: Path, table: "LatencyTable") -> None:
         return
     console.print(
         f"calibrated on {len(found.networks)} networks: {fitted}, leave-one-out error "
-        f"{found.loo_mape_percent:.1f} %; next: dcsnas profile-check {path}"
+        f"{found.loo_mape_percent:.1f} %; next: {_next_step(table)}"
     )
+
+
+def _next_step(table: "LatencyTable") -> str:
+    if table.file.conditions.torch is None:  # another device's, which was checked there
+        return f"dcsnas search CONFIG --table {table.source} --allow-foreign"
+    return f"dcsnas profile-check {table.source}"

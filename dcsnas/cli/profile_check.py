@@ -53,7 +53,7 @@ def profile_check(
             )
         write_json(report_path, check.model_dump(mode="json"))
         picture = save(plot_prediction(check), picture_path)
-    _show(check)
+    show_check(check)
     console.print(f"report in {report_path}, picture in {picture}")
 
 
@@ -67,7 +67,8 @@ def report_file(table: Path, out: Path | None) -> Path:
     return path
 
 
-def _show(check: "CheckFile") -> None:
+def show_check(check: "CheckFile") -> None:
+    """Print how well predictions and measurements of networks agree."""
     times = [network.measured_ms for network in check.networks]
     console.print(f"{len(times)} networks of {min(times):.3g} to {max(times):.3g} ms")
     columns = ("prediction", "MAPE", "bias", "worst", "tau, uniform", "tau, small to large")

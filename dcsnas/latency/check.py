@@ -1,7 +1,7 @@
 """Checking a latency table: does it predict whole networks that had no part in making it?"""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from dcsnas.latency.verdict import Verdict
 from dcsnas.latency.whole_networks import Measured, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, walk
 from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
-from dcsnas.spaces.space import Option
+from dcsnas.spaces.space import Option, SearchSpace
 
 Kind = Literal["uniform", "spread"]
 Drawn = tuple[Kind, dict[str, Option]]
@@ -153,6 +153,22 @@ def check_table(
             f"{table.source}: {count} networks at batch {conditions.batch} ran out of memory: "
             "use fewer with --networks"
         ) from None
+    return compare(table, conditions, drawn, measured, settings=settings, seed=seed)
+
+
+def compare(
+    table: LatencyTable,
+    conditions: Conditions,
+    drawn: Sequence[Drawn],
+    measured: Measured,
+    *,
+    settings: Settings,
+    seed: int,
+) -> CheckFile:
+    """Return what ``table`` predicts of the networks ``drawn``, beside what was measured.
+
+    The uniform ones come first.
+    """
     change = _reference_change(table.file, measured)
     reference_ms = measured.reference_ms if change is None else table.reference_ms
     networks = _compared(table, drawn, measured, reference_ms)
@@ -236,27 +252,39 @@ def held_out(table: LatencyTable, count: int, seed: int) -> list[Drawn]:
     calibrated ``table``, and it has a time for each of their operators.
     Raises UserError where the space does not have so many.
     """
-    space, file, rng = table.space, table.file, random.Random(seed)
+    space, file = table.space, table.file
     known = [network.choice for network in file.calibration.networks] if file.calibration else []
+    found = draw_networks(space, count, seed, known=known, accept=table.covers)
+    if len(found) < count:
+        raise UserError(
+            f"{table.source}: found {len(found)} of {count} networks of {space.name} that did "
+            "not calibrate the table and are complete in it: ask for fewer with --networks"
+        )
+    return found
 
-    def accept(choice: dict[str, Option]) -> bool:
-        if choice in known:
-            return False
-        operators = walk(space.architecture(choice).layers, file.conditions.input)
-        return all(table.knows(operator) for operator in operators)
 
+def draw_networks(
+    space: SearchSpace,
+    count: int,
+    seed: int,
+    *,
+    known: Sequence[Mapping[str, Option]],
+    accept: Callable[[dict[str, Option]], bool] = lambda choice: True,
+) -> list[Drawn]:
+    """Return ``count`` different networks but the ``known``, fewer where the space has no more.
+
+    The first half, rounded up, is uniform, the second is spread from small to large.
+    """
+    rng, taken = random.Random(seed), list(known)
     uniform: tuple[Kind, Draw] = "uniform", partial(sample_choice, space, rng)
     spread: list[tuple[Kind, Draw]] = [
         ("spread", partial(leaning_choice, space, level, rng)) for level in levels(count // 2)
     ]
     found: list[Drawn] = []
     for kind, draw in [uniform] * (count - len(spread)) + spread:
-        choice = draw_until(draw, accept)
+        choice = draw_until(draw, lambda c: c not in taken and accept(c))
         if choice is None:
-            raise UserError(
-                f"{table.source}: found {len(found)} of {count} networks of {space.name} that did "
-                "not calibrate the table and are complete in it: ask for fewer with --networks"
-            )
-        known.append(choice)
+            break
+        taken.append(choice)
         found.append((kind, choice))
     return found

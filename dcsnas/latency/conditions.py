@@ -40,14 +40,15 @@ class Conditions(Recorded):
     """CPU model with its instruction set, or GPU name."""
     driver: str | None
     """NVIDIA driver; null on a CPU."""
-    torch: str
-    """Version of torch."""
+    torch: str | None
+    """Version of torch; null where a runtime without torch measured (dcsnas profile --read)."""
     cuda: str | None
     """Versions of CUDA and cuDNN that torch was built for; null on a CPU."""
     backend: str
     """How networks are run: eager = plain calls of the torch modules, channels_last = the same in
     NHWC, compile = torch.compile with Inductor, onnxruntime = exported to ONNX Runtime, cuda =
-    plain calls on a GPU, cuda-graph = one replayed CUDA graph; or the name of another's backend."""
+    plain calls on a GPU, cuda-graph = one replayed CUDA graph; tensorrt = as NVIDIA's
+    trtexec runs ONNX models; or the name of another's backend."""
     backend_version: str | None
     """Version of the package that runs the backend; null where torch itself does."""
     threads: PositiveInt

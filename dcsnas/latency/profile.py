@@ -5,7 +5,7 @@ stopped and the table itself appears only when it is complete.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
@@ -30,13 +30,21 @@ from dcsnas.latency.profiler import (
 )
 from dcsnas.latency.reference import REFERENCE, REFERENCE_SIZE, prepare_reference
 from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings
-from dcsnas.latency.table import LatencyTable, TableFile, load_table, save_table
+from dcsnas.latency.table import (
+    Entry,
+    InterpolatedEntry,
+    LatencyTable,
+    Reference,
+    TableFile,
+    load_table,
+    save_table,
+)
 from dcsnas.latency.timing import Stopwatch, measuring
-from dcsnas.latency.verdict import both
+from dcsnas.latency.verdict import Verdict, both
 from dcsnas.latency.whole_networks import PASSES, Measured, measure_architectures
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
 from dcsnas.spaces.sampling import calibration_choices
-from dcsnas.spaces.space import SearchSpace, space_operators
+from dcsnas.spaces.space import Option, SearchSpace, space_operators
 
 TABLES = Path("latency_tables")
 """Where tables are written unless told otherwise."""
@@ -84,7 +92,9 @@ def profile_space(
             f"{path}: every operator of {space.name} ran out of memory at batch {conditions.batch} "
             f"and input {'x'.join(map(str, conditions.input))}: use a smaller batch or input"
         )
-    file = _table_file(header, space, profiler, operators, affinity)
+    found = {"measured": state.entries, "failed": state.failed, "affinity": affinity}
+    judged = {"reference": profiler.reference, "verdict": profiler.verdict}
+    file = table_file(header, space, operators, **found, **judged)
     file = _calibrated(LatencyTable(file, str(path)), measure)
     progress(total, total)
     table = save_table(path, file)
@@ -102,26 +112,33 @@ def _finished(path: Path, header: Header) -> LatencyTable:
     return table
 
 
-def _table_file(
+def table_file(
     header: Header,
     space: SearchSpace,
-    profiler: Profiler,
-    operators: dict[str, Operator],
+    operators: Mapping[str, Operator],
+    *,
+    measured: Mapping[str, Entry],
+    failed: dict[str, str],
+    reference: Reference,
+    verdict: Verdict,
     affinity: tuple[int, ...] | None,
 ) -> TableFile:
-    measured, failed = profiler.state.entries, profiler.state.failed
-    entries = dict(measured)
+    """Return the table of the ``operators`` of ``space``, without calibration.
+
+    Where the settings of ``header`` are sparse, those that are not ``measured`` are interpolated.
+    """
+    entries: dict[str, Entry | InterpolatedEntry] = dict(measured)
     if header.settings.sparse:
         runnable = {key: operator for key, operator in operators.items() if key not in failed}
-        statistic, reference_ms = header.conditions.statistic, profiler.reference.p25
+        statistic, reference_ms = header.conditions.statistic, reference.p25
         entries |= interpolate(runnable, measured, statistic, reference_ms)
     return TableFile(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         space=space.file,
         conditions=header.conditions,
         settings=header.settings,
-        reference=profiler.reference,
-        verdict=profiler.verdict,
+        reference=reference,
+        verdict=verdict,
         affinity=affinity,
         calibration=None,
         entries={key: entries[key] for key in operators if key in entries},
@@ -137,32 +154,41 @@ def _calibrated(table: LatencyTable, measure: Measure) -> TableFile:
     file, space = table.file, table.space
     conditions, settings = file.conditions, file.settings
     choices = calibration_choices(space, settings.calibration_networks, settings.seed)
-    networks = []
-    for choice in choices:
-        operators = list(walk(space.architecture(choice).layers, conditions.input))
-        if all(table.knows(operator) for operator in operators):
-            networks.append((choice, operators))
-    if len(networks) < (2 if len(choices) > 1 else 1):
+    known = [choice for choice in choices if table.covers(choice)]
+    if len(known) < (2 if len(choices) > 1 else 1):
         return file
     try:
-        architectures = [space.architecture(choice) for choice, _ in networks]
+        architectures = [space.architecture(choice) for choice in known]
         measured = measure(architectures, conditions, settings)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return file
-    found = [
-        CalibrationNetwork(
-            choice=choice,
+    return calibrated(table, known, measured, offset=backend_named(conditions.backend).enters_once)
+
+
+def calibrated(
+    table: LatencyTable,
+    choices: Sequence[Mapping[str, Option]],
+    measured: Measured,
+    *,
+    offset: bool,
+) -> TableFile:
+    """Return ``table`` with its calibration to whole networks, by choice, and both's verdict."""
+    file, found = table.file, []
+    for choice, timing in zip(choices, measured.timings, strict=True):
+        layers = table.space.architecture(choice).layers
+        operators = list(walk(layers, file.conditions.input))
+        network = CalibrationNetwork(
+            choice=dict(choice),
             macs=sum(operator.cost.macs for operator in operators),
             sum_ms=sum(map(table.entry_ms, operators)),
-            measured_ms=timing.value_ms(conditions.statistic, table.reference_ms),
+            measured_ms=timing.value_ms(file.conditions.statistic, table.reference_ms),
         )
-        for (choice, operators), timing in zip(networks, measured.timings, strict=True)
-    ]
-    calibration = calibrate(found, offset=backend_named(conditions.backend).enters_once)
+        found.append(network)
     assert file.verdict is not None
     verdict = both(file.verdict, measured.verdict)
+    calibration = calibrate(found, offset=offset)
     return file.model_copy(update={"calibration": calibration, "verdict": verdict})
 
 

@@ -1,6 +1,6 @@
 """The latency table: measured times of one space's operators, and everything they depend on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from dcsnas.latency.verdict import Verdict
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Operator, walk
-from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.space import Option, SearchSpace
 from dcsnas.spaces.space_file import AnySpaceFile
 
 _MAX_ERRORS = 5
@@ -197,6 +197,11 @@ class LatencyTable:
     def knows(self, operator: Operator) -> bool:
         """Return whether the table has a time for ``operator``, or there is nothing to run."""
         return not operator.runs or operator.key in self.file.entries
+
+    def covers(self, choice: Mapping[str, Option]) -> bool:
+        """Return whether the table has a time for every operator of the network of ``choice``."""
+        layers = self.space.architecture(choice).layers
+        return all(map(self.knows, walk(layers, self.file.conditions.input)))
 
     def entry_ms(self, operator: Operator) -> float:
         """Return the time of ``operator`` alone; raises UserError where it is unknown."""

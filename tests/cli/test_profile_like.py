@@ -68,7 +68,7 @@ def test_a_disturbed_table_is_used_nowhere_in_silence(work: Path, fails: Fails):
     disturbed = judge([1.0] * 8, 0.2, (1.0, 1.1))
     save_table(work / "there.json", file.model_copy(update={"verdict": disturbed}))
     expected = "there.json: disturbed: speed changed by 0 %, 20 % of the samples interrupted"
-    sampled = ("micro.yaml", "--target-ms", "0.5", "--table", "there.json", "--out", "a.yaml")
+    sampled = ("micro.yaml", "--target-ms", "0.3157", "--table", "there.json", "--out", "a.yaml")
     for arguments in (
         ("profile", "micro.yaml", "--like", "there.json", "--out", "here.json"),
         ("sample", *sampled),

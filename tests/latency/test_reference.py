@@ -1,5 +1,7 @@
 """The reference network, and how workloads are sampled beside it."""
 
+import torch
+
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.reference import (
     REFERENCE,
@@ -22,6 +24,7 @@ def test_the_reference_is_the_network_that_tables_name():
 def test_it_runs_one_image_whatever_the_batch():
     conditions = current_conditions((16, 8), 7)
     features = prepare_reference(conditions).run()
+    assert isinstance(features, torch.Tensor)
     assert features.shape == (1, 1024)
 
 

@@ -88,11 +88,15 @@ def prepare_module(module: nn.Module, images: Tensor, conditions: Conditions) ->
 
 def prepare_operator(operator: Operator, conditions: Conditions) -> Workload:
     """Return ``operator`` alone, with random weights and input, ready to run."""
+    return prepare_module(*operator_module(operator, conditions.batch), conditions)
+
+
+def operator_module(operator: Operator, batch: int) -> tuple[nn.Module, Tensor]:
+    """Return ``operator`` as a module with random weights, and its input [batch, C, H, W]."""
     generator = torch.Generator().manual_seed(0)
     module = build_layer(operator.layer)
     init_weights(module, generator)
-    images = layer_input(operator.layer, operator.size, conditions.batch, generator)
-    return prepare_module(module, images, conditions)
+    return module, layer_input(operator.layer, operator.size, batch, generator)
 
 
 def placed(module: nn.Module, images: Tensor, conditions: Conditions) -> Tensor:
