@@ -73,6 +73,7 @@ def summarise(table: dict, report: dict, *, profile_s: float, check_s: float) ->
         "measured_entries": sum(e["source"] == "measured" for e in table["entries"].values()),
         "sparse": table["settings"]["sparse"],
         "scale": table["calibration"]["scale"],
+        "weights_ms": table["calibration"].get("weights_ms", 0.0),
         "offset_ms": table["calibration"]["offset_ms"],
         "loo_mape_percent": table["calibration"]["loo_mape_percent"],
         "table_verdict": table["verdict"],

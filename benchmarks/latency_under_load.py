@@ -157,12 +157,12 @@ def by_the_clock(table: Any, networks: Sequence[Any], measured_ms: Sequence[floa
     entries = {key: e for key, e in file.entries.items() if isinstance(e, Entry)}
     times = {key: entry.p25 for key, entry in entries.items()}
     times |= {key: e.ms for key, e in interpolate(operators, entries, "p25", 1.0).items()}
-    predicted = [
-        file.calibration.scale
-        * sum(times[o.key] for o in walk(one.layers, file.conditions.input) if o.runs)
-        + file.calibration.offset_ms
-        for one in networks
-    ]
+    found, predicted = file.calibration, []
+    for one in networks:
+        runs = [o for o in walk(one.layers, file.conditions.input) if o.runs]
+        weights_ms = found.weights_ms * sum(o.cost.params for o in runs) / 1e6
+        total = found.scale * sum(times[o.key] for o in runs)
+        predicted.append(total + weights_ms + found.offset_ms)
     return accuracy(predicted, measured_ms)
 
 

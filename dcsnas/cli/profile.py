@@ -280,7 +280,8 @@ def _say_calibration(path: str, table: "LatencyTable") -> None:
             f"dcsnas profile-check {path}"
         )
         return
-    fitted = f"{found.scale:.3f} x sum {found.offset_ms:+.3f} ms"
+    weights = f" + {found.weights_ms:.3f} ms for each million weights" if found.weights_ms else ""
+    fitted = f"{found.scale:.3f} x sum{weights} {found.offset_ms:+.3f} ms"
     if found.loo_mape_percent is None:
         console.print(f"calibrated on the space's only network: {fitted}")
         return

@@ -105,9 +105,12 @@ def profile_space(
 def _finished(path: Path, header: Header) -> LatencyTable:
     table = load_table(path, expected=None)
     file = table.file
-    # tables of before have another statistic, and are as good as they were
-    measured = file.conditions.model_copy(update={"statistic": header.conditions.statistic})
-    found = Header(space=SpaceId.of(table.space), conditions=measured, settings=file.settings)
+    conditions, settings = file.conditions, file.settings
+    if file.verdict is None:  # a table of before, which is as good as it was
+        update = {"calibration_networks": header.settings.calibration_networks}
+        settings = settings.model_copy(update=update)
+        conditions = conditions.model_copy(update={"statistic": header.conditions.statistic})
+    found = Header(space=SpaceId.of(table.space), conditions=conditions, settings=settings)
     header.refuse_other(path, found)
     return table
 
@@ -182,6 +185,7 @@ def calibrated(
         network = CalibrationNetwork(
             choice=dict(choice),
             macs=sum(operator.cost.macs for operator in operators),
+            params=sum(operator.cost.params for operator in operators),
             sum_ms=sum(map(table.entry_ms, operators)),
             measured_ms=timing.value_ms(file.conditions.statistic, table.reference_ms),
         )

@@ -32,7 +32,7 @@ class Settings(Recorded):
     """Weights and inputs held at a time; the operators of one group are interleaved."""
     sparse: bool = False
     """Whether only about 5 % of the operators are measured and the others interpolated."""
-    calibration_networks: int = Field(default=4, ge=0, le=4)
+    calibration_networks: int = Field(default=6, ge=0, le=8)
     """Whole networks measured to calibrate predictions."""
     seed: NonNegativeInt = 0
     """Seed of the order within the rounds."""

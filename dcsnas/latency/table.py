@@ -182,8 +182,11 @@ class LatencyTable:
 
         Raises UserError where the table has no time for it.
         """
-        scale = self.file.calibration.scale if self.file.calibration else 1.0
-        return scale * self.entry_ms(operator)
+        found = self.file.calibration
+        if found is None:
+            return self.entry_ms(operator)
+        weights_ms = found.weights_ms * operator.cost.params / 1e6
+        return found.scale * self.entry_ms(operator) + weights_ms
 
     def predict_ms(self, network: AnyNetwork | ArchitectureFile) -> float:
         """Return the latency of a network in milliseconds for one batch of the table's.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcsnas.latency.calibration import CalibrationNetwork, calibrate, fit
+from dcsnas.latency.calibration import CalibrationNetwork, calibrate, fit, fit_with_weights
 
 times = st.floats(0.05, 500)
 many_times = st.lists(times, min_size=2, max_size=6)
@@ -118,3 +118,36 @@ def test_networks_on_a_line_leave_no_error(sums: list[float]):
     found = calibrate(networks_of([(s, 1.3 * s + 0.2) for s in sums]), offset=True)
     assert found.loo_mape_percent == pytest.approx(0, abs=1e-3)
     assert found.scale == pytest.approx(1.3, rel=1e-3)
+
+
+SUMS = [1.0, 2.0, 3.0, 5.0, 8.0, 9.0]
+PARAMS = [4e6, 1e6, 9e6, 2e6, 7e6, 3e6]
+
+
+@pytest.mark.parametrize("offset", [True, False])
+def test_the_time_of_weights_is_found_again(offset: bool):
+    added = 0.3 if offset else 0.0
+    measured = [1.2 * s + 0.25 * p / 1e6 + added for s, p in zip(SUMS, PARAMS, strict=True)]
+    found = fit_with_weights(SUMS, PARAMS, measured, offset=offset)
+    assert found == pytest.approx((1.2, 0.25, added))
+    networks = [
+        CalibrationNetwork(choice={}, macs=1, params=int(p), sum_ms=s, measured_ms=m)
+        for s, p, m in zip(SUMS, PARAMS, measured, strict=True)
+    ]
+    calibration = calibrate(networks, offset=offset)
+    assert calibration.weights_ms == pytest.approx(0.25)
+    assert calibration.loo_mape_percent == pytest.approx(0, abs=1e-9)
+
+
+def test_weights_that_would_make_networks_faster_are_left_out():
+    measured = [1.2 * s - 0.05 * p / 1e6 for s, p in zip(SUMS, PARAMS, strict=True)]
+    scale, weights_ms, offset_ms = fit_with_weights(SUMS, PARAMS, measured, offset=False)
+    assert weights_ms == 0
+    assert (scale, offset_ms) == fit(SUMS, measured, offset=False)
+
+
+def test_too_few_networks_for_three_coefficients_give_the_line():
+    measured = [1.2 * s + 0.25 * p / 1e6 for s, p in zip(SUMS[:4], PARAMS[:4], strict=True)]
+    scale, weights_ms, offset_ms = fit_with_weights(SUMS[:4], PARAMS[:4], measured, offset=True)
+    assert weights_ms == 0
+    assert (scale, offset_ms) == fit(SUMS[:4], measured, offset=True)

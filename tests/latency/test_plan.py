@@ -66,9 +66,9 @@ def test_a_sparse_plan_holds_what_a_sparse_table_measures(tmp_path: Path):
 def test_networks_calibrate_or_are_held_out(plan: Plan):
     networks = plan.of_role("network")
     drawn = [model.drawn for model in networks]
-    assert drawn == ["calibration"] * 4 + ["uniform"] * 12 + ["spread"] * 12
+    assert drawn == ["calibration"] * 6 + ["uniform"] * 12 + ["spread"] * 12
     choices = [model.choice for model in networks]
-    assert choices[:4] == calibration_choices(SPACE, 4, 0)
+    assert choices[:6] == calibration_choices(SPACE, 6, 0)
     assert all(choices.count(choice) == 1 for choice in choices)
     for model in networks:
         assert model.macs == SPACE.architecture(model.choice or {}).cost(SPACE.size).macs
@@ -76,14 +76,14 @@ def test_networks_calibrate_or_are_held_out(plan: Plan):
 
 def test_a_space_of_few_networks_is_planned_with_fewer(tmp_path: Path):
     rows = [{"op": "block", "expansion": [1.5, 3], "width": [4, 8, 12, 16], "stride": 2}]
-    space = micro_space(rows=rows)  # 8 networks, of which 4 calibrate
+    space = micro_space(rows=rows)  # 8 networks, of which 6 calibrate
     wanted, settings = (
         Wanted(threads=1, batch=1, input=(16, 8)),
         plan_settings(rounds=2, sparse=True),
     )
     plan = write_plan(space, tmp_path / "p", attention=None, wanted=wanted, settings=settings)
     drawn = [model.drawn for model in plan.of_role("network")]
-    assert drawn == ["calibration"] * 4 + ["uniform", "spread"]
+    assert drawn == ["calibration"] * 6 + ["uniform", "spread"]
 
 
 def test_a_model_computes_what_the_operator_does(micro_plan: Path, plan: Plan):

@@ -23,7 +23,7 @@ from dcsnas.spaces.space import space_operators
 from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
-OPTIONAL = {"relative", "verdict", "transferred"}
+OPTIONAL = {"relative", "verdict", "transferred", "params", "weights_ms"}
 """Absent where there is nothing to say: tables of before have no verdict."""
 SCHEMA = Path(__file__).parents[2] / "latency_tables" / "schema.json"
 
