@@ -35,7 +35,7 @@ def test_from_a_plan_to_its_checked_table(tmp_path: Path, space: str, size: str)
     (tmp_path / "micro.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
     options = ["--input", size, "--rounds", "2", "--attention", "sa"]
     shown = done(*DCSNAS, "profile", space, "--plan", "plan", *options)
-    assert "4 networks to calibrate with, 24 held out to check with" in shown
+    assert "6 networks to calibrate with, 24 held out to check with" in shown
     assert f"dcsnas profile {space} --read plan/results.json" in shown
     assert read_plan(tmp_path / "plan" / "plan.json").settings.sparse
     done(sys.executable, "plan/run.py")
