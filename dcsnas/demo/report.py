@@ -141,7 +141,7 @@ def _network(summary: Summary, table: TableFile) -> list[str]:
     ]
     text = (
         "The derived network takes the most probable option of every decision. The prediction "
-        "adds up the times of its operators, calibrated on four other networks. "
+        "adds up the times of its operators, calibrated on six other networks. "
         f"Both are for a batch of {table.conditions.batch}."
     )
     return ["## Derived network", _table(("quantity", "value", "unit"), rows), text]

@@ -1,7 +1,7 @@
 """Plans: a folder of ONNX models to time on a device that has no dcsnas, and what times them there.
 
 The folder holds ``plan.json``, the models, ``run.py`` for onnxruntime and ``trtexec.sh`` for
-TensorRT. Operators make the table, four networks calibrate it and others, held out, check it.
+TensorRT. Operators make the table, six networks calibrate it and others, held out, check it.
 """
 
 import hashlib
