@@ -55,10 +55,10 @@ def spaces(
 
 def _rows(space: "SearchSpace") -> Iterator[tuple[str, ...]]:
     """Yield a row of ``space`` without attention, and one with it."""
-    from dcsnas.spaces.layers import Attention
+    from dcsnas.spaces.layers import Attention, Selection
 
     plain, kinds = space.without_attention(), space.file.kinds
-    positions = sum(slot.layer is Attention for slot in space.slots)
+    positions = sum(slot.layer in (Attention, Selection) for slot in space.slots)
     blocks = str(space.num_blocks or "")
     yield space.name, blocks, _count(plain), *_ranges(plain), _keys(plain)
     if positions:

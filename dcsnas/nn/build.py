@@ -5,11 +5,13 @@ Shapes: B images, C channels, H x W positions, D features.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.backbones import find_backbone
@@ -29,6 +31,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvNormAct,
     "block": InvertedResidual,
     "attention": AttentionBlock,
+    "selection": TokenSelection,
     "trunk": build_trunk,
     "conv_head": ConvHead,
     "pool_head": PoolHead,
@@ -66,8 +69,8 @@ class ChainModule(nn.Module):
 class BackboneModule(nn.Module):
     """A fixed network with an attention module after each of its stages, by forward hooks.
 
-    ``trunk`` keeps the names of its own tensors, so weights from elsewhere fit it; ``layout`` is
-    that of the maps at its stage ends.
+    Or, where ``layout`` is NLC, inside of its blocks' own attention. ``trunk`` keeps the names of
+    its own tensors, so weights from elsewhere fit it; ``layout`` is that of the maps at its ends.
     """
 
     def __init__(
@@ -87,7 +90,11 @@ class BackboneModule(nn.Module):
         self.feature_dim = feature_dim
         for index, name in enumerate(stage_ends):
             # a bound method of a registered module: copies and pickles of this one call their own
-            trunk.get_submodule(name).register_forward_hook(partial(self._attend, index))
+            end: Any = trunk.get_submodule(name)
+            if layout == "NLC":
+                end.select = partial(self._select, index)
+            else:
+                end.register_forward_hook(partial(self._attend, index))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature vectors [B, D] of normalised images [B, 3, H, W]."""
@@ -112,6 +119,9 @@ class BackboneModule(nn.Module):
 
     def _attend(self, index: int, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         return self._turned(self.attentions[index](self._turned(output, back=False)), back=True)
+
+    def _select(self, index: int, x: Tensor, both: Tensor) -> Tensor:
+        return self.attentions[index](x.transpose(1, 2).unsqueeze(-1), both)
 
     def _turned(self, x: Tensor, *, back: bool) -> Tensor:
         """Return a map of the trunk as [B, C, H, W], or one of those as the trunk's."""

@@ -22,6 +22,7 @@ from dcsnas.spaces.units import (
     ConvUnit,
     LinearUnit,
     PoolUnit,
+    SelectionUnit,
     TrunkUnit,
     Unit,
 )
@@ -153,6 +154,17 @@ class Block(LayerSpec):
         return _strided(size, self.stride)
 
 
+def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Return the arguments among ``given`` of the kind in ``info``, with their defaults."""
+    kind = info.data.get("kind")  # missing where it is wrong, which is said already
+    own = {name: values for name, values in given.items() if name == kind}
+    return check_arguments([kind], own) if kind else {}
+
+
+def _stated(arguments: dict[str, Any]) -> str:
+    return "".join(f" {name}={value}" for name, value in sorted(arguments.items()))
+
+
 class Attention(LayerSpec):
     """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
 
@@ -168,15 +180,12 @@ class Attention(LayerSpec):
     @field_validator("arguments")
     @classmethod
     def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        kind = info.data.get("kind")  # missing where it is wrong, which is said already
-        own = {name: values for name, values in given.items() if name == kind}
-        return check_arguments([kind], own) if kind else {}
+        return _own_arguments(given, info)
 
     @property
     def form(self) -> str:
         """Return what kind of layer this is, channels apart, as latency tables name it."""
-        own = self.arguments.get(self.kind, {})
-        stated = "".join(f" {name}={value}" for name, value in sorted(own.items()))
+        stated = _stated(self.arguments.get(self.kind, {}))
         return f"{self.kind} {self.affinity} {self.scale}{stated}"
 
     @property
@@ -195,6 +204,49 @@ class Attention(LayerSpec):
 
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width), which is the input's."""
+        return size
+
+
+class Selection(LayerSpec):
+    """A kind of attention inside of a transformer's block, on the queries and keys that it has.
+
+    The affinity is the block's own. ``none`` and ``sa`` leave the block as it is. It runs at a
+    "size" of (tokens, 1).
+    """
+
+    op: Literal["selection"] = "selection"
+    kind: KindName
+    channels: PositiveInt
+    tau: PositiveFloat
+    arguments: KindArguments = Field(default={})
+    """The kind's own arguments under its name; those of other kinds are dropped."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _own_arguments(given, info)
+
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        return f"{self.kind} in block{_stated(self.arguments.get(self.kind, {}))}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return (self.channels,)
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return what runs at (tokens, 1): the selection alone."""
+        kind = find_kind(self.kind)
+        if not kind.attends:
+            return ()
+        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
+        cost = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        return (SelectionUnit(cost.params, cost.macs, cost.activations),)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output's (tokens, 1), which is the input's."""
         return size
 
 
@@ -286,7 +338,7 @@ class PoolHead(EndSpec):
 
 
 Layer = Annotated[
-    Conv | Block | Attention | Trunk | ConvHead | PoolHead,
+    Conv | Block | Attention | Selection | Trunk | ConvHead | PoolHead,
     Field(discriminator="op"),
 ]
 

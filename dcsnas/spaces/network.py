@@ -17,8 +17,8 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.backbones import find_backbone
-from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
+from dcsnas.spaces.backbones import Backbone, find_backbone
+from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Selection, Size, Trunk
 from dcsnas.spaces.units import Cost, total_cost
 
 
@@ -112,6 +112,10 @@ class Chain(NetworkSpec):
         return self.layers[-1].widths[-1]
 
 
+def _op(backbone: Backbone) -> str:
+    return "selection" if backbone.layout == "NLC" else "attention"
+
+
 class BackboneNetwork(NetworkSpec):
     """A backbone with an attention module at the end of each of its stages."""
 
@@ -119,8 +123,8 @@ class BackboneNetwork(NetworkSpec):
     output_stride: PositiveInt
     features: PositiveInt
     """Length of the feature vector."""
-    attention: tuple[Attention, ...]
-    """In the order of the stages, ``none`` where there is none."""
+    attention: tuple[Annotated[Attention | Selection, Field(discriminator="op")], ...]
+    """In the order of the stages or blocks, ``none`` where there is none."""
 
     @model_validator(mode="after")
     def _fits_the_backbone(self) -> "BackboneNetwork":
@@ -129,6 +133,7 @@ class BackboneNetwork(NetworkSpec):
         for name, found, allowed in (
             ("output_stride", self.output_stride, backbone.output_strides),
             ("features", self.features, (backbone.feature_dim,)),
+            ("op of attention", {layer.op for layer in self.attention}, ({_op(backbone)},)),
             ("channels of attention", channels, ([e.channels for e in backbone.stage_ends],)),
         ):
             if found not in allowed:

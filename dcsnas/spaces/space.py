@@ -16,7 +16,17 @@ from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.attention import NOTHING, attends
 from dcsnas.spaces.backbones import find_backbone
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
+from dcsnas.spaces.layers import (
+    Attention,
+    Block,
+    Conv,
+    ConvHead,
+    Layer,
+    PoolHead,
+    Selection,
+    Size,
+    Trunk,
+)
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
 from dcsnas.spaces.shipped import find_space, shipped_names
 from dcsnas.spaces.space_file import (
@@ -46,7 +56,7 @@ class Decision:
 class Slot:
     """One position of the network: a layer type, its decided arguments and its constant ones."""
 
-    layer: type[Conv | Block | Attention | Trunk | ConvHead | PoolHead]
+    layer: type[Conv | Block | Attention | Selection | Trunk | ConvHead | PoolHead]
     decided: Mapping[str, Decision]
     constant: Mapping[str, Any]
 
@@ -184,7 +194,7 @@ class SearchSpace:
                 raise ValueError(f"{label}={value} is not one of {expected[label]}")
         first, *rest = (slot.build(choice) for slot in self.slots)
         if isinstance(first, Trunk):
-            attention = tuple(layer for layer in rest if isinstance(layer, Attention))
+            attention = tuple(one for one in rest if isinstance(one, Attention | Selection))
             return BackboneNetwork(**first.model_dump(exclude={"op"}), attention=attention)
         return Chain(layers=(first, *rest))
 
@@ -216,14 +226,24 @@ def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
         settings = file.attention_at(len(backbone.stage_ends))
     except ValueError as error:
         raise UserError(f"space {file.name}: {error}") from None
+    in_blocks = backbone.layout == "NLC"
     for index, (end, one) in enumerate(zip(backbone.stage_ends, settings, strict=True)):
-        yield _attention_slot(index, end.channels, one)
+        if in_blocks and (foreign := one.stated & {"affinity", "scale"}):
+            raise UserError(
+                f"space {file.name}: attention.{min(foreign)}: {file.backbone} has attention in its "
+                "blocks, with an affinity and a scale of its own; remove the key"
+            )
+        yield _attention_slot(index, end.channels, one, in_block=in_blocks)
 
 
-def _attention_slot(index: int, channels: Any, settings: AttentionSettings) -> Slot:
+def _attention_slot(
+    index: int, channels: Any, settings: AttentionSettings, *, in_block: bool = False
+) -> Slot:
     kind = _decide(f"a{index}_kind", settings.kinds)
-    constant = settings.model_dump(exclude={"kind"})
-    return _slot(Attention, {"channels": channels, "kind": kind, **constant})
+    not_its = {"kind", "affinity", "scale"} if in_block else {"kind"}
+    constant = settings.model_dump(exclude=not_its)
+    layer = Selection if in_block else Attention
+    return _slot(layer, {"channels": channels, "kind": kind, **constant})
 
 
 def _row_slots(file: SpaceFile) -> Iterator[Slot]:

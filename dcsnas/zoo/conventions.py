@@ -25,6 +25,8 @@ from dcsnas.zoo.counting import evaluating
 
 PER_NORMALISED = 4
 """Of torchreid's counter: mean, deviation, scale and shift."""
+REID_STRIDE = 16
+"""That of re-identification: stride 1 in the last stage of a network that would reduce to 1/32."""
 UNEXPANDED = "DepthwiseSeparableConv"
 """timm's name for MobileNetV2's first block, which expands by 1 and so has no expansion."""
 
@@ -156,11 +158,12 @@ def _lacks_expansion(module: nn.Module) -> bool:
 
 
 def _last_stride_one(network: AnyNetwork) -> AnyNetwork:
-    """Return a backbone's network at its finest output stride, and a chain as it is."""
+    """Return a backbone's network with maps of 1/16 at its end, where it can; a chain as it is."""
     if not isinstance(network, BackboneNetwork):
         return network
-    finest = min(find_backbone(network.backbone).output_strides)
-    return network.model_copy(update={"output_stride": finest})
+    if REID_STRIDE not in find_backbone(network.backbone).output_strides:
+        return network
+    return network.model_copy(update={"output_stride": REID_STRIDE})
 
 
 CONVENTIONS = {
@@ -180,8 +183,9 @@ CONVENTIONS = {
         _torchreid,
     ),
     "papers": Convention(
-        "the DCS papers' FLOPs: convolutions and linear layers, 4 an element of BatchNorm, at the "
-        "last stride 1, an expansion convolution in blocks of expansion 1, no products of attention",
+        "the DCS papers' FLOPs: convolutions and linear layers, 4 an element of BatchNorm; at "
+        "output stride 16, with an expansion convolution in blocks of expansion 1; not the "
+        "products of attention",
         _papers,
     ),
 }
