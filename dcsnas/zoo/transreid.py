@@ -8,7 +8,7 @@ Shapes: B images, N patches, C channels, P parts.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from dcsnas.nn.cameras import CameraEmbedding
 from dcsnas.spaces.backbones import FeaturePart, Size
 from dcsnas.zoo.timm_backbone import fetched
-from dcsnas.zoo.torchvision_shim import import_timm
-from dcsnas.zoo.vit import BLOCKS, CHANNELS, PATCH, REID_SIZE, TokenBackbone, new_vit
+from dcsnas.zoo.vit import BLOCKS, CHANNELS, PATCH, Embedding, TokenBackbone, patch_grid, timm_vit
 
 NAME = re.compile(r"transreid(?:_c([1-9]\d{0,3}))?")
 CAMERAS = 6
@@ -56,20 +55,16 @@ def backbone(name: str) -> TokenBackbone | None:
         stride=STRIDE,
         feature_dim=sum(part.length for part in FEATURES),
         feature_parts=FEATURES,
-        published=lambda: _published(name),
+        published=lambda: fetched(name, lambda: TransReID(cameras, pretrained=True)),
     )
 
 
-class TransReID(nn.Module):
+class TransReID(Embedding):
     """Images [B, 3, H, W] to five features [B, 5 * C]: of the whole image, then of four parts."""
 
-    def __init__(self, cameras: int = CAMERAS) -> None:
-        super().__init__()
-        vit = new_vit(drop_path_rate=DROP_PATH)
-        self.patch_embed = vit.patch_embed.proj
-        self.patch_embed.stride = (STRIDE, STRIDE)
-        self.cls_token = vit.cls_token
-        self.pos_embed = nn.Parameter(_resampled(vit.pos_embed.data, _grid(REID_SIZE)))
+    def __init__(self, cameras: int = CAMERAS, **options: Any) -> None:
+        vit = timm_vit(drop_path_rate=DROP_PATH, **options)
+        super().__init__(vit, STRIDE)
         self.camera_embed = CameraEmbedding(cameras, CHANNELS)
         *blocks, last = vit.blocks
         self.blocks = nn.Sequential(*blocks)
@@ -78,7 +73,9 @@ class TransReID(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features of normalised images, whose cameras ``nn.cameras.seen_by`` says."""
-        tokens = self.blocks(self._embedded(images))
+        # on every token, the class token too
+        tokens = self.embedded(images) + SIDE_WEIGHT * self.camera_embed()[:, None]
+        tokens = self.blocks(tokens)
         whole = self.whole(tokens)[:, 0]
         token, patches = tokens[:, :1], tokens[:, 1:]
         each = patches.shape[1] // PARTS  # what does not fill a part is left out
@@ -87,17 +84,6 @@ class TransReID(nn.Module):
         parts = shuffled.unflatten(1, (PARTS, -1)).transpose(0, 1).flatten(0, 1)
         local = self.part(torch.cat((token.repeat(PARTS, 1, 1), parts), 1))[:, 0]
         return torch.cat((whole, *local.chunk(PARTS)), 1)
-
-    def _embedded(self, images: Tensor) -> Tensor:
-        """Return tokens with embeddings of position and camera, the class token's too."""
-        maps = self.patch_embed(images)
-        patches = maps.flatten(2).transpose(1, 2)
-        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), 1)
-        grid = _grid((images.shape[2], images.shape[3]))
-        position = self.pos_embed
-        if grid != _grid(REID_SIZE):
-            position = _resampled(position, grid, _grid(REID_SIZE))
-        return tokens + position + SIDE_WEIGHT * self.camera_embed()[:, None]
 
 
 def jigsaw(patches: Tensor) -> Tensor:
@@ -112,44 +98,11 @@ def jigsaw(patches: Tensor) -> Tensor:
     return patches.unflatten(1, (GROUPS, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def _grid(size: Size) -> Size:
-    """Return how many patches fit below and beside each other."""
-    height, width = ((side - PATCH) // STRIDE + 1 for side in size)
-    return height, width
-
-
 def _tokens(size: Size) -> Sequence[int]:
     if min(size) < PATCH:
         raise ValueError(f"a patch measures {PATCH}x{PATCH}")
-    rows, columns = _grid(size)
+    rows, columns = patch_grid(size, STRIDE)
     patches = rows * columns
     if patches < PARTS:
         raise ValueError(f"{patches} patches are too few for {PARTS} parts")
     return [1 + patches] * BLOCKS + [PARTS * (1 + patches // PARTS)]
-
-
-def _resampled(position: Tensor, grid: Size, given: Size | None = None) -> Tensor:
-    import_timm()
-    from timm.layers.pos_embed import resample_abs_pos_embed
-
-    own = given or tuple(side // PATCH for side in REID_SIZE)
-    return resample_abs_pos_embed(position, list(grid), list(own), num_prefix_tokens=1)
-
-
-def _published(name: str) -> Mapping[str, Tensor]:
-    """Return ViT's published weights under the names here, of what it shares; raises UserError."""
-    state = dict(fetched(name, lambda: new_vit(pretrained=True)))
-    return from_vit(state)
-
-
-def from_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a ViT's weights, its positions at 256x128, under the names of TransReID."""
-    last = f"blocks.{BLOCKS - 1}."
-    found: dict[str, Any] = {"pos_embed": _resampled(state["pos_embed"], _grid(REID_SIZE))}
-    for name, tensor in state.items():
-        if name.startswith(last) or name.startswith("norm."):
-            end = f"0.{name.removeprefix(last)}" if name.startswith(last) else f"1.{name[5:]}"
-            found |= {f"whole.{end}": tensor, f"part.{end}": tensor}
-        elif name != "pos_embed":
-            found[name.replace("patch_embed.proj.", "patch_embed.")] = tensor
-    return found

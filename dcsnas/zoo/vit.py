@@ -3,9 +3,11 @@
 Shapes: B images, N tokens (the class token and those of patches), C channels, D features.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +16,7 @@ from dcsnas.spaces.backbones import FeaturePart, Size, StageEnd
 from dcsnas.spaces.units import Cost
 from dcsnas.zoo.counting import count
 from dcsnas.zoo.module_backbone import no_draws
+from dcsnas.zoo.positions import resample_positions
 from dcsnas.zoo.timm_backbone import fetched
 from dcsnas.zoo.torchvision_shim import import_timm
 
@@ -56,16 +59,57 @@ class SelectingAttention(nn.Module):
         return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
 
 
-def new_vit(**options: Any) -> Any:
-    """Return timm's ViT-B/16 without classifier, with our attention modules."""
+def timm_vit(**options: Any) -> Any:
+    """Return timm's ViT-B/16 for images of 256x128, without classifier, with our attention."""
     return import_timm().create_model(
-        VIT_BASE,
-        num_classes=0,
-        img_size=REID_SIZE,
-        dynamic_img_size=True,
-        attn_layer=SelectingAttention,
-        **options,
+        VIT_BASE, num_classes=0, img_size=REID_SIZE, attn_layer=SelectingAttention, **options
     )
+
+
+def patch_grid(size: Size, stride: int) -> Size:
+    """Return how many patches lie below and beside each other on images of ``size``."""
+    height, width = ((side - PATCH) // stride + 1 for side in size)
+    return height, width
+
+
+class Embedding(nn.Module):
+    """Base of transformers: images [B, 3, H, W] to tokens [B, N, C] with their positions.
+
+    Takes its tensors, with their names, out of timm's network ``vit``; patches of stride
+    ``stride`` may overlap.
+    """
+
+    def __init__(self, vit: Any, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.patch_embed = nn.Sequential(OrderedDict(proj=vit.patch_embed.proj))
+        vit.patch_embed.proj.stride = (stride, stride)
+        self.cls_token = vit.cls_token
+        grid = patch_grid(REID_SIZE, PATCH), patch_grid(REID_SIZE, stride)
+        self.pos_embed = nn.Parameter(resample_positions(vit.pos_embed.data, *grid))
+
+    def embedded(self, images: Tensor) -> Tensor:
+        """Return the class token and the patches' tokens."""
+        patches = self.patch_embed(images).flatten(2).transpose(1, 2)
+        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), 1)
+        own, here = (
+            patch_grid((height, width), self.stride)
+            for height, width in (REID_SIZE, images.shape[2:])
+        )
+        return tokens + resample_positions(self.pos_embed, own, here)
+
+
+class VisionTransformer(Embedding):
+    """ViT-B/16 with timm's names: images [B, 3, H, W] to features [B, C], the class token's."""
+
+    def __init__(self, **options: Any) -> None:
+        vit = timm_vit(**options)
+        super().__init__(vit, PATCH)
+        self.blocks, self.norm = vit.blocks, vit.norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of normalised images."""
+        return self.norm(self.blocks(self.embedded(images)))[:, 0]
 
 
 class TokenBackbone:
@@ -139,12 +183,12 @@ def backbone(name: str) -> TokenBackbone:
     """Return ViT-B/16 for images of 256x128 and other multiples of 16."""
     return TokenBackbone(
         name,
-        create=new_vit,
+        create=VisionTransformer,
         modules=[f"blocks.{index}.attn" for index in range(BLOCKS)],
         tokens=_tokens,
         stride=PATCH,
         feature_dim=CHANNELS,
-        published=lambda: fetched(name, lambda: new_vit(pretrained=True)),
+        published=lambda: fetched(name, lambda: VisionTransformer(pretrained=True)),
     )
 
 
