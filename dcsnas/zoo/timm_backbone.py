@@ -196,8 +196,8 @@ class TimmBackbone:
         """Return the weights that timm publishes, from its cache or fetched; raises UserError."""
         if not self._published:
             raise UserError(
-                f"backbone {self.name}: timm publishes no weights of it; give some that you have "
-                "(--weights FILE), or train it from fresh ones"
+                f"backbone {self.name}: timm publishes no weights of it; give a file of some, or "
+                "train it from fresh ones"
             )
         try:
             with _no_draws():
@@ -207,7 +207,7 @@ class TimmBackbone:
             raise UserError(
                 f"backbone {self.name}: its weights cannot be fetched "
                 f"({type(error).__name__}: {reason}); check this machine's connection, or give a "
-                "file of them (--weights FILE)"
+                "file of them"
             ) from error
 
     def _at(self, output_stride: int) -> nn.Module:
