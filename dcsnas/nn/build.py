@@ -14,7 +14,7 @@ from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.backbones import FeaturePart, find_backbone
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Chain
 
@@ -45,6 +45,7 @@ class ChainModule(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.feature_dim = feature_dim
+        self.feature_parts = (FeaturePart(feature_dim),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature vectors [B, D] of normalised images [B, 3, H, W]."""
@@ -80,14 +81,15 @@ class BackboneModule(nn.Module):
         *,
         stage_ends: Sequence[str],
         layout: str,
-        feature_dim: int,
+        feature_parts: Sequence[FeaturePart],
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.attentions = nn.ModuleList(attentions)
         self.stage_ends = tuple(stage_ends)
         self.layout = layout
-        self.feature_dim = feature_dim
+        self.feature_parts = tuple(feature_parts)
+        self.feature_dim = sum(part.length for part in feature_parts)
         for index, name in enumerate(stage_ends):
             # a bound method of a registered module: copies and pickles of this one call their own
             end: Any = trunk.get_submodule(name)
@@ -159,7 +161,7 @@ def joined(
         attentions,
         stage_ends=[end.module for end in backbone.stage_ends],
         layout=backbone.layout,
-        feature_dim=network.feature_dim,
+        feature_parts=network.feature_parts,
     )
 
 

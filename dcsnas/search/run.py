@@ -166,11 +166,11 @@ def _make_loaders(
 
 def _make_module(context: SearchContext) -> SearchModule:
     config, task, classes = context.config, context.task, context.data.num_classes
-    features = context.space.feature_dim
+    features = context.space.feature_parts
     weights, architecture = (names_below(config.data.root, part) for part in context.parts)
     module = SearchModule(
-        TaskNetwork(nn.Identity(), task.head(features, classes)),  # until NNI sets the supernet
-        task.objective(config, classes, features),
+        TaskNetwork(nn.Identity(), task.head_of(features, classes)),  # until NNI sets the supernet
+        task.objective_of(config, classes, features),
         config,
         size=context.size,
         names={"weights": weights, "architecture": architecture},

@@ -17,7 +17,7 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.backbones import Backbone, find_backbone
+from dcsnas.spaces.backbones import Backbone, FeaturePart, feature_parts, find_backbone
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Selection, Size, Trunk
 from dcsnas.spaces.units import Cost, total_cost
 
@@ -76,6 +76,16 @@ class NetworkSpec(Strict):
     def operators(self, size: Size) -> list[Operator]:
         """Return what runs for an input of (height, width) ``size``."""
         raise NotImplementedError
+
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        raise NotImplementedError
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """Return the vectors that the features consist of, each with a head and a loss."""
+        return (FeaturePart(self.feature_dim),)
 
     def cost(self, size: Size) -> Cost:
         """Return the cost, without classifier, for an input of (height, width) ``size``."""
@@ -161,6 +171,11 @@ class BackboneNetwork(NetworkSpec):
     def feature_dim(self) -> int:
         """Return the length of the feature vector."""
         return self.features
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """Return the vectors that the features consist of, each with a head and a loss."""
+        return feature_parts(find_backbone(self.backbone))
 
 
 def has_backbone(value: Any) -> bool:

@@ -1,8 +1,7 @@
-"""Backbones of other libraries, and the papers' that no library has: found by name, counted, given
-weights from elsewhere.
+"""Fixed backbones: found by name, counted, and given weights from elsewhere.
 
-Imported as a plugin, which registers them; neither timm nor torch is imported before a name is
-asked for.
+Imported as a plugin, which registers timm's networks and those here; neither timm nor torch is
+imported before a name is asked for.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,6 +38,7 @@ def _from(module: str, name: str) -> Callable[[], Backbone]:
     return lambda: import_module(f"dcsnas.zoo.{module}").backbone(name)
 
 
+register_backbone("hacnn", _from("hacnn_backbone", "hacnn"))
 register_backbone("mobilenetv2_200", _from("mobilenetv2", "mobilenetv2_200"))
 for _name in ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25"):
     register_backbone(_name, _from("osnet", _name))

@@ -31,6 +31,4 @@ def mobilenetv2_200() -> nn.Module:
     import_timm()
     from timm.models.efficientnet import EfficientNet, decode_arch_def
 
-    return EfficientNet(
-        decode_arch_def(ROWS), num_classes=0, num_features=1280, act_layer=nn.ReLU6
-    )
+    return EfficientNet(decode_arch_def(ROWS), num_classes=0, num_features=1280, act_layer=nn.ReLU6)

@@ -175,7 +175,7 @@ class ModuleBackbone:
         if self._published is None:
             raise UserError(
                 f"backbone {self.name}: nobody publishes weights of it that can be fetched; give "
-                "some that you have (--weights FILE), or train it from fresh ones"
+                "a file of some, or train it from fresh ones"
             )
         return self._published()
 

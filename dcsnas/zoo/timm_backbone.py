@@ -64,8 +64,8 @@ class TimmBackbone(ModuleBackbone):
         """Return the weights that timm publishes, from its cache or fetched; raises UserError."""
         if not self._has_weights:
             raise UserError(
-                f"backbone {self.name}: timm publishes no weights of it; give some that you have "
-                "(--weights FILE), or train it from fresh ones"
+                f"backbone {self.name}: timm publishes no weights of it; give a file of some, or "
+                "train it from fresh ones"
             )
         return fetched(self.name, partial(self._create, pretrained=True))
 
@@ -80,7 +80,7 @@ def fetched(name: str, create: Any) -> Mapping[str, Tensor]:
         raise UserError(
             f"backbone {name}: its weights cannot be fetched "
             f"({type(error).__name__}: {reason}); check this machine's connection, or give a "
-            "file of them (--weights FILE)"
+            "file of them"
         ) from error
 
 
