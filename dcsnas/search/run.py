@@ -22,6 +22,7 @@ from dcsnas.data.loading import Loader, names_below
 from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
+from dcsnas.nn.cameras import name_cameras
 from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
@@ -112,6 +113,7 @@ def search(
         resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
         evaluator = Lightning(module, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
         supernet: Any = Supernet(space)
+        name_cameras(supernet, (sample.camera for sample in data.train))
         strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
         leave_unless_first(process)
         return _finish(context, strategy, latency, validator)

@@ -235,8 +235,8 @@ def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
     for index, (end, one) in enumerate(zip(backbone.stage_ends, settings, strict=True)):
         if in_blocks and (foreign := one.stated & {"affinity", "scale"}):
             raise UserError(
-                f"space {file.name}: attention.{min(foreign)}: {file.backbone} has attention in its "
-                "blocks, with an affinity and a scale of its own; remove the key"
+                f"space {file.name}: attention.{min(foreign)}: the attention in the blocks of "
+                f"{file.backbone} has an affinity and a scale of its own; remove the key"
             )
         yield _attention_slot(index, end.channels, one, in_block=in_blocks)
 

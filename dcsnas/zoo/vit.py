@@ -115,9 +115,9 @@ class VisionTransformer(Embedding):
 class TokenBackbone:
     """A transformer whose blocks' attention is where kinds stand; implements ``Backbone``.
 
-    ``modules`` are the names of the SelectingAttentions, ``tokens`` says how many tokens an image of
-    a size has at each; it raises ValueError with the reason for a size that does not do. ``create``
-    returns the network, ``published`` fetches its authors' weights. ``feature_parts`` are the
+    ``modules`` are the names of the SelectingAttentions, ``tokens`` says how many tokens an image
+    of a size has at each; it raises ValueError, with the reason, for one that does not do.
+    ``create`` returns the network, ``published`` fetches its authors' weights. ``feature_parts`` are the
     vectors that its features consist of, one unless given.
     """
 
