@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import KindArguments, KindName, check_arguments, find_kind
+from dcsnas.spaces.attention import (
+    KindArguments,
+    KindName,
+    check_arguments,
+    check_channels,
+    find_kind,
+)
 from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
@@ -170,14 +176,18 @@ class Attention(LayerSpec):
     def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         kind = info.data.get("kind")  # missing where it is wrong, which is said already
         own = {name: values for name, values in given.items() if name == kind}
-        return check_arguments([kind], own) if kind else {}
+        if not kind:
+            return {}
+        checked = check_arguments([kind], own)
+        if "channels" in info.data:
+            check_channels(kind, info.data["channels"], checked)
+        return checked
 
     @property
     def form(self) -> str:
         """Return what kind of layer this is, channels apart, as latency tables name it."""
-        own = self.arguments.get(self.kind, {})
-        stated = "".join(f" {name}={value}" for name, value in sorted(own.items()))
-        return f"{self.kind} {self.affinity} {self.scale}{stated}"
+        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
+        return " ".join([self.kind, self.affinity, self.scale, *timed])
 
     @property
     def widths(self) -> tuple[int, ...]:

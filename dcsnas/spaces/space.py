@@ -14,7 +14,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.attention import NOTHING, attends
+from dcsnas.spaces.attention import NOTHING, attends, check_channels
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
@@ -25,6 +25,7 @@ from dcsnas.spaces.space_file import (
     BlockRow,
     ConvHeadRow,
     SpaceFile,
+    SpaceSpec,
     load_space_file,
 )
 
@@ -217,10 +218,19 @@ def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
     except ValueError as error:
         raise UserError(f"space {file.name}: {error}") from None
     for index, (end, one) in enumerate(zip(backbone.stage_ends, settings, strict=True)):
-        yield _attention_slot(index, end.channels, one)
+        yield _attention_slot(file, index, end.channels, one)
 
 
-def _attention_slot(index: int, channels: Any, settings: AttentionSettings) -> Slot:
+def _attention_slot(
+    file: SpaceSpec, index: int, channels: Any, settings: AttentionSettings
+) -> Slot:
+    widths = channels.options if isinstance(channels, Decision) else (channels,)
+    for one, width in product(settings.kinds, widths):
+        try:
+            check_channels(one, int(width), settings.arguments)
+        except ValueError as error:
+            where = f"space {file.name}: attention position {index}"
+            raise UserError(f"{where}: {error}") from None
     kind = _decide(f"a{index}_kind", settings.kinds)
     constant = settings.model_dump(exclude={"kind"})
     return _slot(Attention, {"channels": channels, "kind": kind, **constant})
@@ -237,7 +247,7 @@ def _row_slots(file: SpaceFile) -> Iterator[Slot]:
         if not isinstance(row, BlockRow):
             settings = file.attention_at(file.positions)[attentions]
             if any(map(attends, settings.kinds)):
-                yield _attention_slot(attentions, width, settings)
+                yield _attention_slot(file, attentions, width, settings)
             attentions += 1
             continue
         halved = file.output_stride != file.natural_stride and row_index == file.last_strided_row
