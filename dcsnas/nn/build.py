@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.selector import as_map
 from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -123,7 +124,7 @@ class BackboneModule(nn.Module):
         return self._turned(self.attentions[index](self._turned(output, back=False)), back=True)
 
     def _select(self, index: int, x: Tensor, both: Tensor) -> Tensor:
-        return self.attentions[index](x.transpose(1, 2).unsqueeze(-1), both)
+        return self.attentions[index](as_map(x), both)
 
     def _turned(self, x: Tensor, *, back: bool) -> Tensor:
         """Return a map of the trunk as [B, C, H, W], or one of those as the trunk's."""

@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import KindArguments, KindName, check_arguments, find_kind
+from dcsnas.spaces.attention import (
+    KindArguments,
+    KindName,
+    check_arguments,
+    check_channels,
+    find_kind,
+)
 from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
@@ -158,11 +164,12 @@ def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any
     """Return the arguments among ``given`` of the kind in ``info``, with their defaults."""
     kind = info.data.get("kind")  # missing where it is wrong, which is said already
     own = {name: values for name, values in given.items() if name == kind}
-    return check_arguments([kind], own) if kind else {}
-
-
-def _stated(arguments: dict[str, Any]) -> str:
-    return "".join(f" {name}={value}" for name, value in sorted(arguments.items()))
+    if not kind:
+        return {}
+    checked = check_arguments([kind], own)
+    if "channels" in info.data:
+        check_channels(kind, info.data["channels"], checked)
+    return checked
 
 
 class Attention(LayerSpec):
@@ -185,8 +192,8 @@ class Attention(LayerSpec):
     @property
     def form(self) -> str:
         """Return what kind of layer this is, channels apart, as latency tables name it."""
-        stated = _stated(self.arguments.get(self.kind, {}))
-        return f"{self.kind} {self.affinity} {self.scale}{stated}"
+        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
+        return " ".join([self.kind, self.affinity, self.scale, *timed])
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -229,7 +236,8 @@ class Selection(LayerSpec):
     @property
     def form(self) -> str:
         """Return what kind of layer this is, channels apart, as latency tables name it."""
-        return f"{self.kind} in block{_stated(self.arguments.get(self.kind, {}))}"
+        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
+        return " ".join([self.kind, "in block", *timed])
 
     @property
     def widths(self) -> tuple[int, ...]:

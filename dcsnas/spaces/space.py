@@ -14,7 +14,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.attention import NOTHING, attends
+from dcsnas.spaces.attention import NOTHING, attends, check_channels
 from dcsnas.spaces.backbones import FeaturePart, find_backbone
 from dcsnas.spaces.layers import (
     Attention,
@@ -35,6 +35,7 @@ from dcsnas.spaces.space_file import (
     BlockRow,
     ConvHeadRow,
     SpaceFile,
+    SpaceSpec,
     load_space_file,
 )
 
@@ -238,16 +239,26 @@ def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
                 f"space {file.name}: attention.{min(foreign)}: the attention in the blocks of "
                 f"{file.backbone} has an affinity and a scale of its own; remove the key"
             )
-        yield _attention_slot(index, end.channels, one, in_block=in_blocks)
+        layer = Selection if in_blocks else Attention
+        yield _attention_slot(file, index, end.channels, one, layer)
 
 
 def _attention_slot(
-    index: int, channels: Any, settings: AttentionSettings, *, in_block: bool = False
+    file: SpaceSpec,
+    index: int,
+    channels: Any,
+    settings: AttentionSettings,
+    layer: type[Attention | Selection] = Attention,
 ) -> Slot:
+    widths = channels.options if isinstance(channels, Decision) else (channels,)
+    for one, width in product(settings.kinds, widths):
+        try:
+            check_channels(one, int(width), settings.arguments)
+        except ValueError as error:
+            where = f"space {file.name}: attention position {index}"
+            raise UserError(f"{where}: {error}") from None
     kind = _decide(f"a{index}_kind", settings.kinds)
-    not_its = {"kind", "affinity", "scale"} if in_block else {"kind"}
-    constant = settings.model_dump(exclude=not_its)
-    layer = Selection if in_block else Attention
+    constant = settings.model_dump(include=set(layer.model_fields) - {"kind"})
     return _slot(layer, {"channels": channels, "kind": kind, **constant})
 
 
@@ -262,7 +273,7 @@ def _row_slots(file: SpaceFile) -> Iterator[Slot]:
         if not isinstance(row, BlockRow):
             settings = file.attention_at(file.positions)[attentions]
             if any(map(attends, settings.kinds)):
-                yield _attention_slot(attentions, width, settings)
+                yield _attention_slot(file, attentions, width, settings)
             attentions += 1
             continue
         halved = file.output_stride != file.natural_stride and row_index == file.last_strided_row

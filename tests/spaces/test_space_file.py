@@ -131,9 +131,9 @@ def test_place_inside_a_list_of_options() -> None:
          "name: String should match pattern '^[a-z][a-z0-9_]*$' (given: 'My Space')"),
         ({"schema_version": 3}, "schema_version: schema 3 is of a newer dcsnas; this one reads up "
          "to 2: upgrade dcsnas, or write the file again with this one (given: 3)"),
-        ({"attention__kind": "gsa"},
-         "attention.kind: expected one of none, sa, dcs, or a list of them in that order "
-         "(given: 'gsa')"),
+        ({"attention__kind": "xsa"},
+         "attention.kind: expected one of none, sa, gsa, dcs_window, dcs, or a list of them in "
+         "that order (given: 'xsa')"),
     ],
 )  # fmt: skip
 def test_one_mistake(changes: dict[str, Any], expected: str) -> None:
@@ -286,8 +286,8 @@ class Holder(Strict):
         ({"stem__kernel": 4}, "space.stem.kernel: Input should be 3, 5 or 7 (given: 4)"),
         ({"rows__1__strid": 2}, "space.rows[1].strid: unknown key; did you mean 'stride'?"),
         ({"divisr": 4}, "space.divisr: unknown key; did you mean 'divisor'?"),
-        ({"attention__kind": "gsa"}, "space.attention.kind: expected one of none, sa, dcs, or a "
-         "list of them in that order (given: 'gsa')"),
+        ({"attention__kind": "xsa"}, "space.attention.kind: expected one of none, sa, gsa, "
+         "dcs_window, dcs, or a list of them in that order (given: 'xsa')"),
         ({"backbone": "fake"}, "space.divisor: unknown key; allowed: attention, backbone, "
          "input, name, output_stride, schema_version, source"),
         ({"attention": [{}, {"tua": 1.0}, {}]},

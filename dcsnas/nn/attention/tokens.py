@@ -36,13 +36,17 @@ class TokenSelection(AttentionBlock):
             self.add_selector(kind, channels, tau, arguments)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, both: Tensor | None = None, shares: Mapping[str, Tensor] | None = None
+        self,
+        x: Tensor,
+        both: Tensor | None = None,
+        shares: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the selected queries and keys [2, B, N, C].
 
-        ``x`` [B, C, N, 1] are the tokens that the block got, and ``both`` [2, B, N, C] the queries
-        and keys that it made of them, which are the tokens where it is timed alone. ``shares`` is
-        a supernet's: the probabilities of kinds, ``none`` among them, whose results are blended.
+        ``x`` [B, C, N, 1] are the tokens that the block got (``as_map``), and ``both`` [2, B, N, C]
+        the queries and keys that it made of them, which are the tokens where it is timed alone.
+        ``shares`` is a supernet's: the probabilities of kinds, ``none`` among them, whose results
+        are blended.
         """
         if both is None:
             both = x.flatten(2).transpose(1, 2).expand(2, -1, -1, -1)
@@ -55,6 +59,6 @@ class TokenSelection(AttentionBlock):
         """Return what ``kind`` selects of ``both``."""
         if kind not in self.selectors:
             return both
-        # as tokens of which there are two sets: what is drawn is drawn once, for both
-        query, key = self.selectors[kind](x, both)
-        return query if key is query else torch.stack((query[0], key[1]))
+        query, key = both
+        selected = self.selectors[kind](x, query, key)
+        return torch.stack(selected)
