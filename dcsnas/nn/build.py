@@ -157,6 +157,8 @@ def joined(
     trunk, *attentions = modules
     for attention in attentions:
         init_weights(attention, generator)
+        if isinstance(attention, TokenSelection):
+            attention.start_open()
     return BackboneModule(
         trunk,
         attentions,

@@ -6,29 +6,22 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import (
-    KindArguments,
-    KindName,
-    check_arguments,
-    check_channels,
-    find_kind,
-)
-from dcsnas.spaces.backbones import Size, find_backbone
+from dcsnas.spaces.attention_layers import Attention as Attention
+from dcsnas.spaces.attention_layers import Selection as Selection
+from dcsnas.spaces.backbones import Size as Size
+from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.layer_spec import EndSpec as EndSpec
+from dcsnas.spaces.layer_spec import LayerSpec as LayerSpec
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,
-    Affinity,
-    AffinityScale,
-    AttentionUnit,
     ConvUnit,
     LinearUnit,
     PoolUnit,
-    SelectionUnit,
     TrunkUnit,
     Unit,
 )
@@ -44,26 +37,6 @@ def round_channels(channels: float, divisor: int) -> int:
     paper's tables: 3.25 x 40 with divisor 4 gives 128, not 132.
     """
     return max(divisor, round(channels / divisor) * divisor)
-
-
-class LayerSpec(Strict):
-    """What layers have in common."""
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width) for an input of ``size``."""
-        raise NotImplementedError
-
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return the (height, width) at which the layers that follow run inside of this one."""
-        return ()
-
-
-class EndSpec(LayerSpec):
-    """What layers have in common that end in one feature vector."""
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width): one value a channel."""
-        return 1, 1
 
 
 class Conv(LayerSpec):
@@ -158,104 +131,6 @@ class Block(LayerSpec):
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width)."""
         return _strided(size, self.stride)
-
-
-def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    """Return the arguments among ``given`` of the kind in ``info``, with their defaults."""
-    kind = info.data.get("kind")  # missing where it is wrong, which is said already
-    own = {name: values for name, values in given.items() if name == kind}
-    if not kind:
-        return {}
-    checked = check_arguments([kind], own)
-    if "channels" in info.data:
-        check_channels(kind, info.data["channels"], checked)
-    return checked
-
-
-class Attention(LayerSpec):
-    """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
-
-    op: Literal["attention"] = "attention"
-    kind: KindName
-    channels: PositiveInt
-    affinity: Affinity
-    scale: AffinityScale
-    tau: PositiveFloat
-    arguments: KindArguments = Field(default={})
-    """The kind's own arguments under its name; those of other kinds are dropped."""
-
-    @field_validator("arguments")
-    @classmethod
-    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _own_arguments(given, info)
-
-    @property
-    def form(self) -> str:
-        """Return what kind of layer this is, channels apart, as latency tables name it."""
-        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
-        return " ".join([self.kind, self.affinity, self.scale, *timed])
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Return the channel counts from input to output."""
-        return (self.channels,)
-
-    def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return what runs at input (height, width) ``size``."""
-        kind = find_kind(self.kind)
-        if not kind.attends:
-            return ()
-        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
-        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width), which is the input's."""
-        return size
-
-
-class Selection(LayerSpec):
-    """A kind of attention inside of a transformer's block, on the queries and keys that it has.
-
-    The affinity is the block's own. ``none`` and ``sa`` leave the block as it is. It runs at a
-    "size" of (tokens, 1).
-    """
-
-    op: Literal["selection"] = "selection"
-    kind: KindName
-    channels: PositiveInt
-    tau: PositiveFloat
-    arguments: KindArguments = Field(default={})
-    """The kind's own arguments under its name; those of other kinds are dropped."""
-
-    @field_validator("arguments")
-    @classmethod
-    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _own_arguments(given, info)
-
-    @property
-    def form(self) -> str:
-        """Return what kind of layer this is, channels apart, as latency tables name it."""
-        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
-        return " ".join([self.kind, "in block", *timed])
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Return the channel counts from input to output."""
-        return (self.channels,)
-
-    def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return what runs at (tokens, 1): the selection alone."""
-        kind = find_kind(self.kind)
-        if not kind.attends:
-            return ()
-        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        cost = kind.selection_cost(self.channels, size[0] * size[1], arguments)
-        return (SelectionUnit(cost.params, cost.macs, cost.activations),)
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output's (tokens, 1), which is the input's."""
-        return size
 
 
 class Trunk(EndSpec):

@@ -92,10 +92,8 @@ class Embedding(nn.Module):
         """Return the class token and the patches' tokens."""
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
         tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), 1)
-        own, here = (
-            patch_grid((height, width), self.stride)
-            for height, width in (REID_SIZE, images.shape[2:])
-        )
+        height, width = map(int, images.shape[2:])  # numbers, also while a trace is taken
+        own, here = (patch_grid(size, self.stride) for size in (REID_SIZE, (height, width)))
         return tokens + resample_positions(self.pos_embed, own, here)
 
 
@@ -117,8 +115,8 @@ class TokenBackbone:
 
     ``modules`` are the names of the SelectingAttentions, ``tokens`` says how many tokens an image
     of a size has at each; it raises ValueError, with the reason, for one that does not do.
-    ``create`` returns the network, ``published`` fetches its authors' weights. ``feature_parts`` are the
-    vectors that its features consist of, one unless given.
+    ``create`` returns the network, ``published`` fetches its authors' weights. ``feature_parts``
+    are the vectors that its features consist of, one unless given.
     """
 
     layout: Literal["NLC"] = "NLC"

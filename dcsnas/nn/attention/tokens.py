@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.spaces.attention import NOTHING, attends
+
+OPEN = 2.0
+"""A new mask's logits but for the small weights: far from 0, yet with a gradient."""
 
 
 class TokenSelection(AttentionBlock):
@@ -34,6 +37,17 @@ class TokenSelection(AttentionBlock):
         super().__init__(channels, kind=NOTHING, affinity="softmax", scale="sqrt", tau=tau)
         if attends(kind):
             self.add_selector(kind, channels, tau, arguments)
+
+    def start_open(self) -> None:
+        """Have masks select everything at first, so that the block begins as the plain one.
+
+        Zero logits would leave out half of the channels that a trained block relies on. Where
+        training draws, a channel is selected with a probability of sigmoid(OPEN) = 0.88.
+        """
+        for selector in self.choosing:
+            if selector.binary:
+                *_, last = (m for m in selector.modules() if isinstance(m, nn.Linear))
+                nn.init.constant_(last.bias, OPEN)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
