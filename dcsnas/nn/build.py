@@ -104,7 +104,10 @@ class BackboneModule(nn.Module):
         return self.trunk(x)
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Return the map [B, C, H, W] at the end of each stage, after its attention."""
+        """Return the map [B, C, H, W] at the end of each stage, after its attention.
+
+        Of a transformer they are what the attention in each block gives, tokens as [B, C, N, 1].
+        """
         maps: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -130,6 +133,8 @@ class BackboneModule(nn.Module):
         """Return a map of the trunk as [B, C, H, W], or one of those as the trunk's."""
         if self.layout == "NCHW":
             return x
+        if self.layout == "NLC":
+            return as_map(x)
         return x.permute(0, 2, 3, 1) if back else x.permute(0, 3, 1, 2)
 
 

@@ -167,3 +167,10 @@ def test_names_say_how_many_cameras() -> None:
     parts = find_backbone("transreid").feature_parts
     assert [part.loss_weight for part in parts] == [0.5, *[0.125] * 4]
     assert [part.scale for part in parts] == [1.0, *[0.25] * 4]
+
+
+@torch.no_grad()
+def test_maps_are_the_tokens_of_every_block() -> None:
+    network = build(load_space("vit_base", "dcs").any_architecture).eval()
+    maps = network.feature_maps(torch.randn(2, 3, *SIZE))
+    assert [tuple(found.shape) for found in maps] == [(2, 768, 9, 1)] * 12
