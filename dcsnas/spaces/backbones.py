@@ -55,16 +55,21 @@ class Backbone(Protocol):
 
     name: str
     """What it is registered as."""
-    layout: Literal["NCHW", "NHWC", "NLC"]
-    """Of the maps at the stage ends. ``NLC``: a transformer, whose "stage ends" are its attention
-    modules with a place for a selection (``select``; see ``nn.attention.tokens``), and whose "map
-    sizes" are (tokens, 1)."""
     feature_dim: int
     """Length of the feature vector."""
     output_strides: tuple[int, ...]
     """Those that it can run at, the natural one first."""
     stage_ends: tuple[StageEnd, ...]
     """The places for attention, in order."""
+
+    @property
+    def layout(self) -> Literal["NCHW", "NHWC", "NLC"]:
+        """Return that of the maps at the stage ends; an attribute will do.
+
+        ``NLC``: a transformer, whose "stage ends" are its attention modules with a place for a
+        selection (``select``; see ``nn.attention.tokens``), and whose "map sizes" are (tokens, 1).
+        """
+        ...
 
     def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
         """Return (height, width) of the map at each stage end for an input of ``size``."""

@@ -29,6 +29,9 @@ def backbone(name: str) -> ModuleBackbone:
 def mobilenetv2_200() -> nn.Module:
     """Return the network with fresh weights: images [B, 3, H, W] to features [B, 1280]."""
     import_timm()
-    from timm.models.efficientnet import EfficientNet, decode_arch_def
+    from timm.models.efficientnet import (
+        EfficientNet,
+        decode_arch_def,  # pyright: ignore[reportPrivateImportUsage]
+    )
 
     return EfficientNet(decode_arch_def(ROWS), num_classes=0, num_features=1280, act_layer=nn.ReLU6)

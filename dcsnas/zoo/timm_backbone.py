@@ -84,7 +84,7 @@ def fetched(name: str, create: Any) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _with_known_stages(network: nn.Module) -> nn.Module:
+def _with_known_stages(network: Any) -> nn.Module:
     """Return ``network``, an HRNet with the places of its maps in place of names of no module.
 
     Its stages give lists of maps of all resolutions. The classifier's head widens each map of the

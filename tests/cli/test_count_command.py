@@ -24,7 +24,8 @@ def count(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
             run()
         except SystemExit as stop:
             code = int(stop.code or 0)
-        return code, *capsys.readouterr()
+        said = capsys.readouterr()
+        return code, said.out, said.err
 
     return command
 

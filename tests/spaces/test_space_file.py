@@ -214,7 +214,9 @@ def test_settings_reach_the_layers() -> None:
         head={"op": "pool_head", "width": 96, "expansion": 2},
     )  # fmt: skip
     layers = space.architecture(largest_choice(space)).layers
-    activations = {layer.activation for layer in layers if not isinstance(layer, Attention | Trunk)}
+    activations = {
+        layer.activation for layer in layers if not isinstance(layer, Attention | Selection | Trunk)
+    }
     assert activations == {"relu"}
     blocks = [layer for layer in layers if isinstance(layer, Block)]
     assert {(b.divisor, b.shortcut) for b in blocks} == {(8, "equal")}

@@ -17,6 +17,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.reid import read_reid
+from dcsnas.nn.cameras import CameraEmbedding
 from dcsnas.nn.weights import load_network, read_state
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.backbones import FeaturePart
@@ -107,7 +108,7 @@ def test_transreid_has_five_heads_and_knows_its_cameras(folder: Path) -> None:
     network = load_network(trained.weights, find_task("reid").head).network
     heads = [tensor for key, tensor in network.named_parameters() if "classifier" in key]
     assert [tuple(head.shape) for head in heads] == [(4, NARROW)] * 5
-    embedding = network.backbone.trunk.camera_embed
+    (embedding,) = (m for m in network.modules() if isinstance(m, CameraEmbedding))
     assert embedding.numbers.tolist() == [1, 2]
     report = evaluate(trained.weights, read_reid(folder / "people"), workers=0, ib_size=(4, 2))
     assert 0 < report.map <= 100

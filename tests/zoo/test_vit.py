@@ -11,7 +11,7 @@ from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
 from dcsnas.nn.cameras import seen_by
 from dcsnas.spaces.attention import KINDS, attends
-from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.backbones import feature_parts, find_backbone
 from dcsnas.spaces.space import load_space
 from dcsnas.zoo.positions import cubic_weights, resample_positions
 from dcsnas.zoo.torchvision_shim import import_timm
@@ -164,7 +164,7 @@ def test_names_say_how_many_cameras() -> None:
     for unknown in ("transreid_c0", "transreid_15"):
         with pytest.raises(UserError, match="no backbone called"):
             find_backbone(unknown)
-    parts = find_backbone("transreid").feature_parts
+    parts = feature_parts(find_backbone("transreid"))
     assert [part.loss_weight for part in parts] == [0.5, *[0.125] * 4]
     assert [part.scale for part in parts] == [1.0, *[0.25] * 4]
 
