@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict, validate
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, Trunk
+from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, Selection, Trunk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space, shipped_spaces
 from dcsnas.spaces.space import Decision, SearchSpace
