@@ -28,9 +28,11 @@ class FirstSelector(Selector):
         super().__init__(channels)
         self.first, self.power = first, power
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, *, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the first channels to a power, and zeros for the others, twice."""
-        selected = tokens.abs() ** self.power * (torch.arange(self.channels) < self.first)
+        selected = query.abs() ** self.power * (torch.arange(self.channels) < self.first)
         return selected, selected
 
 

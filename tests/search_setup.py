@@ -52,10 +52,10 @@ def objective_of(content: Any) -> CostConfig:
 
 def search_module_of(config: SearchConfig, space: SearchSpace, *, classes: int) -> SearchModule:
     """Return the module of a search, before the supernet is set."""
-    task, features = find_task(config.task), space.feature_dim
+    task, features = find_task(config.task), space.feature_parts
     return SearchModule(
-        TaskNetwork(nn.Identity(), task.head(features, classes)),
-        task.objective(config, classes, features),
+        TaskNetwork(nn.Identity(), task.head_of(features, classes)),
+        task.objective_of(config, classes, features),
         config,
         size=space.size,
         names={},

@@ -42,9 +42,10 @@ def test_space_of_a_backbone_loads(path: Path) -> None:
     pytest.importorskip("timm")
     space = SearchSpace.load(path)
     trunk, *attentions = space.any_architecture.layers
-    assert trunk.form == f"trunk {path.stem} s32"
-    assert [layer.op for layer in attentions] == ["attention"] * (len(space.slots) - 1)
-    assert len(attentions) >= 4
+    assert trunk.form == f"trunk {path.stem} s{space.file.output_stride}"
+    op = "selection" if path.stem in ("transreid", "vit_base") else "attention"
+    assert [layer.op for layer in attentions] == [op] * (len(space.slots) - 1)
+    assert len(attentions) >= 3
 
 
 def cells(line: str) -> list[str]:
@@ -73,15 +74,16 @@ def test_page_counts_backbones_like_the_code(path: Path) -> None:
     pytest.importorskip("timm")
     space = SearchSpace.load(path)
     plain, selecting = (
-        s.any_architecture.cost(space.size) for s in (space.without_attention(), space)
+        space.with_attention(kind).any_architecture.cost(space.size) for kind in ("none", "dcs")
     )
     channels = [layer.widths[0] for layer in space.any_architecture.layers[1:]]
+    alike = f"{len(channels)} x {channels[0]}" if len(set(channels)) == 1 else ""
     assert table_below("Shipped files, at 256x128")[path.stem] == [
         f"{plain.params / 1e6:.3f}",
         f"{plain.macs / 1e9:.3f}",
         f"{selecting.params / 1e6:.3f}",
         f"{selecting.macs / 1e9:.3f}",
-        ", ".join(map(str, channels)),
+        alike or ", ".join(map(str, channels)),
     ]
 
 
@@ -133,5 +135,7 @@ def test_published_and_own_numbers_share_no_table() -> None:
     assert "5.9 | 0.572" in published
     for number in re.findall(r"\d+\.\d{3} to \d+\.\d{3}", own):
         assert number not in published
+    # the networks that these are of; among those of all backbones one number agrees by chance
+    spaces = own[own.index("## Shipped spaces") :].replace("|", " ").split()
     for row in table_below("## Which published number belongs").values():
-        assert not set(row) & set(own.replace("|", " ").split())
+        assert not set(row) & set(spaces)

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from dcsnas import __version__
 from dcsnas.cli import (
+    count,
     data,
     demo,
     deployment,
@@ -27,7 +28,7 @@ from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
 
-FLOW = ("demo", "spaces", "sample", "data", "profile", "profile-check", "search", "derive",
+FLOW = ("demo", "spaces", "count", "sample", "data", "profile", "profile-check", "search", "derive",
         "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed",
         "export", "experiment", "plot")  # fmt: skip
 
@@ -80,6 +81,7 @@ def options(
 
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
+app.command("count")(count.count)
 app.command("sample")(sample.sample)
 app.add_typer(data.app, name="data")
 app.command("profile", cls=profile.NamesBackends)(profile.profile)

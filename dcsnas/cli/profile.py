@@ -51,7 +51,7 @@ DTypeOption = Annotated[
 ]
 AttentionOption = Annotated[
     str | None,
-    typer.Option(help="Kind of attention: none, sa, dcs. Default: the space's."),
+    typer.Option(help="Kind of attention: none, sa, gsa, dcs_window, dcs. Default: the space's."),
 ]
 SparseOption = Annotated[
     bool | None,

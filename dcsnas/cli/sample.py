@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 Which = Literal["largest", "smallest", "random"]
 Seed = Annotated[int, typer.Option(min=0, help="Of the random options.")]
 Attention = Annotated[
-    str | None, typer.Option(help="Kind at every position: none, sa, dcs. Default: the space's.")
+    str | None,
+    typer.Option(
+        help="Kind at every position: none, sa, gsa, dcs_window, dcs. Default: the space's."
+    ),
 ]
 Input = Annotated[
     str | None, typer.Option("--input", metavar="HxW", help="Input size. Default: the space's own.")

@@ -55,13 +55,14 @@ def spaces(
 
 def _rows(space: "SearchSpace") -> Iterator[tuple[str, ...]]:
     """Yield a row of ``space`` without attention, and one with it."""
-    from dcsnas.spaces.layers import Attention
+    from dcsnas.spaces.attention import attends
+    from dcsnas.spaces.layers import Attention, Selection
 
     plain, kinds = space.without_attention(), space.file.kinds
-    positions = sum(slot.layer is Attention for slot in space.slots)
+    positions = sum(slot.layer in (Attention, Selection) for slot in space.slots)
     blocks = str(space.num_blocks or "")
     yield space.name, blocks, _count(plain), *_ranges(plain), _keys(plain)
-    if positions:
+    if positions and any(map(attends, kinds)):
         chosen = _count(space) if any(d.label.endswith("kind") for d in space.decisions) else ""
         with_kinds = f"  + {' | '.join(kinds)} x {positions}"
         yield with_kinds, "", chosen, *_ranges(space), _keys(space)

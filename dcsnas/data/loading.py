@@ -39,6 +39,9 @@ class Batch(NamedTuple):
 class ImageSet(Dataset[Item]):
     """Samples decoded on access, as RGB of ``size`` = (height, width) pixels."""
 
+    of_cameras = True
+    """Whether it is known which camera took an image."""
+
     def __init__(self, samples: Sequence[Sample], size: tuple[int, int]) -> None:
         # arrays, because worker processes would copy a list of Python objects page by page
         self._paths = np.array([os.fsencode(sample.path) for sample in samples])
@@ -69,6 +72,8 @@ Given = Path | str | np.ndarray | Tensor
 
 class GivenImages(ImageSet):
     """Images of nobody known, as a caller has them; raises UserError for what is no image."""
+
+    of_cameras = False
 
     def __init__(self, images: Sequence[Given], size: tuple[int, int]) -> None:
         files = [

@@ -13,6 +13,7 @@ from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.losses.bound import input_features
+from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import pick_device
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import NetworkInUse
@@ -119,9 +120,14 @@ class Extractor:
 
     @torch.no_grad()
     def _run(self, images: ImageSet, advance: Advance) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield normalised images and the backbone's features, batch by batch."""
+        """Yield normalised images and the backbone's features, batch by batch.
+
+        The network knows the cameras of a batch until the next one is asked for.
+        """
         loader = make_loader(images, batch_size=self.batch_size, workers=self.workers, seed=0)
         for batch in loader:
             pixels = self.normalize(batch.images.to(self.device))
-            yield pixels, self.network.backbone(pixels)
+            cameras = batch.cameras.to(self.device) if images.of_cameras else None
+            with seen_by(self.network, cameras):
+                yield pixels, self.network.backbone(pixels)
             advance(len(batch.labels))

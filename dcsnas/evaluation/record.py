@@ -77,6 +77,8 @@ class Evaluation(Report):
     data: dict[str, str]
     variant: VariantConfig
     """What was asked for of a data set that has several parts."""
+    feature: str
+    """What images were compared by."""
     counts: dict[str, int]
     neighbours: list[list[int]]
     """For every query the positions of its nearest gallery images, nearest first; -1 is none."""
@@ -157,7 +159,7 @@ class Evaluation(Report):
         """Return the rules of the numbers, those of single measures under their names."""
         result = self.retrieval
         return {
-            "feature": "after the neck's BatchNorm",
+            "feature": self.feature,
             "flip": self.flip,
             "input": list(self.input),
             "normalisation": "L2" if result.metric == "cosine" else "none",

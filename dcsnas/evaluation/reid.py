@@ -77,6 +77,7 @@ def evaluate_reid(
         root=data.root,
         data={"name": data.root.resolve().name, "set": data.title, **digests},
         variant=data.variant,
+        feature=extractor.network.neck.compared,
         counts={
             **{part: len(samples) for part, samples in parts.items()},
             "train_identities": data.num_classes,

@@ -1,4 +1,4 @@
-"""How many channels the trained DCS-Attention modules select.
+"""How many channels the trained attention modules select.
 
 Shapes: B images, N tokens, C channels.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import attention_blocks
+from dcsnas.nn.attention.selector import Selector
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,16 @@ class SelectedChannels:
 
 
 class SelectionCounter:
-    """Sums up, while a network runs, the masks of its attention modules that select by a mask."""
+    """Sums up, while a network runs, the masks of its attention modules that select by a mask.
+
+    A mask between 0 and 1 counts as the share of a channel that it is.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self._modules = {
-            (name, index): masking
+            (name, index): selector
             for name, block in attention_blocks(network).items()
-            for index, masking in enumerate(block.maskings)
+            for index, selector in enumerate(block.choosing)
         }
         self._selected: dict[tuple[str, int], Tensor] = {}
         self._counted = dict.fromkeys(self._modules, 0)
@@ -43,8 +47,8 @@ class SelectionCounter:
     def counting(self) -> Iterator[None]:
         """Count what the network selects inside the block; it should be in evaluation mode."""
         handles = [
-            masking.register_forward_hook(self._hook(place))
-            for place, masking in self._modules.items()
+            selector.masking.register_forward_hook(self._hook(place, selector))
+            for place, selector in self._modules.items()
         ]
         try:
             yield
@@ -60,10 +64,12 @@ class SelectionCounter:
             if count
         )
 
-    def _hook(self, place: tuple[str, int]):
-        def count(module: nn.Module, inputs: tuple[Tensor], mask: Tensor) -> None:
+    def _hook(self, place: tuple[str, int], selector: Selector):
+        def count(module: nn.Module, inputs: tuple[Tensor], output: object) -> None:
             with torch.no_grad():
-                selected = (mask > 0.5).sum()
+                mask = selector.mask(output)
+                # whole numbers of a float32 are exact up to 16 million, which a batch may pass
+                selected = mask.sum(dtype=torch.float64)
             self._selected[place] = self._selected.get(place, 0) + selected
             self._counted[place] += mask.numel()
             self._channels[place] = mask.shape[-1]

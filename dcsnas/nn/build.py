@@ -5,14 +5,17 @@ Shapes: B images, C channels, H x W positions, D features.
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.selector import as_map
+from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.backbones import FeaturePart, find_backbone
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Chain
 
@@ -29,6 +32,7 @@ MODULES: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvNormAct,
     "block": InvertedResidual,
     "attention": AttentionBlock,
+    "selection": TokenSelection,
     "trunk": build_trunk,
     "conv_head": ConvHead,
     "pool_head": PoolHead,
@@ -42,6 +46,7 @@ class ChainModule(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.feature_dim = feature_dim
+        self.feature_parts = (FeaturePart(feature_dim),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature vectors [B, D] of normalised images [B, 3, H, W]."""
@@ -66,8 +71,8 @@ class ChainModule(nn.Module):
 class BackboneModule(nn.Module):
     """A fixed network with an attention module after each of its stages, by forward hooks.
 
-    ``trunk`` keeps the names of its own tensors, so weights from elsewhere fit it; ``layout`` is
-    that of the maps at its stage ends.
+    Or, where ``layout`` is NLC, inside of its blocks' own attention. ``trunk`` keeps the names of
+    its own tensors, so weights from elsewhere fit it; ``layout`` is that of the maps at its ends.
     """
 
     def __init__(
@@ -77,24 +82,32 @@ class BackboneModule(nn.Module):
         *,
         stage_ends: Sequence[str],
         layout: str,
-        feature_dim: int,
+        feature_parts: Sequence[FeaturePart],
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.attentions = nn.ModuleList(attentions)
         self.stage_ends = tuple(stage_ends)
         self.layout = layout
-        self.feature_dim = feature_dim
+        self.feature_parts = tuple(feature_parts)
+        self.feature_dim = sum(part.length for part in feature_parts)
         for index, name in enumerate(stage_ends):
             # a bound method of a registered module: copies and pickles of this one call their own
-            trunk.get_submodule(name).register_forward_hook(partial(self._attend, index))
+            end: Any = trunk.get_submodule(name)
+            if layout == "NLC":
+                end.select = partial(self._select, index)
+            else:
+                end.register_forward_hook(partial(self._attend, index))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the feature vectors [B, D] of normalised images [B, 3, H, W]."""
         return self.trunk(x)
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """Return the map [B, C, H, W] at the end of each stage, after its attention."""
+        """Return the map [B, C, H, W] at the end of each stage, after its attention.
+
+        Of a transformer they are what the attention in each block gives, tokens as [B, C, N, 1].
+        """
         maps: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -113,10 +126,15 @@ class BackboneModule(nn.Module):
     def _attend(self, index: int, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         return self._turned(self.attentions[index](self._turned(output, back=False)), back=True)
 
+    def _select(self, index: int, x: Tensor, both: Tensor) -> Tensor:
+        return self.attentions[index](as_map(x), both)
+
     def _turned(self, x: Tensor, *, back: bool) -> Tensor:
         """Return a map of the trunk as [B, C, H, W], or one of those as the trunk's."""
         if self.layout == "NCHW":
             return x
+        if self.layout == "NLC":
+            return as_map(x)
         return x.permute(0, 2, 3, 1) if back else x.permute(0, 3, 1, 2)
 
 
@@ -144,12 +162,14 @@ def joined(
     trunk, *attentions = modules
     for attention in attentions:
         init_weights(attention, generator)
+        if isinstance(attention, TokenSelection):
+            attention.start_open()
     return BackboneModule(
         trunk,
         attentions,
         stage_ends=[end.module for end in backbone.stage_ends],
         layout=backbone.layout,
-        feature_dim=network.feature_dim,
+        feature_parts=network.feature_parts,
     )
 
 

@@ -44,6 +44,11 @@ class BatchWide:
     such as a validation, while the others wait."""
 
 
+def is_batch_wide(module: nn.Module) -> bool:
+    """Return whether ``module``, or one that it consists of, computes over a batch."""
+    return any(isinstance(part, BatchWide) for part in module.modules())
+
+
 def span_processes(network: nn.Module, across: bool = True) -> None:
     """Make the batch-wide modules of ``network`` compute over the batch of all processes, or not.
 

@@ -17,8 +17,8 @@ from dcsnas.config.files import AGAIN, file_digest, replacing
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
-from dcsnas.nn.build import build
-from dcsnas.nn.heads import Head, TaskNetwork
+from dcsnas.nn.build import BackboneModule, ChainModule, build
+from dcsnas.nn.heads import Head, TaskNetwork, head_for, plain_head
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
@@ -199,7 +199,9 @@ def network_in_memory(
 
     Raises UserError where a value is not what a weights file's header can say.
     """
-    whole = network if isinstance(network, TaskNetwork) else TaskNetwork(network, Head())
+    parts = network.feature_parts if isinstance(network, ChainModule | BackboneModule) else ()
+    head = head_for(parts, plain_head, num_classes=0) if parts else Head()
+    whole = network if isinstance(network, TaskNetwork) else TaskNetwork(network, head)
     content = {
         "stage": "retrain", "task": task, "architecture": None, "space_digest": "",
         "num_classes": 0, "input": size, "mean": mean, "std": std,
@@ -210,17 +212,21 @@ def network_in_memory(
 def load_network(path: Path, head: Callable[[int, int], Head]) -> NetworkInUse:
     """Return a whole network, whose task's ``head`` takes the numbers of features and classes.
 
-    Raises UserError for weights of a stage without one.
+    Imported weights are of a backbone, whose features are taken as they are. Raises UserError for
+    weights of another stage without a head.
     """
     header = read_header(path)
-    if header.stage not in WITH_HEAD or header.architecture is None:
+    imported = header.stage == "import"
+    if header.architecture is None or not (imported or header.stage in WITH_HEAD):
         raise UserError(
             f"{path}: holds weights of stage '{header.stage}', which have no head; give the "
-            "model.safetensors of a retrain run"
+            "model.safetensors of a retrain run, or imported weights"
         )
     backbone = build(header.architecture.network)
-    network = TaskNetwork(backbone, head(backbone.feature_dim, header.num_classes))
-    load_weights(path, network, architecture=header.architecture)
+    head = plain_head if imported else head
+    neck = head_for(backbone.feature_parts, head, header.num_classes)
+    network = TaskNetwork(backbone, neck)
+    load_weights(path, backbone if imported else network, architecture=header.architecture)
     return NetworkInUse(network, header, path)
 
 

@@ -8,7 +8,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.latency.table import LatencyTable, per_layer_ms
 from dcsnas.plots.records import option_text
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Size, Trunk
+from dcsnas.spaces.layers import Attention, Block, Conv, Layer, Selection, Size, Trunk
 from dcsnas.spaces.network import layer_sizes
 from dcsnas.spaces.space import Decision, SearchSpace
 
@@ -17,6 +17,7 @@ KINDS: dict[str, Kind] = {
     "conv": "stem",
     "block": "block",
     "attention": "attention",
+    "selection": "attention",
     "trunk": "trunk",
     "conv_head": "head",
     "pool_head": "head",
@@ -122,7 +123,7 @@ def kind_shares(columns: Sequence[Column]) -> dict[Kind, float]:
 
 def _named(layer: Layer, block: int) -> tuple[Kind, str]:
     kind = KINDS[layer.op]
-    if isinstance(layer, Attention):
+    if isinstance(layer, Attention | Selection):
         return kind, option_text(layer.kind)
     if isinstance(layer, Trunk):
         return kind, layer.backbone

@@ -22,6 +22,7 @@ from dcsnas.data.loading import Loader, names_below
 from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
+from dcsnas.nn.cameras import name_cameras
 from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.weights import header_of, save_weights
@@ -114,6 +115,7 @@ def search(
         resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
         evaluator = Lightning(module, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
         supernet: Any = Supernet(space)
+        name_cameras(supernet, (sample.camera for sample in data.train))
         strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
         leave_unless_first(process)
         return _finish(context, strategy, latency, validator)
@@ -168,11 +170,11 @@ def _make_loaders(
 
 def _make_module(context: SearchContext) -> SearchModule:
     config, task, classes = context.config, context.task, context.data.num_classes
-    features = context.space.feature_dim
+    features = context.space.feature_parts
     weights, architecture = (names_below(config.data.root, part) for part in context.parts)
     module = SearchModule(
-        TaskNetwork(nn.Identity(), task.head(features, classes)),  # until NNI sets the supernet
-        task.objective(config, classes, features),
+        TaskNetwork(nn.Identity(), task.head_of(features, classes)),  # until NNI sets the supernet
+        task.objective_of(config, classes, features),
         config,
         size=context.size,
         names={"weights": weights, "architecture": architecture},

@@ -19,11 +19,12 @@ from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.build import build_layer, joined
 from dcsnas.nn.inherit import leading_slice
 from dcsnas.nn.layers import BlockMasks, ConvHead, InvertedResidual, PoolHead, Shortcut
 from dcsnas.spaces.attention import attends
-from dcsnas.spaces.layers import Attention, Block, round_channels
+from dcsnas.spaces.layers import Attention, Block, Selection, round_channels
 from dcsnas.spaces.layers import ConvHead as ConvHeadLayer
 from dcsnas.spaces.layers import PoolHead as PoolHeadLayer
 from dcsnas.spaces.space import SearchSpace, Slot
@@ -35,6 +36,10 @@ class SearchableBlock(ParametrizedModule, InvertedResidual, wraps=InvertedResidu
 
 class SearchableAttention(ParametrizedModule, AttentionBlock, wraps=AttentionBlock):
     """An attention module whose channel count and kind may be NNI choices."""
+
+
+class SearchableSelection(ParametrizedModule, TokenSelection, wraps=TokenSelection):
+    """A selection inside of a block whose kind may be an NNI choice."""
 
 
 class SearchableConvHead(ParametrizedModule, ConvHead, wraps=ConvHead):
@@ -172,6 +177,27 @@ class MixedAttention(MaskedOperation, AttentionBlock):
         return AttentionBlock.forward(self, x, mask, branch_mask=mask * some, shares=shares)
 
 
+class MixedSelection(MaskedOperation, TokenSelection):
+    """The selections inside of one block, of every kind: what each leaves is blended."""
+
+    bound_type = SearchableSelection
+    plain_type = TokenSelection
+    argument_list = ["kind"]  # noqa: RUF012 (NNI's protocol)
+
+    def __post_init__(self) -> None:
+        """Prepare the selectors of all kinds."""
+        shared = (self.init_arguments["channels"], self.init_arguments["tau"])
+        for kind in filter(attends, self.options("kind")):
+            self.add_selector(kind, *shared, self.init_arguments["arguments"])
+
+    def forward_with_args(self, kind: Any, x: Tensor, both: Tensor) -> Tensor:
+        """Run the selections under the given probabilities or choice."""
+        with without_autocast(x):
+            p = self.probabilities("kind", kind)
+        shares = dict(zip(self.options("kind"), p, strict=True))
+        return TokenSelection.forward(self, x, both, shares)
+
+
 class MixedConvHead(MaskedOperation, ConvHead):
     """The heads for every input width; channels that are not there arrive as zeros."""
 
@@ -207,10 +233,11 @@ class MixedPoolHead(MaskedOperation, PoolHead):
 SEARCHABLE = {
     Block: SearchableBlock,
     Attention: SearchableAttention,
+    Selection: SearchableSelection,
     ConvHeadLayer: SearchableConvHead,
     PoolHeadLayer: SearchablePoolHead,
 }
-SUPER_MODULES = (MixedBlock, MixedAttention, MixedConvHead, MixedPoolHead)
+SUPER_MODULES = (MixedBlock, MixedAttention, MixedSelection, MixedConvHead, MixedPoolHead)
 
 
 class Supernet(ModelSpace):

@@ -65,12 +65,12 @@ class Validator:
         device = pick_device(self.config.run.device)
         with torch.random.fork_rng():  # modules draw weights when they are made
             backbone = build(self.space.architecture(choice))
-            head = self.task.head(backbone.feature_dim, self.num_classes)
+            head = self.task.head_of(self.space.feature_parts, self.num_classes)
         report = inherit_weights(backbone, layers)
         assert not report.left, report.left
         head.load_state_dict(dict(neck))
         network = TaskNetwork(backbone, head).to(device)
-        recalibrate(network, plain_batches(self.known, self.size, self.config.data, device))
+        recalibrate(network, plain_batches(network, self.known, self.size, self.config.data))
         return network
 
     def score(self, supernet: TaskNetwork, choice: Choice) -> float:

@@ -29,23 +29,47 @@ class StageEnd:
     reduction: int
 
 
+@dataclass(frozen=True)
+class FeaturePart:
+    """One of several vectors that a network's features consist of, as those of its branches.
+
+    Each has a head and a loss of its own. Images are compared by all of them side by side.
+    """
+
+    length: int
+    loss_weight: float = 1.0
+    """Of its loss in the sum over the parts."""
+    unit: bool = False
+    """Whether it is brought to unit length where images are compared."""
+    scale: float = 1.0
+    """What it is then multiplied by."""
+
+
 class Backbone(Protocol):
     """A network without a classifier: images [B, 3, H, W] to features [B, D].
 
     ``output_stride`` is the input's height over that of the last map. A stride below the natural
-    one takes strides out of the last stage; nothing is dilated.
+    one takes strides out of the last stage; nothing is dilated. One whose features consist of
+    several vectors also has ``feature_parts``, a tuple of FeaturePart.
     """
 
     name: str
     """What it is registered as."""
-    layout: Literal["NCHW", "NHWC"]
-    """Of the maps at the stage ends."""
     feature_dim: int
     """Length of the feature vector."""
     output_strides: tuple[int, ...]
     """Those that it can run at, the natural one first."""
     stage_ends: tuple[StageEnd, ...]
     """The places for attention, in order."""
+
+    @property
+    def layout(self) -> Literal["NCHW", "NHWC", "NLC"]:
+        """Return that of the maps at the stage ends; an attribute will do.
+
+        ``NLC``: a transformer, whose "stage ends" are its attention modules with a place for a
+        selection (``select``; see ``nn.attention.tokens``), and whose "map sizes" are (tokens, 1).
+        """
+        ...
 
     def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
         """Return (height, width) of the map at each stage end for an input of ``size``."""
@@ -62,6 +86,11 @@ class Backbone(Protocol):
     def pretrained(self) -> Mapping[str, Any]:
         """Return the weights that its authors publish; raises UserError where there are none."""
         ...
+
+
+def feature_parts(backbone: Backbone) -> tuple[FeaturePart, ...]:
+    """Return the vectors that the features of ``backbone`` consist of, in order: mostly one."""
+    return getattr(backbone, "feature_parts", (FeaturePart(backbone.feature_dim),))
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import KindArguments, KindName, check_arguments, find_kind
-from dcsnas.spaces.backbones import Size, find_backbone
+from dcsnas.spaces.attention_layers import Attention as Attention
+from dcsnas.spaces.attention_layers import Selection as Selection
+from dcsnas.spaces.backbones import Size as Size
+from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.layer_spec import EndSpec as EndSpec
+from dcsnas.spaces.layer_spec import LayerSpec as LayerSpec
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,
-    Affinity,
-    AffinityScale,
-    AttentionUnit,
     ConvUnit,
     LinearUnit,
     PoolUnit,
@@ -37,26 +37,6 @@ def round_channels(channels: float, divisor: int) -> int:
     paper's tables: 3.25 x 40 with divisor 4 gives 128, not 132.
     """
     return max(divisor, round(channels / divisor) * divisor)
-
-
-class LayerSpec(Strict):
-    """What layers have in common."""
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width) for an input of ``size``."""
-        raise NotImplementedError
-
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return the (height, width) at which the layers that follow run inside of this one."""
-        return ()
-
-
-class EndSpec(LayerSpec):
-    """What layers have in common that end in one feature vector."""
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width): one value a channel."""
-        return 1, 1
 
 
 class Conv(LayerSpec):
@@ -153,51 +133,6 @@ class Block(LayerSpec):
         return _strided(size, self.stride)
 
 
-class Attention(LayerSpec):
-    """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
-
-    op: Literal["attention"] = "attention"
-    kind: KindName
-    channels: PositiveInt
-    affinity: Affinity
-    scale: AffinityScale
-    tau: PositiveFloat
-    arguments: KindArguments = Field(default={})
-    """The kind's own arguments under its name; those of other kinds are dropped."""
-
-    @field_validator("arguments")
-    @classmethod
-    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        kind = info.data.get("kind")  # missing where it is wrong, which is said already
-        own = {name: values for name, values in given.items() if name == kind}
-        return check_arguments([kind], own) if kind else {}
-
-    @property
-    def form(self) -> str:
-        """Return what kind of layer this is, channels apart, as latency tables name it."""
-        own = self.arguments.get(self.kind, {})
-        stated = "".join(f" {name}={value}" for name, value in sorted(own.items()))
-        return f"{self.kind} {self.affinity} {self.scale}{stated}"
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Return the channel counts from input to output."""
-        return (self.channels,)
-
-    def units(self, size: Size) -> tuple[Unit, ...]:
-        """Return what runs at input (height, width) ``size``."""
-        kind = find_kind(self.kind)
-        if not kind.attends:
-            return ()
-        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
-        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
-
-    def out_size(self, size: Size) -> Size:
-        """Return the output (height, width), which is the input's."""
-        return size
-
-
 class Trunk(EndSpec):
     """A fixed network up to its feature vector; attention may follow its stages, inside of it."""
 
@@ -286,7 +221,7 @@ class PoolHead(EndSpec):
 
 
 Layer = Annotated[
-    Conv | Block | Attention | Trunk | ConvHead | PoolHead,
+    Conv | Block | Attention | Selection | Trunk | ConvHead | PoolHead,
     Field(discriminator="op"),
 ]
 

@@ -17,8 +17,8 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.backbones import find_backbone
-from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
+from dcsnas.spaces.backbones import Backbone, FeaturePart, feature_parts, find_backbone
+from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Selection, Size, Trunk
 from dcsnas.spaces.units import Cost, total_cost
 
 
@@ -77,6 +77,16 @@ class NetworkSpec(Strict):
         """Return what runs for an input of (height, width) ``size``."""
         raise NotImplementedError
 
+    @property
+    def feature_dim(self) -> int:
+        """Return the length of the feature vector."""
+        raise NotImplementedError
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """Return the vectors that the features consist of, each with a head and a loss."""
+        return (FeaturePart(self.feature_dim),)
+
     def cost(self, size: Size) -> Cost:
         """Return the cost, without classifier, for an input of (height, width) ``size``."""
         return sum((operator.cost for operator in self.operators(size)), Cost())
@@ -112,6 +122,10 @@ class Chain(NetworkSpec):
         return self.layers[-1].widths[-1]
 
 
+def _op(backbone: Backbone) -> str:
+    return "selection" if backbone.layout == "NLC" else "attention"
+
+
 class BackboneNetwork(NetworkSpec):
     """A backbone with an attention module at the end of each of its stages."""
 
@@ -119,8 +133,8 @@ class BackboneNetwork(NetworkSpec):
     output_stride: PositiveInt
     features: PositiveInt
     """Length of the feature vector."""
-    attention: tuple[Attention, ...]
-    """In the order of the stages, ``none`` where there is none."""
+    attention: tuple[Annotated[Attention | Selection, Field(discriminator="op")], ...]
+    """In the order of the stages or blocks, ``none`` where there is none."""
 
     @model_validator(mode="after")
     def _fits_the_backbone(self) -> "BackboneNetwork":
@@ -129,6 +143,7 @@ class BackboneNetwork(NetworkSpec):
         for name, found, allowed in (
             ("output_stride", self.output_stride, backbone.output_strides),
             ("features", self.features, (backbone.feature_dim,)),
+            ("op of attention", {layer.op for layer in self.attention}, ({_op(backbone)},)),
             ("channels of attention", channels, ([e.channels for e in backbone.stage_ends],)),
         ):
             if found not in allowed:
@@ -156,6 +171,11 @@ class BackboneNetwork(NetworkSpec):
     def feature_dim(self) -> int:
         """Return the length of the feature vector."""
         return self.features
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """Return the vectors that the features consist of, each with a head and a loss."""
+        return feature_parts(find_backbone(self.backbone))
 
 
 def has_backbone(value: Any) -> bool:

@@ -3,64 +3,33 @@
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import product
 from pathlib import Path
-from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.attention import NOTHING, attends
-from dcsnas.spaces.backbones import find_backbone
-from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
+from dcsnas.spaces.attention import NOTHING
+from dcsnas.spaces.backbones import FeaturePart, find_backbone
+from dcsnas.spaces.layers import Attention, Block, Selection, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
 from dcsnas.spaces.shipped import find_space, shipped_names
+from dcsnas.spaces.slots import Choice as Choice
+from dcsnas.spaces.slots import Decision as Decision
+from dcsnas.spaces.slots import Option as Option
+from dcsnas.spaces.slots import Slot as Slot
+from dcsnas.spaces.slots import slots_of
 from dcsnas.spaces.space_file import (
     AttentionSettings,
     BackboneFile,
-    BlockRow,
-    ConvHeadRow,
     SpaceFile,
     load_space_file,
 )
 
-Option = float | str
 REID_SIZE = (256, 128)
 """Height and width that a backbone gets which no file names: re-identification's."""
-Choice = Mapping[str, Option]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One thing to choose: a label such as ``b03_width`` and its options, the cheapest first."""
-
-    label: str
-    options: tuple[Option, ...]
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One position of the network: a layer type, its decided arguments and its constant ones."""
-
-    layer: type[Conv | Block | Attention | Trunk | ConvHead | PoolHead]
-    decided: Mapping[str, Decision]
-    constant: Mapping[str, Any]
-
-    def build(self, choice: Choice) -> Layer:
-        """Return the layer under ``choice``, which maps labels to options."""
-        decided = {name: choice[d.label] for name, d in self.decided.items()}
-        return self.layer(**decided, **self.constant)
-
-    def variants(self) -> Iterator[tuple[tuple[int, ...], Layer]]:
-        """Yield the option indices (one per decided argument, in order) and the layer of each."""
-        decisions = list(self.decided.values())
-        for indices in product(*(range(len(d.options)) for d in decisions)):
-            picked = {d.label: d.options[i] for d, i in zip(decisions, indices, strict=True)}
-            yield indices, self.build(picked)
 
 
 class SearchSpace:
@@ -126,8 +95,7 @@ class SearchSpace:
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
         """Return every position of the network, in order; raises UserError as a backbone does."""
-        file = self.file
-        return tuple(_backbone_slots(file) if isinstance(file, BackboneFile) else _row_slots(file))
+        return tuple(slots_of(self.file))
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
@@ -144,6 +112,11 @@ class SearchSpace:
     def feature_dim(self) -> int:
         """Return the length of the feature vector, which is no decision."""
         return self.any_architecture.feature_dim
+
+    @property
+    def feature_parts(self) -> tuple[FeaturePart, ...]:
+        """Return the vectors that the features consist of, which are no decision either."""
+        return self.any_architecture.feature_parts
 
     @property
     def num_blocks(self) -> int:
@@ -184,7 +157,7 @@ class SearchSpace:
                 raise ValueError(f"{label}={value} is not one of {expected[label]}")
         first, *rest = (slot.build(choice) for slot in self.slots)
         if isinstance(first, Trunk):
-            attention = tuple(layer for layer in rest if isinstance(layer, Attention))
+            attention = tuple(one for one in rest if isinstance(one, Attention | Selection))
             return BackboneNetwork(**first.model_dump(exclude={"op"}), attention=attention)
         return Chain(layers=(first, *rest))
 
@@ -201,71 +174,6 @@ def load_space(name: str | Path, attention: str | Sequence[str] | None = None) -
     except ValueError as error:
         reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
         raise UserError(f"--attention {attention}: {reason}") from None
-
-
-def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
-    backbone, stride = find_backbone(file.backbone), file.output_stride
-    if stride not in backbone.output_strides:
-        allowed = " or ".join(map(str, backbone.output_strides))
-        raise UserError(
-            f"space {file.name}: output_stride: {stride} given, {file.backbone} runs at {allowed}"
-        )
-    constant = {"backbone": file.backbone, "output_stride": stride}
-    yield Slot(Trunk, {}, {**constant, "features": backbone.feature_dim})
-    try:
-        settings = file.attention_at(len(backbone.stage_ends))
-    except ValueError as error:
-        raise UserError(f"space {file.name}: {error}") from None
-    for index, (end, one) in enumerate(zip(backbone.stage_ends, settings, strict=True)):
-        yield _attention_slot(index, end.channels, one)
-
-
-def _attention_slot(index: int, channels: Any, settings: AttentionSettings) -> Slot:
-    kind = _decide(f"a{index}_kind", settings.kinds)
-    constant = settings.model_dump(exclude={"kind"})
-    return _slot(Attention, {"channels": channels, "kind": kind, **constant})
-
-
-def _row_slots(file: SpaceFile) -> Iterator[Slot]:
-    shared = {"activation": file.activation}
-    stem = {"c_in": 3, "c_out": file.stem.width, "kernel": file.stem.kernel}
-    yield Slot(Conv, {}, {**stem, "stride": file.stem.stride, **shared})
-    block_fields = {**shared, "divisor": file.divisor, "shortcut": file.shortcut}
-    width: Any = file.stem.width
-    index = attentions = 0
-    for row_index, row in enumerate(file.rows):
-        if not isinstance(row, BlockRow):
-            settings = file.attention_at(file.positions)[attentions]
-            if any(map(attends, settings.kinds)):
-                yield _attention_slot(attentions, width, settings)
-            attentions += 1
-            continue
-        halved = file.output_stride != file.natural_stride and row_index == file.last_strided_row
-        for repeat in range(row.repeat):
-            out = _decide(f"b{index:02d}_width", row.width)
-            expansion = _decide(f"b{index:02d}_expansion", row.expansion)
-            stride = 1 if repeat or halved else row.stride
-            geometry = {"kernel": row.kernel, "stride": stride, **block_fields}
-            yield _slot(Block, {"c_in": width, "expansion": expansion, "c_out": out, **geometry})
-            width = out
-            index += 1
-    ends = {"c_in": width, "c_out": file.head.width, **shared}
-    if isinstance(file.head, ConvHeadRow):
-        yield _slot(ConvHead, ends)
-    else:
-        expanding = {"expansion": file.head.expansion, "divisor": file.divisor}
-        yield _slot(PoolHead, {**ends, **expanding})
-
-
-def _decide(label: str, options: tuple[Option, ...]) -> Any:
-    """Return a decision, or the only option where there is nothing to choose."""
-    return options[0] if len(options) == 1 else Decision(label, options)
-
-
-def _slot(layer: type, arguments: dict[str, Any]) -> Slot:
-    decided = {name: value for name, value in arguments.items() if isinstance(value, Decision)}
-    constant = {name: value for name, value in arguments.items() if name not in decided}
-    return Slot(layer, decided, constant)
 
 
 Variant = tuple[tuple[int, ...], Operator]

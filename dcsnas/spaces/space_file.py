@@ -146,11 +146,17 @@ class AttentionSettings(Strict):
         """Return what there is to choose from, the cheapest first."""
         return self.kind if isinstance(self.kind, tuple) else (self.kind,)
 
+    @property
+    def stated(self) -> set[str]:
+        """Return the keys that the file has, whatever their values."""
+        return self.model_fields_set
+
     def of_kind(self, kind: str | Sequence[str]) -> "AttentionSettings":
         """Return the same settings with another kind, or others to choose from."""
         kinds = [kind] if isinstance(kind, str) else list(kind)
         kept = {name: value for name, value in self.arguments.items() if name in kinds}
-        changed = {**self.model_dump(), "kind": kind, "arguments": kept}
+        given = self.model_dump(include=self.model_fields_set)
+        changed = {**given, "kind": kind, "arguments": kept}
         return AttentionSettings.model_validate(changed)
 
 

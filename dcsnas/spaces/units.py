@@ -151,7 +151,16 @@ class TrunkUnit:
     activations: int
 
 
-Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit | TrunkUnit
+@dataclass(frozen=True)
+class SelectionUnit:
+    """What selects of a block's queries and keys; the products of them are the block's own."""
+
+    params: int
+    macs: int
+    activations: int
+
+
+Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit | TrunkUnit | SelectionUnit
 
 
 @dataclass(frozen=True)

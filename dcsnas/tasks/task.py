@@ -4,7 +4,7 @@ Searching, training, scoring and evaluating know a task by this record alone. An
 one by ``register_task``; see ``examples/extending/task.py``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from dcsnas.data.reid import Sample, TaskData
 from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.record import Report
 from dcsnas.nn.distributed import cpu_threads
-from dcsnas.nn.heads import Head, Output, TaskNetwork
+from dcsnas.nn.heads import Head, Output, TaskNetwork, head_for
 from dcsnas.nn.weights import NetworkInUse, load_network, read_header
+from dcsnas.spaces.backbones import FeaturePart
 
 
 class Objective(nn.Module):
@@ -56,6 +57,54 @@ class Objective(nn.Module):
         """Conclude an epoch."""
 
 
+class PartsObjective(Objective):
+    """An objective for each of several vectors that the features consist of.
+
+    The terms are the sums over the parts, weighted as these say.
+    """
+
+    def __init__(self, parts: Sequence[FeaturePart], objectives: Sequence[Objective]) -> None:
+        super().__init__()
+        self.weights = [part.loss_weight for part in parts]
+        self.objectives = nn.ModuleList(objectives)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Return what the first objective needs of the images: all need the same."""
+        return next(self._each()).inputs(images)
+
+    def forward(
+        self, output: Output, inputs: Tensor, labels: Tensor, *, progress: float
+    ) -> dict[str, Tensor]:
+        """Return the weighted sums of the parts' terms; the output is that of a PartsHead."""
+        total: dict[str, Tensor] = {}
+        pairs = zip(self.weights, self._each(), output.parts, strict=True)
+        for weight, objective, part in pairs:
+            for name, term in objective(part, inputs, labels, progress=progress).items():
+                weighted = weight * term
+                total[name] = total[name] + weighted if name in total else weighted
+        return total
+
+    def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
+        """Take in a batch that trained the weights."""
+        for objective, part in zip(self._each(), output.parts, strict=True):
+            objective.observe(part, inputs, labels)
+
+    def begin_epoch(self) -> None:
+        """Prepare for an epoch."""
+        for objective in self._each():
+            objective.begin_epoch()
+
+    def end_epoch(self) -> None:
+        """Conclude an epoch."""
+        for objective in self._each():
+            objective.end_epoch()
+
+    def _each(self) -> Iterator[Objective]:
+        for objective in self.objectives:
+            assert isinstance(objective, Objective)
+            yield objective
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """What everything else knows of a task."""
@@ -86,6 +135,17 @@ class Task:
     """Says why probes and references cannot be scored; empty where they can."""
     hold_out: Callable[..., TaskData] | None = None
     """Returns a data set with one of its folds as probes and references, if the task has that."""
+
+    def head_of(self, parts: Sequence[FeaturePart], num_classes: int) -> Head:
+        """Return the head for features that consist of ``parts``."""
+        return head_for(parts, self.head, num_classes)
+
+    def objective_of(
+        self, config: Any, num_classes: int, parts: Sequence[FeaturePart]
+    ) -> Objective:
+        """Return the objective for features that consist of ``parts``."""
+        each = [self.objective(config, num_classes, part.length) for part in parts]
+        return each[0] if len(each) == 1 else PartsObjective(parts, each)
 
 
 TASKS: dict[str, Task] = {}

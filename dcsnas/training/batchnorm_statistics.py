@@ -11,6 +11,7 @@ from dcsnas.config.stages import AugmentConfig, DataConfig, Size
 from dcsnas.data.augment import Normalize, make_augment
 from dcsnas.data.loading import ImageSet, make_loader
 from dcsnas.data.reid import Sample
+from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import span_processes
 from dcsnas.nn.inherit import recalibrate
 
@@ -37,10 +38,11 @@ def measure_statistics(
     the random state is left as it is. Of several processes each measures alone.
     """
     span_processes(network, across=False)
-    device = next(network.parameters()).device
+    device = device_of(network)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        recalibrate(network, augmented_batches(samples, size, data, augment, device, seed=seed))
+        batches = augmented_batches(network, samples, size, data, augment, seed=seed)
+        recalibrate(network, batches)
 
 
 def images_for_statistics(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -49,35 +51,43 @@ def images_for_statistics(samples: Sequence[Sample]) -> Sequence[Sample]:
 
 
 def plain_batches(
-    samples: Sequence[Sample], size: Size, data: DataConfig, device: torch.device
+    network: nn.Module, samples: Sequence[Sample], size: Size, data: DataConfig
 ) -> Iterator[Tensor]:
-    """Yield the normalised images in batches of nearly one size, which count alike."""
-    return _changed_batches(samples, size, data, Normalize(data.mean, data.std), device)
+    """Yield normalised images for ``network`` in batches of nearly one size, which count alike."""
+    return _changed_batches(network, samples, size, data, Normalize(data.mean, data.std))
 
 
 def augmented_batches(
+    network: nn.Module,
     samples: Sequence[Sample],
     size: Size,
     data: DataConfig,
     augment: AugmentConfig,
-    device: torch.device,
     *,
     seed: int,
 ) -> Iterator[Tensor]:
     """Yield images drawn by ``seed`` in batches of nearly one size, changed as in training.
 
-    The changes draw from torch's global generator.
+    They are for ``network``. The changes draw from torch's global generator.
     """
     order = np.random.default_rng(seed).permutation(len(samples))[:AUGMENTED_IMAGES]
     change = make_augment(data, augment, size)
-    return _changed_batches([samples[i] for i in order], size, data, change, device)
+    return _changed_batches(network, [samples[i] for i in order], size, data, change)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return where the parameters of ``network`` are."""
+    return next(network.parameters()).device
 
 
 def _changed_batches(
-    samples: Sequence[Sample], size: Size, data: DataConfig, change: nn.Module, device: torch.device
+    network: nn.Module, samples: Sequence[Sample], size: Size, data: DataConfig, change: nn.Module
 ) -> Iterator[Tensor]:
-    change, count = change.to(device), len(samples)
+    """Yield batches for ``network``, which knows the cameras of one until the next is asked for."""
+    device, count = device_of(network), len(samples)
+    change = change.to(device)
     batch_size = math.ceil(count / math.ceil(count / RECALIBRATION_BATCH))
     images = ImageSet(samples, size)
     for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
-        yield change(batch.images.to(device))
+        with seen_by(network, batch.cameras):
+            yield change(batch.images.to(device))

@@ -11,7 +11,8 @@ from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import Size, TrainConfig
 from dcsnas.data.augment import make_augment, mixup
 from dcsnas.data.loading import Batch
-from dcsnas.nn.distributed import BatchWide
+from dcsnas.nn.cameras import seen_by
+from dcsnas.nn.distributed import is_batch_wide
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.tasks.task import Objective
 from dcsnas.training.optimizers import optimization
@@ -81,7 +82,9 @@ class TaskModule(pl.LightningModule):
         if self.mixup:
             mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
             images = mixed.images
-        output, inputs = self.network(images), self.objective.inputs(images)
+        with seen_by(self.network, batch.cameras):
+            output = self.network(images)
+        inputs = self.objective.inputs(images)
         terms = self.objective(output, inputs, labels, progress=progress)
         if mixed:
             partner = self.objective(output, inputs, mixed.partners, progress=progress)
@@ -91,7 +94,7 @@ class TaskModule(pl.LightningModule):
             self.objective.observe(output, inputs, labels)
         done = self.current_epoch * int(self.trainer.num_training_batches)
         files = {"names": self.names[phase], "indices": batch.indices, "rates": self.rates}
-        shared = isinstance(self.objective, BatchWide)
+        shared = is_batch_wide(self.objective)
         require_finite(terms["loss"], done + index, self.trainer, **files, shared=shared)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
         prefix = f"{phase}/" if phase else ""
@@ -101,7 +104,7 @@ class TaskModule(pl.LightningModule):
 
     def _shared_draws(self, index: int) -> torch.Generator | None:
         """Return a generator that is the same everywhere, where all processes share one loss."""
-        if not isinstance(self.objective, BatchWide):
+        if not is_batch_wide(self.objective):
             return None
         seed = step_seed(self.config.run.seed, self.current_epoch, index, SHARED_STREAM)
         return torch.Generator().manual_seed(seed)

@@ -11,10 +11,11 @@ from typing import Any, Literal
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import Input, RunFolder
-from dcsnas.config.stages import RunConfig, TrainConfig
+from dcsnas.config.stages import RunConfig, Size, TrainConfig
 from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
 from dcsnas.nn.build import build
+from dcsnas.nn.cameras import name_cameras
 from dcsnas.nn.distributed import cpu_threads, pick_device
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.inherit import InheritReport
@@ -73,7 +74,7 @@ def train(
     task, process = find_task(config.task), this_process(config.run)
     whole = data or read_data(task, config.data)
     part = _without_held_out(task, config, whole)
-    score = Score(task, part, config.input or architecture.input, config.data)
+    score = Score(task, part, _input(config, architecture), config.data)
     loader = task.loader(config, part.train, score.size, process, name="the training images")
     if config.validation.every or stage == "pretrain":
         score.refuse_unscorable()
@@ -103,6 +104,13 @@ def train(
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
+
+
+def _input(config: TrainConfig, architecture: ArchitectureFile) -> Size:
+    """Return the size of the images; raises UserError for one that the network cannot take."""
+    size = config.input or architecture.input
+    architecture.network.operators(size)
+    return size
 
 
 def _described(config: TrainConfig, architecture: ArchitectureFile, score: Score) -> list[str]:
@@ -190,7 +198,9 @@ def _make_module(
     task, data = score.task, score.data
     backbone = build(architecture.network)
     report = take_weights(backbone, start, data, score.size, config) if start else None
-    network = TaskNetwork(backbone, task.head(backbone.feature_dim, data.num_classes))
-    objective = task.objective(config, data.num_classes, backbone.feature_dim)
+    name_cameras(backbone, (sample.camera for sample in data.train))
+    parts = architecture.network.feature_parts
+    network = TaskNetwork(backbone, task.head_of(parts, data.num_classes))
+    objective = task.objective_of(config, data.num_classes, parts)
     names = {ONE: names_below(data.root, data.train)}
     return TaskModule(network, objective, config, size=score.size, names=names), report

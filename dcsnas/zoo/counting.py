@@ -40,7 +40,7 @@ def count_call(network: nn.Module, *inputs: Tensor) -> Cost:
 
     Raises UserError where it runs an operation whose work cannot be told from the outside.
     """
-    with _evaluating(network), warnings.catch_warnings():
+    with evaluating(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore scripts functions at import, and traces
         from fvcore.nn.jit_analysis import JitModelAnalysis
 
@@ -58,7 +58,8 @@ def count_call(network: nn.Module, *inputs: Tensor) -> Cost:
 
 
 @contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Have ``network`` in evaluation, without gradients and with attention in plain sight."""
     training = {module: module.training for module in network.modules()}
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides attention in one operation

@@ -26,12 +26,15 @@ class StrongestChannels(Selector):
         super().__init__(channels)
         self.count = max(1, round(share * channels))
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens with all other channels set to zero, twice."""
-        strength = tokens.square().mean(1, keepdim=True)  # B, 1, C
+    def forward(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, *, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return queries and keys with all other channels set to zero."""
+        strength = x.square().mean((2, 3))[:, None]  # B, 1, C
         weakest = strength.topk(self.count, dim=-1).values[..., -1:]
-        selected = tokens * (strength >= weakest).to(tokens.dtype)
-        return selected, selected
+        mask = (strength >= weakest).to(query.dtype)
+        selected = query * mask
+        return selected, selected if key is None else key * mask
 
 
 def no_cost(channels: int, tokens: int, arguments: StrongestArguments) -> Cost:

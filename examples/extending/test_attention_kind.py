@@ -10,6 +10,7 @@ import yaml
 
 from dcsnas.config.files import read_yaml
 from dcsnas.nn.attention.block import attention_blocks
+from dcsnas.nn.attention.selector import as_map
 from dcsnas.nn.build import build
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.shipped import find_space
@@ -28,7 +29,7 @@ def test_it_selects_the_share_that_a_file_asks_for(dcsnas: Callable[..., str]) -
     block = next(iter(attention_blocks(module).values()))
     tokens = torch.randn(2, 32, 28)
     selector: Any = block.get_submodule("selectors.strongest")
-    query, key = selector(tokens, tokens)
+    query, key = selector(as_map(tokens), tokens)
     chosen = (query != 0).any(1)
     assert chosen.sum(-1).tolist() == [7, 7]
     strength = tokens.square().mean(1)
@@ -57,7 +58,7 @@ def test_wrong_arguments(dcsnas: Callable[..., str], arguments: dict, message: s
 
 def test_without_the_plugin_the_kind_is_unknown(dcsnas: Callable[..., str]) -> None:
     shown = dcsnas("sample", "tiny", "--attention", "strongest", "--out", "network.yaml", code=2)
-    assert "--attention strongest: expected one of none, sa, dcs" in shown
+    assert "--attention strongest: expected one of none, sa, gsa, dcs_window, dcs" in shown
 
 
 def test_a_search_chooses_among_kinds(dcsnas: Callable[..., str]) -> None:

@@ -66,11 +66,11 @@ def test_a_network_of_the_backbone_without_a_search(dcsnas: Callable[..., str]) 
     trunk = network.get_submodule("trunk").state_dict()
     other = {f"layers.{name}": t.flatten() for name, t in trunk.items()}
     save_file({**other, "classifier.weight": torch.zeros(5, 32)}, "foreign.safetensors")
-    message = dcsnas(*PLUGIN, *importing, "--weights", "foreign.safetensors", code=2)
+    message = dcsnas(*PLUGIN, *importing, "foreign.safetensors", code=2)
     assert "weights of another network: 0 of" in message
     save_file({**trunk, "classifier.weight": torch.zeros(5, 32)}, "own.safetensors")
-    shown = dcsnas(*PLUGIN, *importing, "--weights", "own.safetensors")
-    assert "1 of the file not used (classifier.weight)" in shown
+    shown = dcsnas(*PLUGIN, *importing, "own.safetensors")
+    assert "left out as a classifier: classifier.weight" in shown
     state = read_state(Path("w.safetensors"))
     assert all(torch.equal(state[f"trunk.{name}"], tensor) for name, tensor in trunk.items())
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "profile-check": ("profile-check", "measured.json", "--networks", "2", "--rounds", "2"),
     "search": ("search", "search.yaml", FOREIGN, "--out", "new"),
     "derive": ("derive", "searched", "--top-k", "2", "--out", "new"),
-    "weights": ("weights", "import", "--arch", "backbone.yaml", "--weights", "backbone.pt",
+    "weights": ("weights", "import", "backbone.pt", "--arch", "backbone.yaml",
                 "--out", "new.safetensors"),
     "pretrain": ("pretrain", "pretrain.yaml", "--arch", "small.yaml", "--out", "new"),
     "tune-eta": ("tune-eta", "retrain.yaml", "--arch", "small.yaml", "--eta", "0", "--eta", "0.1",

@@ -115,11 +115,15 @@ def test_every_attention(
     assert [found.selections > 0 for found in exported.differences] == [kind == "dcs"] * 2
 
 
+LARGE = ("large", "hrnet", "convnext", "vit", "transreid", "mobilenetv2_200")
+
+
 def every_space() -> list:
     """Return the files of all spaces; the large ones take 5 to 10 s each."""
+    large = {file: any(name in file.stem for name in LARGE) for file in shipped_spaces()}
     return [
-        pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if "large" in file.stem else [])
-        for file in shipped_spaces()
+        pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if is_large else [])
+        for file, is_large in large.items()
     ]
 
 

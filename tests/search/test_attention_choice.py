@@ -76,11 +76,12 @@ def test_a_list_of_one_kind_is_that_kind(kind: str) -> None:
     assert space_of((kind,)).digest == SPACE.with_attention(kind).digest
 
 
-@pytest.mark.parametrize("kinds", [[], ["dcs", "sa"], ["sa", "sa"], ["sa", "gsa"], ["sa", 3]])
+@pytest.mark.parametrize("kinds", [[], ["dcs", "sa"], ["sa", "sa"], ["sa", "xsa"], ["sa", 3]])
 def test_other_lists_are_refused(kinds: list[Any]) -> None:
     content = SPACE.file.model_dump(mode="json")
     content["attention"]["kind"] = kinds
-    with pytest.raises(UserError, match=r"attention\.kind: expected one of none, sa, dcs, or a"):
+    allowed = "none, sa, gsa, dcs_window, dcs, or a"
+    with pytest.raises(UserError, match=rf"attention\.kind: expected one of {allowed}"):
         validate(SpaceFile, content, "s.yaml")
 
 

@@ -96,11 +96,11 @@ def test_one_kind_everywhere_replaces_those_of_a_list(first: None) -> None:
 
 
 def test_unknown_kinds_are_named_with_their_place() -> None:
-    expected = "expected one of none, sa, dcs, or a list of them in that order"
-    assert refused({"kind": "gsa"}) == f"f.yaml: attention.kind: {expected} (given: 'gsa')"
+    expected = "expected one of none, sa, gsa, dcs_window, dcs, or a list of them in that order"
+    assert refused({"kind": "xsa"}) == f"f.yaml: attention.kind: {expected} (given: 'xsa')"
     assert refused({"kind": {"sa": 1}}) == f"f.yaml: attention.kind: {expected}"
-    assert refused([{}, {"kind": "gsa"}, {}]) == (
-        f"f.yaml: attention[1].kind: {expected} (given: 'gsa')"
+    assert refused([{}, {"kind": "xsa"}, {}]) == (
+        f"f.yaml: attention[1].kind: {expected} (given: 'xsa')"
     )
 
 
@@ -143,7 +143,7 @@ def test_arguments_fit_their_kind(arguments: Any, expected: str, first: None) ->
 def test_kinds_without_arguments_take_none() -> None:
     assert refused({"kind": "dcs", "arguments": {"dcs": {"first": 1}}}) == (
         "f.yaml: attention.arguments: dcs.first: Extra inputs are not permitted; arguments of "
-        "dcs: none"
+        "dcs: theta"
     )
 
 

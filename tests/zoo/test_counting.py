@@ -22,13 +22,16 @@ from dcsnas.zoo.counting import count, count_call, einsum_cost
 
 NAMES = [path.stem for path in shipped_spaces()]
 SIZES = [(64, 32), (71, 33)]
+EVEN_SIZES = [(64, 32), (96, 64)]
+"""Of networks that take multiples of a patch, or of their coarsest map, alone."""
 
 
 @pytest.mark.parametrize("path", shipped_spaces(), ids=NAMES)
 def test_networks_of_the_shipped_spaces_cost_what_their_units_cost(path: Any) -> None:
     space = SearchSpace.load(path)
     assert "dcs" in space.file.kinds
-    for choice, size in zip((smallest_choice(space), largest_choice(space)), SIZES, strict=True):
+    sizes = EVEN_SIZES if space.name in ("hrnet_w32", "vit_base") else SIZES
+    for choice, size in zip((smallest_choice(space), largest_choice(space)), sizes, strict=True):
         architecture = space.architecture(choice)
         assert count(build(architecture), size) == architecture.cost(size)
 

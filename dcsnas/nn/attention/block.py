@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dcsnas.nn.attention.selector import Selector
 from dcsnas.nn.attention.selectors import SELECTORS
 from dcsnas.nn.layers import MaskedBatchNorm2d
 from dcsnas.spaces.attention import attends
@@ -106,20 +107,25 @@ class AttentionBlock(nn.Module):
         if not self.selectors:
             return x
         tokens = x.flatten(2).transpose(1, 2)
-        query, key = self.scaled(*self._selected(x, tokens, shares), mask)
+        width = None if mask is None else mask.sum()
+        query, key = self.scaled(*self._selected(x, tokens, shares, width), mask)
         attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
         return x + self.norm(self.depthwise(attended), mask if branch_mask is None else branch_mask)
 
     def _selected(
-        self, x: Tensor, tokens: Tensor, shares: Mapping[str, Tensor] | None
+        self,
+        x: Tensor,
+        tokens: Tensor,
+        shares: Mapping[str, Tensor] | None,
+        width: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Return queries and keys [B, N, C] before they are scaled."""
         if shares is None:
             (selector,) = self.selectors.values()
-            return selector(x, tokens)
+            return selector(x, tokens, width=width)
         query = key = torch.zeros(())
         for kind, share in shares.items():
-            one_query, one_key = self.selectors[kind](x, tokens)
+            one_query, one_key = self.selectors[kind](x, tokens, width=width)
             query, key = query + share * one_query, key + share * one_key
         return query, key
 
@@ -147,10 +153,15 @@ class AttentionBlock(nn.Module):
         return any(selector.draws for selector in self.selectors.values())
 
     @property
+    def choosing(self) -> list[Selector]:
+        """Return the selectors that leave channels out, in the order of the kinds."""
+        selectors: Any = self.selectors.values()
+        return [selector for selector in selectors if selector.masking is not None]
+
+    @property
     def maskings(self) -> list[nn.Module]:
         """Return the modules whose output is a binary channel mask [B, N, C]."""
-        selectors: Any = self.selectors.values()
-        return [selector.masking for selector in selectors if selector.masking is not None]
+        return [selector.masking for selector in self.choosing if selector.binary]
 
 
 def _of_unit_length(tokens: Tensor) -> Tensor:

@@ -1,19 +1,21 @@
 """Selectors: from which channels of its tokens an attention module makes queries and keys.
 
 Source: Differentiable Channel Selection in Self-Attention for Person Re-Identification (2025),
-Section 3.2, Equations 1 and 2.
+Section 3.2, Equations 1 and 2 (``dcs``); its forerunner of 2022, Appendix A.2 (``gsa``).
 
 Shapes: B images, C channels, H x W positions, N = H * W tokens.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcsnas.spaces.attention import KINDS, AttentionKind
+from dcsnas.nn.attention.selector import Selector, TokenLinear
+from dcsnas.nn.attention.windows import WindowSelector
+from dcsnas.spaces.attention import KINDS, OPTIONS, PARTS, AttentionKind
 
 
 def logistic_noise(like: Tensor) -> Tensor:
@@ -41,17 +43,6 @@ def straight_through(soft: Tensor) -> Tensor:
     return hard + (soft - soft.detach())
 
 
-class TokenLinear(nn.Linear):
-    """A linear layer over the channels of images [B, C, H, W], to tokens [B, N, C'].
-
-    Computed as the 1x1 convolution that it is: on a CPU that takes half as long as a product.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the tokens of ``x``."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias).flatten(2).transpose(1, 2)
-
-
 class BinaryMask(nn.Module):
     """The mask of channels [B, N, C] of logits of that shape.
 
@@ -68,44 +59,112 @@ class BinaryMask(nn.Module):
         return straight_through(soft_mask(theta, noise, self.tau))
 
 
-class Selector(nn.Module):
-    """Selects all channels (``sa``): queries and keys are the tokens. Base of the other selectors.
+class LowRankLinear(nn.Module):
+    """The product of two linear layers, C x rank and rank x C, of images to tokens [B, N, C]."""
 
-    Its parameters are what the search trains with the architecture. ``draws`` says that it draws
-    noise in training. ``masking`` is the submodule whose output is the binary channel mask
-    [B, N, C] of its input, logits of that shape, if there is one: to hook, for whoever wants to
-    see or set what is selected.
-    """
-
-    draws = False
-
-    def __init__(self, channels: int, *, tau: float = 1.0) -> None:
+    def __init__(self, channels: int, rank: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.masking: Any = None
+        self.down = TokenLinear(channels, rank)
+        self.up = nn.Linear(rank, channels)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys [B, N, C] of images [B, C, H, W] and their tokens [B, N, C]."""
-        return tokens, tokens
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the tokens of images [B, C, H, W]."""
+        return self.up(self.down(x))
 
 
 class GumbelSelector(Selector):
-    """Draws for every token which channels count (``dcs``), by logits that depend on the input."""
+    """Draws for every token which channels count (``dcs``), by logits that depend on the input.
+
+    The logits are linear in a token: C x C, or of a lower rank (``theta: {rank: r}``).
+    """
 
     draws = True
 
-    def __init__(self, channels: int, *, tau: float = 1.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        tau: float = 1.0,
+        theta: Literal["full"] | Mapping[str, int] = "full",
+    ) -> None:
         super().__init__(channels)
-        self.theta = TokenLinear(channels, channels)
+        if isinstance(theta, Mapping):
+            self.theta: Any = LowRankLinear(channels, theta["rank"])
+        else:
+            self.theta = TokenLinear(channels, channels)
         self.masking = BinaryMask(tau)
 
-    def forward(self, x: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens with the channels that are not selected set to zero, twice."""
-        selected = tokens * self.masking(self.theta(x))
-        return selected, selected
+    def forward(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, *, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return queries and keys with the channels that are not selected set to zero."""
+        mask = self.masking(self.theta(x))
+        selected = query * mask
+        return selected, selected if key is None else key * mask
 
 
-SELECTORS: dict[str, Callable[..., Selector]] = {"sa": Selector, "dcs": GumbelSelector}
+class BlendedOptions(nn.Module):
+    """Masks of equal parts of the channels, blended by one weight for each.
+
+    Training draws the weights, once a call for all images, by Gumbel-softmax at ``tau`` as FBNetV2
+    does; evaluation takes the same softmax without noise.
+    """
+
+    def __init__(self, channels: int, tau: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.tau = tau
+        self.logits = nn.Parameter(torch.zeros(OPTIONS))
+        parts = [(k / n, (k + 1) / n) for n in PARTS for k in range(n)]
+        self.register_buffer("ends", torch.tensor(parts), persistent=False)
+
+    def options(self, width: Tensor | None = None) -> Tensor:
+        """Return the masks [options, C] of ``width`` channels: from floor(c k / n) on."""
+        ends: Any = self.ends
+        # sums of probabilities are whole up to rounding, which floor must not see
+        first, end = (ends * (self.channels if width is None else width) + 1e-3).floor().unbind(1)
+        places = torch.arange(self.channels, device=ends.device)
+        inside = (places >= first[:, None]) & (places < end[:, None])
+        return inside.to(self.logits.dtype)
+
+    def weights(self) -> Tensor:
+        """Return the weights [options], which sum to 1."""
+        if self.training:
+            return F.gumbel_softmax(self.logits, self.tau, dim=0)
+        return (self.logits / self.tau).softmax(0)
+
+    def forward(self, width: Tensor | None = None) -> Tensor:
+        """Return the mask [C]."""
+        return (self.weights()[:, None] * self.options(width)).sum(0)
+
+
+class OptionSelector(Selector):
+    """Chooses one of 15 parts of the channels for the whole module by Gumbel-softmax (``gsa``).
+
+    The affinity is the weighted sum of the affinities over the parts. That is one affinity whose
+    queries are scaled by the blended mask, so the cost is that of one.
+    """
+
+    draws = True
+    binary = False
+
+    def __init__(self, channels: int, *, tau: float = 1.0) -> None:
+        super().__init__(channels)
+        self.masking = BlendedOptions(channels, tau)
+
+    def forward(
+        self, x: Tensor, query: Tensor, key: Tensor | None = None, *, width: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return queries on the blended parts, and keys as they are."""
+        return query * self.masking(width).to(query.dtype), query if key is None else key
+
+
+SELECTORS: dict[str, Callable[..., Selector]] = {
+    "sa": Selector,
+    "gsa": OptionSelector,
+    "dcs_window": WindowSelector,
+    "dcs": GumbelSelector,
+}
 """By kind; called with the channel count, ``tau`` and the kind's own arguments."""
 
 

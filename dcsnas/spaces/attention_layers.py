@@ -1,0 +1,114 @@
+"""Layers of attention: a block after a stage, and a selection inside of a transformer's block."""
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+
+from dcsnas.spaces.attention import (
+    KindArguments,
+    KindName,
+    check_arguments,
+    check_channels,
+    find_kind,
+)
+from dcsnas.spaces.backbones import Size
+from dcsnas.spaces.layer_spec import LayerSpec
+from dcsnas.spaces.units import Affinity, AffinityScale, AttentionUnit, SelectionUnit, Unit
+
+
+def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Return the arguments among ``given`` of the kind in ``info``, with their defaults."""
+    kind = info.data.get("kind")  # missing where it is wrong, which is said already
+    own = {name: values for name, values in given.items() if name == kind}
+    if not kind:
+        return {}
+    checked = check_arguments([kind], own)
+    if "channels" in info.data:
+        check_channels(kind, info.data["channels"], checked)
+    return checked
+
+
+class Attention(LayerSpec):
+    """Residual attention of a kind of ``spaces.attention``; ``none`` is a chosen absence."""
+
+    op: Literal["attention"] = "attention"
+    kind: KindName
+    channels: PositiveInt
+    affinity: Affinity
+    scale: AffinityScale
+    tau: PositiveFloat
+    arguments: KindArguments = Field(default={})
+    """The kind's own arguments under its name; those of other kinds are dropped."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _own_arguments(given, info)
+
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
+        return " ".join([self.kind, self.affinity, self.scale, *timed])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return (self.channels,)
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return what runs at input (height, width) ``size``."""
+        kind = find_kind(self.kind)
+        if not kind.attends:
+            return ()
+        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
+        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output (height, width), which is the input's."""
+        return size
+
+
+class Selection(LayerSpec):
+    """A kind of attention inside of a transformer's block, on the queries and keys that it has.
+
+    The affinity is the block's own. ``none`` and ``sa`` leave the block as it is. It runs at a
+    "size" of (tokens, 1).
+    """
+
+    op: Literal["selection"] = "selection"
+    kind: KindName
+    channels: PositiveInt
+    tau: PositiveFloat
+    arguments: KindArguments = Field(default={})
+    """The kind's own arguments under its name; those of other kinds are dropped."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        return _own_arguments(given, info)
+
+    @property
+    def form(self) -> str:
+        """Return what kind of layer this is, channels apart, as latency tables name it."""
+        timed = find_kind(self.kind).timed(self.arguments.get(self.kind, {}))
+        return " ".join([self.kind, "in block", *timed])
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the channel counts from input to output."""
+        return (self.channels,)
+
+    def units(self, size: Size) -> tuple[Unit, ...]:
+        """Return what runs at (tokens, 1): the selection alone."""
+        kind = find_kind(self.kind)
+        if not kind.attends:
+            return ()
+        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
+        cost = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        return (SelectionUnit(cost.params, cost.macs, cost.activations),)
+
+    def out_size(self, size: Size) -> Size:
+        """Return the output's (tokens, 1), which is the input's."""
+        return size
