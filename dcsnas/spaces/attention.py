@@ -8,10 +8,11 @@ Legend: N tokens (positions of the map), C channels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError
 
+from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_installed
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.units import Cost
@@ -35,13 +36,41 @@ class AttentionKind:
     """A kind of attention.
 
     ``arguments`` are its own, beside those of the block; ``selection_cost(C, N, arguments)`` is
-    what selecting adds to the block for one image; ``attends`` is False where nothing runs.
+    what selecting adds to the block for one image; ``attends`` is False where nothing runs. A kind
+    that ``gates`` is no such block: it multiplies the map, and that cost is all of it.
     """
 
     name: str
     arguments: type[Strict] = NoArguments
     selection_cost: Callable[[int, int, Any], Cost] = _nothing
     attends: bool = True
+    gates: bool = False
+
+
+class ChannelGateArguments(Strict):
+    """``scal_channel``: an agent that weighs channels, after SCAL."""
+
+    reduction: PositiveInt = 16
+    """Channels over the width between its two layers."""
+
+
+class SpatialGateArguments(Strict):
+    """``scal_spatial``: an agent that weighs positions, after SCAL."""
+
+    width: PositiveInt = 8
+    """Channels between its two convolutions."""
+    kernel: Literal[1, 3, 5, 7] = 3
+    """Of both convolutions."""
+
+
+def _channel_gate_cost(channels: int, tokens: int, arguments: ChannelGateArguments) -> Cost:
+    hidden = max(1, channels // arguments.reduction)
+    return Cost(2 * channels * hidden + hidden + channels, 2 * channels * hidden, hidden + channels)
+
+
+def _spatial_gate_cost(channels: int, tokens: int, arguments: SpatialGateArguments) -> Cost:
+    width, window = arguments.width, arguments.kernel**2
+    return Cost(2 * width * window + width + 1, 2 * tokens * width * window, tokens * (width + 1))
 
 
 NOTHING = "none"
@@ -51,6 +80,12 @@ KINDS: dict[str, AttentionKind] = {  # a list of options has this order: the che
     NOTHING: AttentionKind(NOTHING, attends=False),
     "sa": AttentionKind("sa"),
     "dcs": AttentionKind("dcs", selection_cost=_linear),
+    "scal_channel": AttentionKind(
+        "scal_channel", ChannelGateArguments, selection_cost=_channel_gate_cost, gates=True
+    ),
+    "scal_spatial": AttentionKind(
+        "scal_spatial", SpatialGateArguments, selection_cost=_spatial_gate_cost, gates=True
+    ),
 }
 DEFAULT = "dcs"
 
@@ -89,6 +124,11 @@ def check_kinds(value: Any) -> Any:
         load_installed()
     if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
         raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
+    if len(kinds) > 1 and (gating := [kind for kind in kinds if KINDS[kind].gates]):
+        raise ValueError(
+            f"{' and '.join(gating)}: multiplies the map and is no option among others; give it "
+            "alone"
+        )
     return tuple(kinds) if len(kinds) > 1 else kinds[0]
 
 
@@ -121,3 +161,13 @@ def check_arguments(kinds: Sequence[str], given: Mapping[str, Any]) -> dict[str,
     if problems:
         raise ValueError("; ".join(problems))
     return checked
+
+
+def check_width(position: int, kinds: Sequence[str], *, decided: bool) -> None:
+    """Raise UserError where a kind that gates stands where the search chooses the width."""
+    gating = [kind for kind in kinds if find_kind(kind).gates]
+    if gating and decided:
+        raise UserError(
+            f"attention position {position}: {gating[0]} needs a fixed width, and the row before "
+            "it chooses one; take a backbone, or fix the width"
+        )

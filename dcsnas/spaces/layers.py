@@ -20,6 +20,7 @@ from dcsnas.spaces.units import (
     AffinityScale,
     AttentionUnit,
     ConvUnit,
+    GateUnit,
     LinearUnit,
     PoolUnit,
     TrunkUnit,
@@ -191,6 +192,8 @@ class Attention(LayerSpec):
             return ()
         arguments = kind.arguments(**self.arguments.get(self.kind, {}))
         selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        if kind.gates:
+            return (GateUnit(selection.params, selection.macs, selection.activations),)
         return (AttentionUnit(self.affinity, self.channels, *size, selection),)
 
     def out_size(self, size: Size) -> Size:

@@ -14,8 +14,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
-from dcsnas.spaces.attention import NOTHING, attends
-from dcsnas.spaces.backbones import FeaturePart, find_backbone
+from dcsnas.spaces.attention import NOTHING, attends, check_width
+from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
 from dcsnas.spaces.shipped import find_space, shipped_names
@@ -146,11 +146,6 @@ class SearchSpace:
         return self.any_architecture.feature_dim
 
     @property
-    def feature_parts(self) -> tuple[FeaturePart, ...]:
-        """Return the vectors that the features consist of, which are no decision either."""
-        return self.any_architecture.feature_parts
-
-    @property
     def num_blocks(self) -> int:
         """Return the number of inverted residuals."""
         return sum(slot.layer is Block for slot in self.slots)
@@ -226,6 +221,7 @@ def _backbone_slots(file: BackboneFile) -> Iterator[Slot]:
 
 
 def _attention_slot(index: int, channels: Any, settings: AttentionSettings) -> Slot:
+    check_width(index, settings.kinds, decided=isinstance(channels, Decision))
     kind = _decide(f"a{index}_kind", settings.kinds)
     constant = settings.model_dump(exclude={"kind"})
     return _slot(Attention, {"channels": channels, "kind": kind, **constant})

@@ -151,7 +151,16 @@ class TrunkUnit:
     activations: int
 
 
-Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit | TrunkUnit
+@dataclass(frozen=True)
+class GateUnit:
+    """An attention module that multiplies the map by weights: the counts of what makes these."""
+
+    params: int
+    macs: int
+    activations: int
+
+
+Unit = ConvUnit | AddUnit | AttentionUnit | GateUnit | PoolUnit | LinearUnit | TrunkUnit
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ class TaskModule(pl.LightningModule):
         if self.mixup:
             mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
             images = mixed.images
-        output, inputs = self.network(images), self.objective.inputs(images)
+        output = self.objective.run(self.network, images)
+        inputs = self.objective.inputs(images)
         terms = self.objective(output, inputs, labels, progress=progress)
         if mixed:
             partner = self.objective(output, inputs, mixed.partners, progress=progress)

@@ -16,6 +16,7 @@ from dcsnas.spaces.architecture import (
     load_architecture,
     save_architecture,
 )
+from dcsnas.spaces.attention import KINDS
 from dcsnas.spaces.layers import Attention, Trunk
 from dcsnas.spaces.network import BackboneNetwork, layer_sizes
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
@@ -81,8 +82,8 @@ def test_kinds_are_decided_position_by_position() -> None:
     assert [set(end.values()) for end in ends] == [{"none"}, {"dcs"}]
     with pytest.raises(ValueError, match=r"missing or unknown decisions: \['a0_kind'\]"):
         space.architecture({"a1_kind": "sa", "a2_kind": "sa"})
-    with pytest.raises(ValueError, match="a0_kind=gsa is not one of"):
-        space.architecture({**choice, "a0_kind": "gsa"})
+    with pytest.raises(ValueError, match="a0_kind=xsa is not one of"):
+        space.architecture({**choice, "a0_kind": "xsa"})
 
 
 def test_positions_may_differ() -> None:
@@ -194,8 +195,8 @@ def test_edited_costs_are_refused(tmp_path: Path) -> None:
          "backbone, features, output_stride"),
         (lambda network: network["attention"][1].update(channels=-1),
          ".attention[1].channels: Input should be greater than 0 (given: -1)"),
-        (lambda network: network["attention"][2].update(kind="gsa"),
-         ".attention[2].kind: attention kind 'gsa' is none of none, sa, dcs (given: 'gsa')"),
+        (lambda network: network["attention"][2].update(kind="xsa"),
+         f".attention[2].kind: attention kind 'xsa' is none of {', '.join(KINDS)} (given: 'xsa')"),
         (lambda network: network["attention"].pop(), ": channels of attention: [4, 8] given"),
         (lambda network: network["attention"][1].update(channels=9),
          ": channels of attention: [4, 9, 12] given, fake has [4, 8, 12]"),
