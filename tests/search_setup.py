@@ -52,7 +52,7 @@ def objective_of(content: Any) -> CostConfig:
 
 def search_module_of(config: SearchConfig, space: SearchSpace, *, classes: int) -> SearchModule:
     """Return the module of a search, before the supernet is set."""
-    task, features = find_task(config.task), space.feature_parts
+    task, features = find_task(config.task), space.any_architecture.feature_parts
     return SearchModule(
         TaskNetwork(nn.Identity(), task.head_of(features, classes)),
         task.objective_of(config, classes, features),

@@ -99,6 +99,23 @@ class LossConfig(Strict):
     """Weight of the centre loss; Bag of Tricks' is 0.0005."""
 
 
+class CriticConfig(Strict):
+    """A critic of attention of the kinds ``scal_channel`` and ``scal_spatial``, after SCAL.
+
+    All of these are ours: of that paper the formulas alone were to be had.
+    """
+
+    weight: NonNegativeFloat = 0.1
+    """Of the critic's value, which the attention raises; 0 trains the critic without effect."""
+    warmup: Share = 0.1
+    """Share of the run over which the critic learns before the attention listens to it."""
+    lr: PositiveFloat | None = None
+    """Of the critic's Adam, constant; null is ``optimizer.lr``."""
+    noise: NonNegativeFloat = 0.0
+    """Standard deviation of what is added to the attention that the critic learns from, which takes
+    a further pass through the network; 0 takes the attention of the training itself."""
+
+
 class OptimizerConfig(Strict):
     """Optimiser and learning-rate schedule."""
 
@@ -181,6 +198,8 @@ class TrainConfig(Strict):
     """First epochs, or a share of all, that train the head alone; for a pretrained backbone."""
     augment: MixingConfig = MixingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    critic: CriticConfig | None = Field(default=None, exclude_if=lambda critic: critic is None)
+    """Self-critical attention; null is none."""
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Decay per step of the moving average of the weights, which is then the result."""
     validation: ValidationConfig = ValidationConfig()

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.nn.attention.block import AttentionBlock
+from dcsnas.nn.attention.gates import AGENTS, Gate
 from dcsnas.nn.attention.selector import as_map
 from dcsnas.nn.attention.tokens import TokenSelection
 from dcsnas.nn.layers import ConvHead, ConvNormAct, InvertedResidual, PoolHead, init_weights
 from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.attention import find_kind
 from dcsnas.spaces.backbones import FeaturePart, find_backbone
 from dcsnas.spaces.layers import Layer, Size
 from dcsnas.spaces.network import AnyNetwork, Chain
@@ -28,10 +30,18 @@ def build_trunk(backbone: str, output_stride: int, features: int) -> nn.Module:
     return find_backbone(backbone).create(output_stride)
 
 
+def build_attention(kind: str, channels: int, **settings: Any) -> nn.Module:
+    """Return the attention module of ``kind``: the residual block, or a gate."""
+    if not find_kind(kind).gates:
+        return AttentionBlock(channels, kind=kind, **settings)
+    own = settings["arguments"].get(kind, {})
+    return Gate(AGENTS[kind](channels, **own), channels)
+
+
 MODULES: dict[str, Callable[..., nn.Module]] = {
     "conv": ConvNormAct,
     "block": InvertedResidual,
-    "attention": AttentionBlock,
+    "attention": build_attention,
     "selection": TokenSelection,
     "trunk": build_trunk,
     "conv_head": ConvHead,

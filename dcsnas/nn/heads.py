@@ -5,7 +5,7 @@ Shapes: B images, D features, C classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,14 @@ from dcsnas.spaces.backbones import FeaturePart
 class Output(NamedTuple):
     """What the losses need: the backbone's features [B, D], and logits [B, C].
 
-    ``parts`` are those of each part of the features where these consist of several.
+    ``parts`` are those of each part of the features where these consist of several; ``extra`` is
+    what an objective noted when it ran the network.
     """
 
     features: Tensor
     logits: Tensor
     parts: tuple["Output", ...] = ()
+    extra: Any = None
 
 
 class Head(nn.Module):

@@ -170,7 +170,7 @@ def _make_loaders(
 
 def _make_module(context: SearchContext) -> SearchModule:
     config, task, classes = context.config, context.task, context.data.num_classes
-    features = context.space.feature_parts
+    features = context.space.any_architecture.feature_parts
     weights, architecture = (names_below(config.data.root, part) for part in context.parts)
     module = SearchModule(
         TaskNetwork(nn.Identity(), task.head_of(features, classes)),  # until NNI sets the supernet

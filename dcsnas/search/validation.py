@@ -65,7 +65,7 @@ class Validator:
         device = pick_device(self.config.run.device)
         with torch.random.fork_rng():  # modules draw weights when they are made
             backbone = build(self.space.architecture(choice))
-            head = self.task.head_of(self.space.feature_parts, self.num_classes)
+            head = self.task.head_of(backbone.feature_parts, self.num_classes)
         report = inherit_weights(backbone, layers)
         assert not report.left, report.left
         head.load_state_dict(dict(neck))

@@ -36,7 +36,8 @@ class AttentionKind:
     ``arguments`` are its own, beside those of the block; ``selection_cost(C, N, arguments)`` is
     what selecting adds to the block for one image; ``check(C, arguments)`` raises ValueError where
     they do not fit C channels; ``untimed`` names those that do not change how long it takes, which
-    latency keys leave out; ``attends`` is False where nothing runs.
+    latency keys leave out; ``attends`` is False where nothing runs. A kind that ``gates`` is no
+    such block: it multiplies the map, and that cost is all of it.
     """
 
     name: str
@@ -45,6 +46,33 @@ class AttentionKind:
     check: Callable[[int, Any], None] = _fits
     untimed: frozenset[str] = frozenset()
     attends: bool = True
+    gates: bool = False
+
+
+class ChannelGateArguments(Strict):
+    """``scal_channel``: an agent that weighs channels, after SCAL."""
+
+    reduction: PositiveInt = 16
+    """Channels over the width between its two layers."""
+
+
+class SpatialGateArguments(Strict):
+    """``scal_spatial``: an agent that weighs positions, after SCAL."""
+
+    width: PositiveInt = 8
+    """Channels between its two convolutions."""
+    kernel: Literal[1, 3, 5, 7] = 3
+    """Of both convolutions."""
+
+
+def _channel_gate_cost(channels: int, tokens: int, arguments: ChannelGateArguments) -> Cost:
+    hidden = max(1, channels // arguments.reduction)
+    return Cost(2 * channels * hidden + hidden + channels, 2 * channels * hidden, hidden + channels)
+
+
+def _spatial_gate_cost(channels: int, tokens: int, arguments: SpatialGateArguments) -> Cost:
+    width, window = arguments.width, arguments.kernel**2
+    return Cost(2 * width * window + width + 1, 2 * tokens * width * window, tokens * (width + 1))
 
     def timed(self, given: Mapping[str, Any]) -> list[str]:
         """Return the arguments that change its time, each as latency tables name it."""
@@ -177,6 +205,12 @@ KINDS: dict[str, AttentionKind] = {  # a list of options has this order: the che
         untimed=frozenset(("length", "shortest")),
     ),
     "dcs": AttentionKind("dcs", DcsArguments, selection_cost=_theta_cost, check=_check_rank),
+    "scal_channel": AttentionKind(
+        "scal_channel", ChannelGateArguments, selection_cost=_channel_gate_cost, gates=True
+    ),
+    "scal_spatial": AttentionKind(
+        "scal_spatial", SpatialGateArguments, selection_cost=_spatial_gate_cost, gates=True
+    ),
 }
 DEFAULT = "dcs"
 
@@ -215,6 +249,11 @@ def check_kinds(value: Any) -> Any:
         load_installed()
     if not kinds or kinds != [kind for kind in KINDS if kind in kinds]:
         raise ValueError(f"expected one of {', '.join(KINDS)}, or a list of them in that order")
+    if len(kinds) > 1 and (gating := [kind for kind in kinds if KINDS[kind].gates]):
+        raise ValueError(
+            f"{' and '.join(gating)}: multiplies the map and is no option among others; give it "
+            "alone"
+        )
     return tuple(kinds) if len(kinds) > 1 else kinds[0]
 
 
@@ -256,3 +295,22 @@ def check_channels(kind: str, channels: int, arguments: Mapping[str, Any]) -> No
         found.check(channels, found.arguments.model_validate(arguments.get(kind, {})))
     except ValueError as error:
         raise ValueError(f"{kind}: {error}") from None
+
+
+def check_in_block(kind: str) -> None:
+    """Raise ValueError where ``kind`` cannot stand inside of a transformer's block."""
+    if find_kind(kind).gates:
+        raise ValueError(
+            f"{kind}: multiplies a map, and a transformer's block has queries and keys; give one "
+            "of the other kinds"
+        )
+
+
+def check_width(kinds: Sequence[str], *, decided: bool) -> None:
+    """Raise ValueError where a kind that gates stands where the search chooses the width."""
+    gating = [kind for kind in kinds if find_kind(kind).gates]
+    if gating and decided:
+        raise ValueError(
+            f"{gating[0]} needs a fixed width, and the row before it chooses one; take a backbone, "
+            "or fix the width"
+        )

@@ -9,11 +9,19 @@ from dcsnas.spaces.attention import (
     KindName,
     check_arguments,
     check_channels,
+    check_in_block,
     find_kind,
 )
 from dcsnas.spaces.backbones import Size
 from dcsnas.spaces.layer_spec import LayerSpec
-from dcsnas.spaces.units import Affinity, AffinityScale, AttentionUnit, SelectionUnit, Unit
+from dcsnas.spaces.units import (
+    Affinity,
+    AffinityScale,
+    AttentionUnit,
+    GateUnit,
+    SelectionUnit,
+    Unit,
+)
 
 
 def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -63,6 +71,8 @@ class Attention(LayerSpec):
             return ()
         arguments = kind.arguments(**self.arguments.get(self.kind, {}))
         selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        if kind.gates:
+            return (GateUnit(selection.params, selection.macs, selection.activations),)
         return (AttentionUnit(self.affinity, self.channels, *size, selection),)
 
     def out_size(self, size: Size) -> Size:
@@ -83,6 +93,12 @@ class Selection(LayerSpec):
     tau: PositiveFloat
     arguments: KindArguments = Field(default={})
     """The kind's own arguments under its name; those of other kinds are dropped."""
+
+    @field_validator("kind")
+    @classmethod
+    def _selects(cls, kind: str) -> str:
+        check_in_block(kind)
+        return kind
 
     @field_validator("arguments")
     @classmethod

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.spaces.attention import attends, check_channels
+from dcsnas.spaces.attention import attends, check_channels, check_in_block, check_width
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import (
     Attention,
@@ -97,12 +97,15 @@ def _attention_slot(
     layer: type[Attention | Selection] = Attention,
 ) -> Slot:
     widths = channels.options if isinstance(channels, Decision) else (channels,)
-    for one, width in product(settings.kinds, widths):
-        try:
+    try:
+        check_width(settings.kinds, decided=isinstance(channels, Decision))
+        for one, width in product(settings.kinds, widths):
             check_channels(one, int(width), settings.arguments)
-        except ValueError as error:
-            where = f"space {file.name}: attention position {index}"
-            raise UserError(f"{where}: {error}") from None
+            if layer is Selection:
+                check_in_block(one)
+    except ValueError as error:
+        where = f"space {file.name}: attention position {index}"
+        raise UserError(f"{where}: {error}") from None
     kind = _decide(f"a{index}_kind", settings.kinds)
     constant = settings.model_dump(include=set(layer.model_fields) - {"kind"})
     return _slot(layer, {"channels": channels, "kind": kind, **constant})

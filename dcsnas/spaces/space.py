@@ -12,7 +12,7 @@ from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.attention import NOTHING
-from dcsnas.spaces.backbones import FeaturePart, find_backbone
+from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Selection, Size, Trunk
 from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
 from dcsnas.spaces.shipped import find_space, shipped_names
@@ -112,11 +112,6 @@ class SearchSpace:
     def feature_dim(self) -> int:
         """Return the length of the feature vector, which is no decision."""
         return self.any_architecture.feature_dim
-
-    @property
-    def feature_parts(self) -> tuple[FeaturePart, ...]:
-        """Return the vectors that the features consist of, which are no decision either."""
-        return self.any_architecture.feature_parts
 
     @property
     def num_blocks(self) -> int:

@@ -160,7 +160,25 @@ class SelectionUnit:
     activations: int
 
 
-Unit = ConvUnit | AddUnit | AttentionUnit | PoolUnit | LinearUnit | TrunkUnit | SelectionUnit
+@dataclass(frozen=True)
+class GateUnit:
+    """An attention module that multiplies the map by weights: the counts of what makes these."""
+
+    params: int
+    macs: int
+    activations: int
+
+
+Unit = (
+    ConvUnit
+    | AddUnit
+    | AttentionUnit
+    | GateUnit
+    | PoolUnit
+    | LinearUnit
+    | TrunkUnit
+    | SelectionUnit
+)
 
 
 @dataclass(frozen=True)

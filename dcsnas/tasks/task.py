@@ -29,6 +29,13 @@ from dcsnas.spaces.backbones import FeaturePart
 class Objective(nn.Module):
     """A task's loss, and what it remembers of the epochs before, which most do not."""
 
+    def run(self, network: TaskNetwork, images: Tensor) -> Output:
+        """Return what ``network`` says of normalised images [B, 3, H, W].
+
+        A loss that needs to see more of the network than its output looks here.
+        """
+        return network(images)
+
     def inputs(self, images: Tensor) -> Tensor:
         """Return what the loss needs of normalised images [B, 3, H, W] beside the output."""
         return images

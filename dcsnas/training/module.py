@@ -83,7 +83,7 @@ class TaskModule(pl.LightningModule):
             mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
             images = mixed.images
         with seen_by(self.network, batch.cameras):
-            output = self.network(images)
+            output = self.objective.run(self.network, images)
         inputs = self.objective.inputs(images)
         terms = self.objective(output, inputs, labels, progress=progress)
         if mixed:

@@ -16,7 +16,7 @@ from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
 from dcsnas.nn.build import build
 from dcsnas.nn.cameras import name_cameras
-from dcsnas.nn.distributed import cpu_threads, pick_device
+from dcsnas.nn.distributed import Process, cpu_threads, pick_device
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.nn.inherit import InheritReport
 from dcsnas.nn.weights import (
@@ -28,6 +28,9 @@ from dcsnas.nn.weights import (
     weights_input,
 )
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
+from dcsnas.spaces.attention import find_kind
+from dcsnas.spaces.layers import Attention
+from dcsnas.tasks.self_critical import SelfCritical
 from dcsnas.tasks.task import Task, TaskData, find_task, read_data
 from dcsnas.training.best_epoch import Outcome, Score
 from dcsnas.training.display import show_start
@@ -74,7 +77,7 @@ def train(
     task, process = find_task(config.task), this_process(config.run)
     whole = data or read_data(task, config.data)
     part = _without_held_out(task, config, whole)
-    score = Score(task, part, _input(config, architecture), config.data)
+    score = Score(task, part, _input(config, architecture, process), config.data)
     loader = task.loader(config, part.train, score.size, process, name="the training images")
     if config.validation.every or stage == "pretrain":
         score.refuse_unscorable()
@@ -106,9 +109,20 @@ def train(
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
 
 
-def _input(config: TrainConfig, architecture: ArchitectureFile) -> Size:
-    """Return the size of the images; raises UserError for one that the network cannot take."""
+def _input(config: TrainConfig, architecture: ArchitectureFile, process: Process) -> Size:
+    """Return the size of the images.
+
+    Raises UserError where the network cannot take it, or has nothing for the critic to judge.
+    """
     size = config.input or architecture.input
+    attention = [one for one in architecture.network.layers if isinstance(one, Attention)]
+    if config.critic and not any(find_kind(one.kind).gates for one in attention):
+        raise UserError(
+            "critic: the network has no attention that a critic can judge; sample one with "
+            "--attention scal_channel or scal_spatial, or remove critic"
+        )
+    if config.critic and process.world_size > 1:
+        raise UserError("critic: it learns in one process; set run.devices to 1, or remove critic")
     architecture.network.operators(size)
     return size
 
@@ -202,5 +216,7 @@ def _make_module(
     parts = architecture.network.feature_parts
     network = TaskNetwork(backbone, task.head_of(parts, data.num_classes))
     objective = task.objective_of(config, data.num_classes, parts)
+    if config.critic:
+        objective = SelfCritical(objective, config.critic, backbone, lr=config.optimizer.lr)
     names = {ONE: names_below(data.root, data.train)}
     return TaskModule(network, objective, config, size=score.size, names=names), report

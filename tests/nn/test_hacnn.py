@@ -191,6 +191,15 @@ def test_a_copy_computes_the_same_alone() -> None:
     assert torch.equal(module(images), before)
 
 
+@pytest.mark.gpu
+@torch.no_grad()
+def test_a_gpu_computes_the_same() -> None:
+    network, images = torchreids(), torchreid_images("hacnn")
+    expected = network(images)
+    found = network.cuda()(images.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
 def test_export_computes_the_same(tmp_path: Path) -> None:
     module = built("none")
     used = in_use(module)

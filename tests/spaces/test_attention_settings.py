@@ -9,6 +9,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.strict import validate
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
+from dcsnas.spaces.attention import KINDS
 from dcsnas.spaces.layers import Attention
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import largest_choice
@@ -96,7 +97,7 @@ def test_one_kind_everywhere_replaces_those_of_a_list(first: None) -> None:
 
 
 def test_unknown_kinds_are_named_with_their_place() -> None:
-    expected = "expected one of none, sa, gsa, dcs_window, dcs, or a list of them in that order"
+    expected = f"expected one of {', '.join(KINDS)}, or a list of them in that order"
     assert refused({"kind": "xsa"}) == f"f.yaml: attention.kind: {expected} (given: 'xsa')"
     assert refused({"kind": {"sa": 1}}) == f"f.yaml: attention.kind: {expected}"
     assert refused([{}, {"kind": "xsa"}, {}]) == (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.strict import Strict, validate
+from dcsnas.spaces.attention import KINDS
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, PoolHead, Selection, Trunk
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import find_space, shipped_spaces
@@ -132,8 +133,8 @@ def test_place_inside_a_list_of_options() -> None:
         ({"schema_version": 3}, "schema_version: schema 3 is of a newer dcsnas; this one reads up "
          "to 2: upgrade dcsnas, or write the file again with this one (given: 3)"),
         ({"attention__kind": "xsa"},
-         "attention.kind: expected one of none, sa, gsa, dcs_window, dcs, or a list of them in "
-         "that order (given: 'xsa')"),
+         f"attention.kind: expected one of {', '.join(KINDS)}, or a list of them in that order "
+         "(given: 'xsa')"),
     ],
 )  # fmt: skip
 def test_one_mistake(changes: dict[str, Any], expected: str) -> None:
@@ -288,8 +289,9 @@ class Holder(Strict):
         ({"stem__kernel": 4}, "space.stem.kernel: Input should be 3, 5 or 7 (given: 4)"),
         ({"rows__1__strid": 2}, "space.rows[1].strid: unknown key; did you mean 'stride'?"),
         ({"divisr": 4}, "space.divisr: unknown key; did you mean 'divisor'?"),
-        ({"attention__kind": "xsa"}, "space.attention.kind: expected one of none, sa, gsa, "
-         "dcs_window, dcs, or a list of them in that order (given: 'xsa')"),
+        ({"attention__kind": "xsa"},
+         f"space.attention.kind: expected one of {', '.join(KINDS)}, or a "
+         "list of them in that order (given: 'xsa')"),
         ({"backbone": "fake"}, "space.divisor: unknown key; allowed: attention, backbone, "
          "input, name, output_stride, schema_version, source"),
         ({"attention": [{}, {"tua": 1.0}, {}]},
