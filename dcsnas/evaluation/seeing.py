@@ -46,7 +46,7 @@ def token_grid(tokens: int, size: Size) -> tuple[int, int, int]:
     """Return how many tokens come before the image's, and the (h, w) of the others.
 
     That is the grid whose sides are most like those of the image, (height, width) ``size``, with at
-    most two tokens before it. Raises ValueError where there is none within a factor of 2.
+    most two tokens before it. Raises ValueError where there is none within a factor of sqrt(2).
     """
     wanted = size[0] / size[1]
     grids = [
@@ -61,7 +61,7 @@ def token_grid(tokens: int, size: Size) -> tuple[int, int, int]:
         return max(ratio, 1 / ratio)
 
     best = min(grids, key=unlike)
-    if unlike(best) > 2:
+    if unlike(best) > 2**0.5:
         raise ValueError(f"{tokens} tokens are no grid of an image of {size[0]}x{size[1]}")
     return best
 

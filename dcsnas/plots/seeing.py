@@ -26,6 +26,8 @@ HEAT = "inferno"
 SHOWN = 6
 """Images on one sheet."""
 OPACITY = 0.6
+WIDEST = 12
+"""Tiles in a row; where there are more, affinities have a row of their own."""
 _TILE_IN = 1.15
 
 
@@ -56,49 +58,60 @@ def see(used: NetworkInUse, paths: Sequence[Path], place: Place = (0.5, 0.5)) ->
 
 
 def plot_seen(seen: Seen) -> Figure:
-    """Draw each image with Grad-CAM per stage and, below it, the affinities per attention."""
-    columns = 1 + max(len(seen.cams), len(seen.affinities), 1)
-    per_image = 2 if seen.affinities else 1
+    """Draw each image with Grad-CAM per stage, and marked with the affinities per attention."""
+    parts = [part for part in (seen.cams, seen.affinities) if part]
+    side_by_side = sum(1 + len(part) for part in parts) <= WIDEST
+    columns = sum(1 + len(part) for part in parts) if side_by_side else 1 + max(map(len, parts))
+    rows_each = 1 if side_by_side else len(parts)
     first = np.asarray(decode_rgb(seen.paths[0]))
-    ratio = first.shape[0] / first.shape[1]
-    rows = per_image * len(seen.paths)
+    tile_height = _TILE_IN * first.shape[0] / first.shape[1] + 0.28
+    title = "Grad-CAM and affinities" if seen.affinities else "Grad-CAM"
+    affinities = (
+        "; affinities of the position in the red circle to all others, at each attention"
+        if seen.affinities
+        else ""
+    )
     figure = new_figure(
         max(5.0, columns * _TILE_IN + 0.4),
-        rows * (_TILE_IN * ratio + 0.28) + 1.0,
-        title="What the network sees: Grad-CAM, and affinities of one position"
-        if seen.affinities
-        else "What the network sees: Grad-CAM",
-        subtitle="Grad-CAM of the most probable class at the end of each stage; affinities of the "
-        "position in the red circle to all others, at each attention. Every map is scaled from its "
-        "own least (dark) to its largest value (bright).",
+        rows_each * len(seen.paths) * tile_height + 1.2,
+        title=title,
+        subtitle=f"Grad-CAM of the most probable class at the end of each stage{affinities}. Every "
+        "map is scaled from its own least (dark) to its largest value (bright).",
     )
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows_each * len(seen.paths), columns, squeeze=False)
+    for tile in axes.flat:
+        tile.set_axis_off()
     for index, path in enumerate(seen.paths):
-        image = np.asarray(decode_rgb(path))
-        for part, heats in enumerate((seen.cams, seen.affinities)[:per_image]):
-            row = axes[per_image * index + part]
-            _draw_image(row[0], image, path.name if part == 0 else "", part == 1, seen)
-            for place, tile in enumerate(row[1:]):
-                tile.set_axis_off()
-                if place < len(heats):
-                    _draw_heat(tile, image, heats[place], index, f"{_KINDS[part]} {place + 1}")
+        rows = axes[rows_each * index : rows_each * (index + 1)]
+        _draw_row(rows[0], seen, index, seen.cams, path.name)
+        if seen.affinities:
+            row = rows[0][1 + len(seen.cams) :] if side_by_side else rows[1]
+            _draw_row(row, seen, index, seen.affinities, None)
     return figure
 
 
-_KINDS = ("Grad-CAM, stage", "affinity")
+def _draw_row(
+    row: Sequence[Axes], seen: Seen, index: int, heats: Sequence[Heat], name: str | None
+) -> None:
+    """Draw an image and its maps; without a ``name`` they are affinities, and it is marked."""
+    image = np.asarray(decode_rgb(seen.paths[index]))
+    _draw_image(row[0], image, name or "", None if name else seen.place)
+    kind = "stage" if name else "attention"
+    for number, (tile, heat) in enumerate(zip(row[1:], heats, strict=False), 1):
+        _draw_heat(tile, image, heat, index, f"{kind} {number}")
 
 
-def _draw_image(axes: Axes, image: np.ndarray, name: str, marked: bool, seen: Seen) -> None:
-    axes.set_axis_off()
+def _draw_image(axes: Axes, image: np.ndarray, name: str, place: Place | None) -> None:
     axes.imshow(image)
-    axes.set_title(name[:18], size=TINY, color=MUTED, loc="left", pad=2)
-    if marked:
-        height, width = image.shape[:2]
-        y, x = seen.place[0] * height, seen.place[1] * width
-        side = 0.09 * width
-        square = Rectangle((x - side / 2, y - side / 2), side, side, color="white", linewidth=0)
-        axes.add_patch(square)
-        axes.add_patch(Circle((x, y), 1.1 * side, fill=False, edgecolor=RED, linewidth=1.6))
+    axes.set_title(name[:16], size=TINY, color=MUTED, loc="left", pad=2)
+    if place is None:
+        return
+    height, width = image.shape[:2]
+    y, x = place[0] * height, place[1] * width
+    side = 0.09 * width
+    square = Rectangle((x - side / 2, y - side / 2), side, side, color="white", linewidth=0)
+    axes.add_patch(square)
+    axes.add_patch(Circle((x, y), 1.1 * side, fill=False, edgecolor=RED, linewidth=1.6))
 
 
 def _draw_heat(axes: Axes, image: np.ndarray, heat: Heat, index: int, title: str) -> None:

@@ -24,7 +24,7 @@ def attend_dot(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Without softmax the product is associative: (Q K^T) V costs 2 N^2 C, Q (K^T V) 2 N C^2.
     """
-    tokens, channels = query.shape[-2:]
+    tokens, channels = key.shape[-2:]
     if tokens < channels:
         return (query @ key.transpose(-1, -2)) @ value / tokens
     return query @ (key.transpose(-1, -2) @ value / tokens)
