@@ -77,6 +77,17 @@ class ChainModule(nn.Module):
                 maps[x.shape[2:]] = x
         return [found for size, found in maps.items() if QUARTER * size[0] <= rows + QUARTER - 1]
 
+    @torch.no_grad()
+    def end_modules(self, x: Tensor) -> dict[str, nn.Module]:
+        """Return the modules whose outputs are the feature maps of ``x``, by name."""
+        ends: dict[torch.Size, tuple[str, nn.Module]] = {}
+        rows = x.shape[2]
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if x.dim() == 4 and QUARTER * x.shape[2] <= rows + QUARTER - 1:
+                ends[x.shape[2:]] = f"layers.{index}", layer
+        return dict(ends.values())
+
 
 class BackboneModule(nn.Module):
     """A fixed network with an attention module after each of its stages, by forward hooks.
@@ -132,6 +143,10 @@ class BackboneModule(nn.Module):
             for handle in handles:
                 handle.remove()
         return maps
+
+    def end_modules(self, x: Tensor) -> dict[str, nn.Module]:
+        """Return the modules whose outputs are the feature maps of ``x``, by name."""
+        return {name: self.trunk.get_submodule(name) for name in self.stage_ends}
 
     def _attend(self, index: int, module: nn.Module, inputs: object, output: Tensor) -> Tensor:
         return self._turned(self.attentions[index](self._turned(output, back=False)), back=True)

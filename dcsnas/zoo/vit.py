@@ -37,6 +37,8 @@ class SelectingAttention(nn.Module):
     something there; without it the module is the plain one.
     """
 
+    attends = True
+
     def __init__(
         self, dim: int, *, num_heads: int, qkv_bias: bool, proj_drop: float, **others: Any
     ) -> None:
@@ -51,12 +53,23 @@ class SelectingAttention(nn.Module):
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
         """Map tokens [B, N, C] to tokens."""
-        made = self.qkv(x).unflatten(-1, (3, -1)).permute(2, 0, 1, 3)
-        query, key = made[:2] if self.select is None else self.select(x, made[:2])
-        value = made[2]
-        heads = [t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, value)]
+        heads = self._heads(x)
         attended = F.scaled_dot_product_attention(*heads, attn_mask=attn_mask, is_causal=is_causal)
         return self.proj_drop(self.proj(attended.transpose(1, 2).flatten(2)))
+
+    def affinities(self, x: Tensor, token: int) -> Tensor:
+        """Return those of one token of ``x`` [B, N, C] to all of them, [B, N]: the heads' mean."""
+        query, key, _ = self._heads(x)
+        products = query[:, :, token : token + 1] @ key.mT / query.shape[-1] ** 0.5
+        return products.softmax(-1).mean(1)[:, 0]
+
+    def _heads(self, x: Tensor) -> list[Tensor]:
+        """Return queries, keys and values [B, heads, N, C / heads] of tokens [B, N, C]."""
+        made = self.qkv(x).unflatten(-1, (3, -1)).permute(2, 0, 1, 3)
+        query, key = made[:2] if self.select is None else self.select(x, made[:2])
+        return [
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (query, key, made[2])
+        ]
 
 
 def timm_vit(**options: Any) -> Any:

@@ -24,7 +24,7 @@ def attend_dot(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     Without softmax the product is associative: (Q K^T) V costs 2 N^2 C, Q (K^T V) 2 N C^2.
     """
-    tokens, channels = query.shape[-2:]
+    tokens, channels = key.shape[-2:]
     if tokens < channels:
         return (query @ key.transpose(-1, -2)) @ value / tokens
     return query @ (key.transpose(-1, -2) @ value / tokens)
@@ -107,26 +107,56 @@ class AttentionBlock(nn.Module):
         if not self.selectors:
             return x
         tokens = x.flatten(2).transpose(1, 2)
-        width = None if mask is None else mask.sum()
-        query, key = self.scaled(*self._selected(x, tokens, shares, width), mask)
+        if shares is None:
+            (selector,) = self.selectors.values()
+            query, key = self._selected(selector, x, tokens, mask)
+        else:
+            query, key = self._blended(shares, x, tokens, mask)
         attended = self.attend(query, key, tokens).transpose(1, 2).reshape(x.shape)
         return x + self.norm(self.depthwise(attended), mask if branch_mask is None else branch_mask)
 
+    def affinities(self, x: Tensor, token: int) -> Tensor:
+        """Return those of one token of ``x`` [B, C, H, W] to all of them, [B, N].
+
+        As they weigh the values: normalised over N under softmax, divided by N otherwise.
+        """
+        tokens = x.flatten(2).transpose(1, 2)
+        (selector,) = self.selectors.values()
+        query, key = self._selected(selector, x, tokens, None)
+        return self.attend(query[:, token : token + 1], key, _identity(tokens))[:, 0]
+
     def _selected(
-        self,
-        x: Tensor,
-        tokens: Tensor,
-        shares: Mapping[str, Tensor] | None,
-        width: Tensor | None,
+        self, selector: Any, x: Tensor, tokens: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return queries and keys [B, N, C] before they are scaled."""
-        if shares is None:
-            (selector,) = self.selectors.values()
-            return selector(x, tokens, width=width)
+        """Return the scaled queries and keys [B, N, C] of one selector."""
+        if selector.of_scaled:
+            scaled = self.scaled(tokens, tokens, mask)
+            return selector(x, *scaled, width=_width(mask))
+        return self.scaled(*selector(x, tokens, width=_width(mask)), mask)
+
+    def _blended(
+        self, shares: Mapping[str, Tensor], x: Tensor, tokens: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scaled queries and keys [B, N, C] of kinds that have ``shares``.
+
+        What is selected before it is scaled is blended before it, too.
+        """
+        selectors: Any = self.selectors
+        before = {kind: share for kind, share in shares.items() if not selectors[kind].of_scaled}
         query = key = torch.zeros(())
-        for kind, share in shares.items():
-            one_query, one_key = self.selectors[kind](x, tokens, width=width)
+        for kind, share in before.items():
+            one_query, one_key = selectors[kind](x, tokens, width=_width(mask))
             query, key = query + share * one_query, key + share * one_key
+        if len(before) == len(shares):
+            return self.scaled(query, key, mask)
+        if before:
+            total = torch.stack(list(before.values())).sum()
+            some = total.clamp_min(torch.finfo(total.dtype).tiny)
+            query, key = (total * t for t in self.scaled(query / some, key / some, mask))
+        for kind, share in shares.items():
+            if kind not in before:
+                one_query, one_key = self._selected(selectors[kind], x, tokens, mask)
+                query, key = query + share * one_query, key + share * one_key
         return query, key
 
     def scaled(self, query: Tensor, key: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -148,6 +178,11 @@ class AttentionBlock(nn.Module):
         return self.selectors.parameters()
 
     @property
+    def attends(self) -> bool:
+        """Return whether anything runs here."""
+        return len(self.selectors) > 0
+
+    @property
     def draws(self) -> bool:
         """Return whether training draws noise here."""
         return any(selector.draws for selector in self.selectors.values())
@@ -162,6 +197,17 @@ class AttentionBlock(nn.Module):
     def maskings(self) -> list[nn.Module]:
         """Return the modules whose output is a binary channel mask [B, N, C]."""
         return [selector.masking for selector in self.choosing if selector.binary]
+
+
+def _identity(tokens: Tensor) -> Tensor:
+    """Return values [B, N, N] that attention on ``tokens`` [B, N, C] turns into its weights."""
+    batch, count, _ = tokens.shape
+    return torch.eye(count, dtype=tokens.dtype, device=tokens.device).expand(batch, -1, -1)
+
+
+def _width(mask: Tensor | None) -> Tensor | None:
+    """Return the expected number of channels under the probabilities ``mask`` [C] of each."""
+    return None if mask is None else mask.sum()
 
 
 def _of_unit_length(tokens: Tensor) -> Tensor:

@@ -32,11 +32,13 @@ class Selector(nn.Module):
     noise in training. ``masking`` is the submodule that says what is selected, if there is one: to
     hook, for whoever wants to see it. ``mask`` makes the channel mask of its output. Where
     ``binary`` holds, that output is the mask, zeros and ones [B, N, C] by the sign of the logits
-    that it is given, and whoever wants to may set it.
+    that it is given, and whoever wants to may set it. ``of_scaled`` says that it selects from
+    queries and keys that the block has scaled already, not that what it selects is to be scaled.
     """
 
     draws = False
     binary = True
+    of_scaled = False
 
     def __init__(self, channels: int, *, tau: float = 1.0) -> None:
         super().__init__()

@@ -147,6 +147,7 @@ class OptionSelector(Selector):
 
     draws = True
     binary = False
+    of_scaled = True
 
     def __init__(self, channels: int, *, tau: float = 1.0) -> None:
         super().__init__(channels)

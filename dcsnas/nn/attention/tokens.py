@@ -38,6 +38,11 @@ class TokenSelection(AttentionBlock):
         if attends(kind):
             self.add_selector(kind, channels, tau, arguments)
 
+    @property
+    def attends(self) -> bool:
+        """Return False: the affinities are the block's, which shows them."""
+        return False
+
     def start_open(self) -> None:
         """Have masks select everything at first, so that the block begins as the plain one.
 

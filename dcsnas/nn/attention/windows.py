@@ -125,9 +125,11 @@ class WindowSelector(Selector):
     """Makes affinities from windows of channels (``dcs_window``); the query's serve the key too.
 
     ``interpolate: affinity`` takes the union of the windows; with ``values`` their affinities add.
+    Under the scale ``cosine`` they are windows of tokens of unit length.
     """
 
     binary = False
+    of_scaled = True
 
     def __init__(
         self, channels: int, *, tau: float = 1.0, interpolate: str = "affinity", **own: Any
