@@ -119,14 +119,16 @@ class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, 6, 4, stride=4)
-        self.attention = TokenAttention(6)
+        self.attention, self.part = TokenAttention(6), TokenAttention(6)
 
     def end_modules(self, x: Tensor) -> dict[str, nn.Module]:
-        return {"attention": self.attention}
+        return {"attention": self.attention, "part": self.part}
 
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patch(x).flatten(2).mT
-        return self.attention(torch.cat((patches.mean(1, keepdim=True), patches), 1)).mean(1)
+        tokens = self.attention(torch.cat((patches.mean(1, keepdim=True), patches), 1))
+        parts = self.part(tokens.repeat(4, 1, 1))  # as TransReID's parts: a larger batch
+        return tokens.mean(1) + parts.mean(1).unflatten(0, (4, -1)).mean(0)
 
 
 class TokenAttention(nn.Linear):

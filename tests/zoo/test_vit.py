@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from dcsnas.config.errors import UserError
+from dcsnas.evaluation.seeing import affinities_at
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import build
 from dcsnas.nn.cameras import seen_by
+from dcsnas.nn.heads import BNNeck, TaskNetwork
 from dcsnas.spaces.attention import KINDS, attends
 from dcsnas.spaces.backbones import feature_parts, find_backbone
 from dcsnas.spaces.space import load_space
@@ -50,7 +52,7 @@ def test_positions_are_resampled_as_torch_does(wanted: tuple[int, int]) -> None:
     assert cubic_weights(16, 5).sum(1) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if attends(kind)])
+@pytest.mark.parametrize("kind", [k for k in KINDS if attends(k) and not KINDS[k].gates])
 def test_every_kind_selects_in_a_block(kind: str) -> None:
     torch.manual_seed(0)
     network = build(load_space("vit_base", kind).any_architecture)
@@ -71,12 +73,16 @@ def test_masks_are_on_query_and_key_alone() -> None:
     attention.select = lambda x, both: both * mask
     tokens = torch.randn(1, 5, 8)
     query, key, value = attention.qkv(tokens).chunk(3, -1)
-    heads = []
+    heads, affinities = [], []
     for head in (slice(0, 4), slice(4, 8)):
         affinity = (query * mask)[..., head] @ (key * mask)[..., head].mT / 2
-        heads.append(affinity.softmax(-1) @ value[..., head])
+        affinities.append(affinity.softmax(-1))
+        heads.append(affinities[-1] @ value[..., head])
     expected = attention.proj(torch.cat(heads, -1))
     torch.testing.assert_close(attention(tokens), expected)
+    mean = (affinities[0] + affinities[1]) / 2
+    for token in range(5):
+        torch.testing.assert_close(attention.affinities(tokens, token), mean[:, token])
 
 
 def test_a_block_keeps_its_own_affinity(tmp_path) -> None:
@@ -172,5 +178,9 @@ def test_names_say_how_many_cameras() -> None:
 @torch.no_grad()
 def test_maps_are_the_tokens_of_every_block() -> None:
     network = build(load_space("vit_base", "dcs").any_architecture).eval()
-    maps = network.feature_maps(torch.randn(2, 3, *SIZE))
+    images = torch.randn(2, 3, *SIZE)
+    maps = network.feature_maps(images)
     assert [tuple(found.shape) for found in maps] == [(2, 768, 9, 1)] * 12
+    seen = affinities_at(TaskNetwork(network, BNNeck(768, 2)).eval(), images, (0.9, 0.9))
+    assert [heat.module for heat in seen] == [f"trunk.blocks.{i}.attn" for i in range(12)]
+    assert all(heat.values.shape == (2, 4, 2) for heat in seen)
