@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from dcsnas.config.plugins import load_installed
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.units import Cost, Selected
 
 
 class NoArguments(Strict):
@@ -30,17 +30,28 @@ def _linear(channels: int, tokens: int, arguments: Any) -> Cost:
     return Cost(channels * (channels + 1), tokens * channels**2, tokens * channels)
 
 
+def _tokens(channels: int, tokens: int, arguments: Any) -> Selected:
+    return Selected()
+
+
+def _masked(channels: int, tokens: int, arguments: Any) -> Selected:
+    """Return what a binary mask of logits holds: logits, soft and hard mask, two sums of them."""
+    return Selected(working=5 * tokens * channels, query=tokens * channels)
+
+
 @dataclass(frozen=True)
 class AttentionKind:
     """A kind of attention.
 
     ``arguments`` are its own, beside those of the block; ``selection_cost(C, N, arguments)`` is
-    what selecting adds to the block for one image; ``attends`` is False where nothing runs.
+    what selecting adds to the block for one image, and ``selection_memory(C, N, arguments)`` what
+    it holds (nothing: queries and keys are the tokens); ``attends`` is False where nothing runs.
     """
 
     name: str
     arguments: type[Strict] = NoArguments
     selection_cost: Callable[[int, int, Any], Cost] = _nothing
+    selection_memory: Callable[[int, int, Any], Selected] = _tokens
     attends: bool = True
 
 
@@ -50,7 +61,7 @@ NOTHING = "none"
 KINDS: dict[str, AttentionKind] = {  # a list of options has this order: the cheapest first
     NOTHING: AttentionKind(NOTHING, attends=False),
     "sa": AttentionKind("sa"),
-    "dcs": AttentionKind("dcs", selection_cost=_linear),
+    "dcs": AttentionKind("dcs", selection_cost=_linear, selection_memory=_masked),
 }
 DEFAULT = "dcs"
 

@@ -7,12 +7,13 @@ it is wanted. A name is looked for among single backbones first, then in librari
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, Protocol
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_installed
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.memory import Place
+from dcsnas.spaces.units import Cost, TrunkMemory
 
 Size = tuple[int, int]
 
@@ -55,6 +56,10 @@ class Backbone(Protocol):
         """Return parameters, and MACs and activations for one image of ``size``."""
         ...
 
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds while it runs on one image of ``size``."""
+        ...
+
     def create(self, output_stride: int) -> Any:
         """Return the network as a torch module with fresh weights."""
         ...
@@ -62,6 +67,17 @@ class Backbone(Protocol):
     def pretrained(self) -> Mapping[str, Any]:
         """Return the weights that its authors publish; raises UserError where there are none."""
         ...
+
+
+def stage_places(backbone: Backbone, output_stride: int, size: Size) -> tuple[Place, ...]:
+    """Return where attention runs in ``backbone`` for an input of (height, width) ``size``."""
+
+    def beside(index: int) -> int:
+        return backbone.memory(output_stride, size).beside[index]
+
+    sizes = backbone.map_sizes(output_stride, size)
+    turned = backbone.layout == "NHWC"
+    return tuple(Place(one, partial(beside, i), turned) for i, one in enumerate(sizes))
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,15 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.attention import KindArguments, KindName, check_arguments, find_kind
-from dcsnas.spaces.backbones import Size, find_backbone
+from dcsnas.spaces.backbones import Size, find_backbone, stage_places
+from dcsnas.spaces.memory import Place
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,
@@ -46,8 +48,8 @@ class LayerSpec(Strict):
         """Return the output (height, width) for an input of ``size``."""
         raise NotImplementedError
 
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return the (height, width) at which the layers that follow run inside of this one."""
+    def inner_places(self, size: Size) -> tuple[Place, ...]:
+        """Return where the layers that follow run inside of this one."""
         return ()
 
 
@@ -190,8 +192,9 @@ class Attention(LayerSpec):
         if not kind.attends:
             return ()
         arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
-        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
+        given = (self.channels, size[0] * size[1], arguments)
+        selection, held = kind.selection_cost(*given), kind.selection_memory(*given)
+        return (AttentionUnit(self.affinity, self.channels, *size, selection, self.scale, held),)
 
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width), which is the input's."""
@@ -219,12 +222,14 @@ class Trunk(EndSpec):
 
     def units(self, size: Size) -> tuple[Unit, ...]:
         """Return what runs at input (height, width) ``size``: all of it, without attention."""
-        cost = find_backbone(self.backbone).cost(self.output_stride, size)
-        return (TrunkUnit(cost.params, cost.macs, cost.activations),)
+        backbone = find_backbone(self.backbone)
+        cost = backbone.cost(self.output_stride, size)
+        held = partial(backbone.memory, self.output_stride, size)
+        return (TrunkUnit(**vars(cost), outputs=self.features, held=held),)
 
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return (height, width) of the maps at the ends of the stages."""
-        return find_backbone(self.backbone).map_sizes(self.output_stride, size)
+    def inner_places(self, size: Size) -> tuple[Place, ...]:
+        """Return the ends of the stages."""
+        return stage_places(find_backbone(self.backbone), self.output_stride, size)
 
 
 class ConvHead(EndSpec):

@@ -9,7 +9,7 @@ compiler or a runtime fuses, and the layout that it keeps between convolutions, 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -19,6 +19,7 @@ from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
+from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS, NOWHERE, Place, layer_elements
 from dcsnas.spaces.units import Cost, total_cost
 
 
@@ -28,6 +29,8 @@ class Operator:
 
     layer: Layer
     size: Size
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
+    """Where in a network it runs."""
 
     @property
     def runs(self) -> bool:
@@ -45,16 +48,35 @@ class Operator:
         """Return parameters, and MACs and activations for one image."""
         return total_cost(self.layer.units(self.size))
 
+    @cached_property
+    def memory(self) -> int:
+        """Return the most bytes alive while it runs in its place, for one image in float32."""
+        elements = self.layer.widths[0] * self.size[0] * self.size[1]
+        turned = self.place.channels_last
+        own = layer_elements(elements, self.layer.units(self.size), channels_last=turned)
+        return FLOAT32_BYTES * (self.place.beside() + own)
 
-def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:
-    """Yield the (height, width) at which each layer runs, for a network's input of ``size``."""
-    inside: Iterator[Size] = iter(())
+
+def layer_places(layers: Iterable[LayerSpec], size: Size) -> Iterator[Place]:
+    """Yield where each layer runs, for a network's input of (height, width) ``size``.
+
+    Who runs a network keeps its input; that is also the input of the first layer, which counts it.
+    """
+    image = IMAGE_CHANNELS * size[0] * size[1]
+    beside = int
+    inside: Iterator[Place] = iter(())
     for layer in layers:
         if (here := next(inside, None)) is not None:
             yield here
             continue
-        yield size
-        inside, size = iter(layer.inner_sizes(size)), layer.out_size(size)
+        yield Place(size, beside)
+        inside, size = iter(layer.inner_places(size)), layer.out_size(size)
+        beside = lambda: image  # noqa: E731
+
+
+def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:
+    """Yield the (height, width) at which each layer runs, for a network's input of ``size``."""
+    return (place.size for place in layer_places(layers, size))
 
 
 def walk(layers: Sequence[Layer], size: Size) -> Iterator[Operator]:
@@ -62,7 +84,8 @@ def walk(layers: Sequence[Layer], size: Size) -> Iterator[Operator]:
 
     The only walk over a network: latency keys, parameters, MACs and activations come from here.
     """
-    return map(Operator, layers, layer_sizes(layers, size))
+    places = layer_places(layers, size)
+    return (Operator(layer, p.size, p) for layer, p in zip(layers, places, strict=True))
 
 
 class NetworkSpec(Strict):
@@ -80,6 +103,14 @@ class NetworkSpec(Strict):
     def cost(self, size: Size) -> Cost:
         """Return the cost, without classifier, for an input of (height, width) ``size``."""
         return sum((operator.cost for operator in self.operators(size)), Cost())
+
+    def memory(self, size: Size) -> int:
+        """Return the peak of activations in bytes, for one image of ``size`` in float32.
+
+        The input counts, the weights do not. A batch takes so many times as much, a type of 2 bytes
+        half.
+        """
+        return max(operator.memory for operator in self.operators(size))
 
 
 class Chain(NetworkSpec):
