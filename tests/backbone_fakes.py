@@ -88,7 +88,7 @@ class FakeBackbone:
     def memory(self, output_stride: int, size: Size) -> TrunkMemory:
         """Return what the network holds while it runs on one image of ``size``."""
         modules = [end.module for end in self.stage_ends]
-        return observe_memory(self.create(output_stride), modules, size)
+        return observe_memory(self.create(output_stride), modules, size, self.layout)
 
     def create(self, output_stride: int) -> FakeTrunk:
         """Return the network as a torch module with fresh weights."""

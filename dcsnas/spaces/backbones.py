@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_installed
 from dcsnas.spaces.memory import Place
-from dcsnas.spaces.units import Cost, TrunkMemory
+from dcsnas.spaces.units import Cost, Held, TrunkMemory
 
 Size = tuple[int, int]
 
@@ -72,12 +72,11 @@ class Backbone(Protocol):
 def stage_places(backbone: Backbone, output_stride: int, size: Size) -> tuple[Place, ...]:
     """Return where attention runs in ``backbone`` for an input of (height, width) ``size``."""
 
-    def beside(index: int) -> int:
-        return backbone.memory(output_stride, size).beside[index]
+    def held(index: int) -> Held:
+        return backbone.memory(output_stride, size).ends[index]
 
     sizes = backbone.map_sizes(output_stride, size)
-    turned = backbone.layout == "NHWC"
-    return tuple(Place(one, partial(beside, i), turned) for i, one in enumerate(sizes))
+    return tuple(Place(one, partial(held, index)) for index, one in enumerate(sizes))
 
 
 @dataclass(frozen=True)

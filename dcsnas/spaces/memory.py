@@ -12,7 +12,7 @@ whose types are their own, never weigh at the peak or are one element a token.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dcsnas.spaces.units import Unit
+from dcsnas.spaces.units import Held, Unit
 
 FLOAT32_BYTES = 4
 IMAGE_CHANNELS = 3
@@ -25,10 +25,8 @@ class Place(NamedTuple):
 
     size: tuple[int, int]
     """(height, width) of its input."""
-    beside: Callable[[], int] = int
-    """Returns the elements for one image that are alive all the while, its input apart."""
-    channels_last: bool = False
-    """The layout of its input."""
+    held: Callable[[], Held] = Held
+    """Returns what it finds there; in a backbone that takes a run for shapes."""
 
 
 NOWHERE = Place((0, 0))

@@ -8,9 +8,9 @@ An operator is what a latency table is keyed by. Blocks are timed whole, and so 
 compiler or a runtime fuses, and the layout that it keeps between convolutions, lies within them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
@@ -20,7 +20,7 @@ from dcsnas.config.strict import Strict
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Size, Trunk
 from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS, NOWHERE, Place, layer_elements
-from dcsnas.spaces.units import Cost, total_cost
+from dcsnas.spaces.units import Cost, Held, total_cost
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Operator:
     def memory(self) -> int:
         """Return the most bytes alive while it runs in its place, for one image in float32."""
         elements = self.layer.widths[0] * self.size[0] * self.size[1]
-        turned = self.place.channels_last
-        own = layer_elements(elements, self.layer.units(self.size), channels_last=turned)
-        return FLOAT32_BYTES * (self.place.beside() + own)
+        beside, channels_last = self.place.held()
+        own = layer_elements(elements, self.layer.units(self.size), channels_last=channels_last)
+        return FLOAT32_BYTES * (beside + own)
 
 
 def layer_places(layers: Iterable[LayerSpec], size: Size) -> Iterator[Place]:
@@ -62,16 +62,16 @@ def layer_places(layers: Iterable[LayerSpec], size: Size) -> Iterator[Place]:
 
     Who runs a network keeps its input; that is also the input of the first layer, which counts it.
     """
-    image = IMAGE_CHANNELS * size[0] * size[1]
-    beside = int
+    image = Held(IMAGE_CHANNELS * size[0] * size[1])
+    held: Callable[[], Held] = Held
     inside: Iterator[Place] = iter(())
     for layer in layers:
         if (here := next(inside, None)) is not None:
             yield here
             continue
-        yield Place(size, beside)
+        yield Place(size, held)
         inside, size = iter(layer.inner_places(size)), layer.out_size(size)
-        beside = lambda: image  # noqa: E731
+        held = partial(Held, *image)
 
 
 def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:

@@ -87,13 +87,22 @@ class AddUnit:
         return (1 + (self.c_in < self.c_out)) * self.outputs
 
 
+class Held(NamedTuple):
+    """What a layer finds in memory when it runs."""
+
+    beside: int = 0
+    """The elements for one image that are alive all the while, its input apart."""
+    channels_last: bool = False
+    """Whether its input's channels lie beside each other."""
+
+
 class TrunkMemory(NamedTuple):
     """What a fixed network holds while it runs on one image, in elements of 4 bytes."""
 
     working: int
     """The most that it makes at one time, the image apart."""
-    beside: tuple[int, ...]
-    """At each stage end, what is alive beside the map that it gives, the image included."""
+    ends: tuple[Held, ...]
+    """What attention finds at each stage end, the image included."""
 
 
 class Selected(NamedTuple):

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from dcsnas.spaces.backbones import Size
 from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS
-from dcsnas.spaces.units import TrunkMemory
+from dcsnas.spaces.units import Held, TrunkMemory
 
 
 class LiveStorages(TorchDispatchMode):
@@ -55,9 +55,15 @@ class LiveStorages(TorchDispatchMode):
         return result
 
 
-def observe_memory(network: nn.Module, stage_ends: Sequence[str], size: Size) -> TrunkMemory:
-    """Return what ``network`` holds while it runs on one image of (height, width) ``size``."""
-    beside: list[int] = []
+def observe_memory(
+    network: nn.Module, stage_ends: Sequence[str], size: Size, layout: str = "NCHW"
+) -> TrunkMemory:
+    """Return what ``network`` holds while it runs on one image of (height, width) ``size``.
+
+    ``layout`` is that of the maps at its stage ends.
+    """
+    ends: list[Held] = []
+    channels = layout.index("C")
     handles = []
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         # referred to until the end, or operations would make others of them
@@ -65,7 +71,8 @@ def observe_memory(network: nn.Module, stage_ends: Sequence[str], size: Size) ->
         held = LiveStorages(own)
 
         def look(module: nn.Module, inputs: object, output: Tensor) -> None:
-            beside.append(held.alive() - output.numel() * output.element_size())
+            beside = held.alive() - output.numel() * output.element_size()
+            ends.append(Held(_elements(beside), output.stride(channels) == 1))
 
         for name in stage_ends:
             handles.append(network.get_submodule(name).register_forward_hook(look))
@@ -78,7 +85,7 @@ def observe_memory(network: nn.Module, stage_ends: Sequence[str], size: Size) ->
             for handle in handles:
                 handle.remove()
     image = IMAGE_CHANNELS * size[0] * size[1]
-    return TrunkMemory(_elements(held.peak) - image, tuple(map(_elements, beside)))
+    return TrunkMemory(_elements(held.peak) - image, tuple(ends))
 
 
 def _elements(count: int) -> int:

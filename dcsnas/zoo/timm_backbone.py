@@ -196,7 +196,7 @@ class TimmBackbone:
             with _no_draws():
                 network = self._at(output_stride)
             modules = [end.module for end in self.stage_ends]
-            self._memories[key] = observe_memory(network, modules, size)
+            self._memories[key] = observe_memory(network, modules, size, self.layout)
         return self._memories[key]
 
     def create(self, output_stride: int) -> nn.Module:

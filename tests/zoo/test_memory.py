@@ -137,7 +137,7 @@ def test_weights_count_neither_as_they_are_nor_as_views() -> None:
     elements = 3 * SIZE[0] * SIZE[1]
     # the product and the copy of the tokens that it takes, beside the image
     found = observe_memory(Transposes(), (), SIZE)
-    assert found.beside == ()
+    assert found.ends == ()
     assert 4 * (found.working + elements) == measured(Transposes(), torch.zeros(1, 3, *SIZE))
     assert elements <= found.working <= 2 * elements
 
