@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.spaces.backbones import Size, StageEnd
-from dcsnas.spaces.units import ConvUnit, Cost, total_cost
+from dcsnas.spaces.units import ConvUnit, Cost, TrunkMemory, total_cost
+from dcsnas.zoo.memory import observe_memory
 
 WIDTHS = (3, 4, 8, 12)
 """Channels of the image and of the maps at the stage ends; the last is that of the features."""
@@ -83,6 +84,11 @@ class FakeBackbone:
     def cost(self, output_stride: int, size: Size) -> Cost:
         """Return parameters, and MACs and activations for one image of ``size``."""
         return total_cost(self.units(output_stride, size))
+
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds while it runs on one image of ``size``."""
+        modules = [end.module for end in self.stage_ends]
+        return observe_memory(self.create(output_stride), modules, size, self.layout)
 
     def create(self, output_stride: int) -> FakeTrunk:
         """Return the network as a torch module with fresh weights."""

@@ -90,15 +90,15 @@ def test_page_counts_backbones_like_the_code(path: Path) -> None:
 @pytest.mark.parametrize("path", ROW_FILES, ids=lambda path: path.stem)
 def test_page_counts_like_the_code(path: Path) -> None:
     space = SearchSpace.load(path)
-    low, high = (
-        space.architecture(choice(space)).cost(space.size)
-        for choice in (smallest_choice, largest_choice)
-    )
+    ends = [space.architecture(choice(space)) for choice in (smallest_choice, largest_choice)]
+    low, high = (network.cost(space.size) for network in ends)
+    least, most = (network.memory(space.size) / 1e6 for network in ends)
     assert table_below("## Shipped spaces")[path.stem] == [
         str(space.num_blocks),
         f"10^{space.log10_size:.1f}",
         f"{low.params / 1e6:.3f} to {high.params / 1e6:.3f}",
         f"{low.macs / 1e9:.3f} to {high.macs / 1e9:.3f}",
+        f"{least:.3f} to {most:.3f}",
         str(len(space_operators(space, space.size))),
     ]
 

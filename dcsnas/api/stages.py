@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dcsnas.api.model import Place, TrainedRun
 from dcsnas.config.files import read_json
@@ -117,6 +118,7 @@ class SearchRun:
         data: Place | None = None,
         out: Place | None = None,
         force: bool = False,
+        target_memory_mb: float | None = None,
     ) -> ArchitectureFile:
         """Return the most probable network, which is written to ``architecture.yaml`` in the run.
 
@@ -128,11 +130,17 @@ class SearchRun:
             data: For ``best_of``, where the search's data set is now.
             out: Another file to write.
             force: Replace a file that holds another network.
+            target_memory_mb: Largest peak memory for one image in float32, in MB (10^6 bytes);
+                that of a search for a target memory unless given.
 
         """
         path = Path(out) if out else self.path / "architecture.yaml"
         require_output(path, force=force or best_of == 1)
-        limits = {"target_ms": target_ms, "within_percent": within_percent}
+        limits: Any = {
+            "target_ms": target_ms,
+            "target_memory_mb": target_memory_mb,
+            "within_percent": within_percent,
+        }
         if best_of == 1:
             found = derive(self.path, **limits)
         else:

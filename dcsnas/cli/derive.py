@@ -12,6 +12,7 @@ from dcsnas.config.search import (
     MOST_DERIVED,
     WITHIN_PERCENT,
     check_count,
+    check_target_memory,
     check_target_ms,
     check_within_percent,
 )
@@ -25,6 +26,14 @@ TargetMs = Annotated[
     float | None,
     typer.Option(
         help="Largest predicted latency. Default: that of a search for a target latency, else any."
+    ),
+]
+TargetMemory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MB",
+        help="Largest peak memory of activations, for one image in float32, in MB of 10^6 bytes. "
+        "Default: that of a search for a target memory, else any.",
     ),
 ]
 WithinPercent = Annotated[
@@ -65,6 +74,7 @@ Data = Annotated[
 def derive(
     run: Annotated[Path, typer.Argument(help="Run folder of dcsnas search.")],
     target_ms: TargetMs = None,
+    target_memory: TargetMemory = None,
     within_percent: WithinPercent = WITHIN_PERCENT,
     top_k: TopK = 1,
     best_of: BestOf = 1,
@@ -78,6 +88,7 @@ def derive(
     Example: dcsnas derive runs/search-0000-search_tiny --target-ms 2.5
     """
     check_target_ms(target_ms)
+    check_target_memory(target_memory)
     check_within_percent(within_percent)
     check_count("--top-k", top_k)
     check_count("--best-of", best_of)
@@ -87,7 +98,7 @@ def derive(
     from dcsnas.search.derived_weights import save_derived_weights
     from dcsnas.spaces.architecture import save_architecture
 
-    budget = Budget(target_ms, within_percent)
+    budget = Budget(target_ms, target_memory, within_percent)
     if top_k > 1:
         of_one = {"--weights": weights, "--best-of": best_of > 1, "--force": force}
         for option in (name for name, given in of_one.items() if given):
@@ -109,6 +120,7 @@ class Budget(NamedTuple):
     """What networks are to keep to, as it was given."""
 
     target_ms: float | None
+    target_memory_mb: float | None
     within_percent: float
 
 
@@ -134,6 +146,7 @@ def _show(budget: Budget, found: "ArchitectureFile", path: Path, weights: Path |
     origin = found.provenance
     console.print(
         f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "
+        f"{_memory_mb(found)} MB peak memory for one image, "
         f"predicted {origin.predicted_latency_ms:.3f} ms at batch {origin.latency_batch}, "
         f"probability 10^{origin.log10_probability:.2f}"
     )
@@ -149,14 +162,16 @@ def _derive_several(run: Path, budget: Budget, top_k: int, folder: Path) -> None
     require_new_folder(folder)
     ranked = derive_ranked(run, count=top_k, **budget._asdict())
     paths = save_ranked(folder, ranked)
-    columns = ("file", "log10 p", "predicted ms", "params M", "GMACs", "activations M")
+    columns = ("file", "log10 p", "predicted ms", "params M", "GMACs", "activations M", "peak MB")
     print_table(columns, ((p.name, *_cells(one)) for p, one in zip(paths, ranked, strict=True)))
     console.print(f"{folder}: predicted at batch {ranked[0].provenance.latency_batch}")
     _say_limit(budget, ranked)
     say_verdict(ranked[0])
     if len(ranked) < top_k:
-        limit = ranked[0].provenance.target_ms
-        within = f" within {limit:g} ms" if limit else ""
+        origin = ranked[0].provenance
+        limits = {"ms": origin.target_ms, "MB": origin.target_memory_mb}
+        stated = [f"{limit:g} {unit}" for unit, limit in limits.items() if limit]
+        within = f" within {' and '.join(stated)}" if stated else ""
         console.print(f"{top_k} were asked for; there are no more distinct networks{within}")
 
 
@@ -173,8 +188,10 @@ def _say_limit(budget: Budget, ranked: "Sequence[ArchitectureFile]") -> None:
 
     if line := budget_line(ranked, budget.within_percent):
         console.print(line)
-        if budget.target_ms is None:
-            console.print("the target is that of the search; --target-ms changes it")
+        is_latency = ranked[0].provenance.target_ms is not None
+        option = "--target-ms" if is_latency else "--target-memory"
+        if (budget.target_ms if is_latency else budget.target_memory_mb) is None:
+            console.print(f"the target is that of the search; {option} changes it")
 
 
 def _cells(found: "ArchitectureFile") -> list[str]:
@@ -185,4 +202,9 @@ def _cells(found: "ArchitectureFile") -> list[str]:
         f"{found.params / 1e6:.3f}",
         f"{found.macs / 1e9:.4f}",
         f"{found.activations / 1e6:.3f}",
+        _memory_mb(found),
     ]
+
+
+def _memory_mb(found: "ArchitectureFile") -> str:
+    return f"{(found.memory_bytes or 0) / 1e6:.3f}"

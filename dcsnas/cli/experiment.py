@@ -45,7 +45,7 @@ Change = Annotated[
 LOOPBACK = "127.0.0.1"
 NOT_PRINTED = (
     *("validation_map", "validation_rank1"),
-    *("number", "expected_ms", "macs_g", "entropy", "folder"),
+    *("number", "expected_ms", "macs_g", "memory_mb", "entropy", "folder"),
 )
 """Columns of trials.csv for which a terminal has no room."""
 

@@ -27,6 +27,14 @@ Input = Annotated[
 TargetMs = Annotated[
     float | None, typer.Option(help="Random options of this predicted latency, within 1 %.")
 ]
+TargetMemory = Annotated[
+    float | None,
+    typer.Option(
+        metavar="MB",
+        help="Random options of this peak memory of activations, within 1 %: for one image in "
+        "float32, in MB of 10^6 bytes. Needs no table.",
+    ),
+]
 TableFile = Annotated[
     Path | None, typer.Option(help="Latency table of the space, for --target-ms.")
 ]
@@ -44,6 +52,7 @@ def sample(
     attention: Attention = None,
     input_: Input = None,
     target_ms: TargetMs = None,
+    target_memory: TargetMemory = None,
     table: TableFile = None,
     allow_disturbed: AllowDisturbed = False,
     force: Force = False,
@@ -62,19 +71,33 @@ def sample(
         raise UserError(
             "--target-ms: is of random options at the table's input; leave --which and --input out"
         )
+    if target_memory is not None and (which != "random" or table):
+        raise UserError(
+            "--target-memory: is of random options and needs no table; leave --which, --target-ms "
+            "and --table out"
+        )
     size = parse_size(input_) if input_ else None
     require_output(out, force=force)
     found = load_space(space, attention)
     if target_ms is not None and table is not None:
         content = _at_latency(found, table, target_ms, seed, allow_disturbed=allow_disturbed)
+    elif target_memory is not None:
+        from dcsnas.search.random_search import random_network_of_memory
+
+        content = random_network_of_memory(found, size or found.size, target_memory, seed)
     else:
         content = found.described(_choice(found, which, seed), size or found.size, seed=seed)
     save_architecture(out, content)
+    console.print(f"{out}: {_costs(content)}")
+
+
+def _costs(content: "ArchitectureFile") -> str:
     predicted = content.provenance.predicted_latency_ms
     latency = "" if predicted is None else f", predicted {predicted:.3f} ms"
-    console.print(
-        f"{out}: {content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "
-        f"{content.input[0]}x{content.input[1]}{latency}"
+    return (
+        f"{content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "
+        f"{content.input[0]}x{content.input[1]}, {(content.memory_bytes or 0) / 1e6:.3f} MB peak "
+        f"memory for one image{latency}"
     )
 
 

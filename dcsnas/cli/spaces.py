@@ -22,7 +22,7 @@ def spaces(
         typer.Option(metavar="TEXT", help="List the backbones with this text in their names."),
     ] = None,
 ) -> None:
-    """List search spaces: what there is to choose, parameters, MACs, positions of attention.
+    """List search spaces: what there is to choose, parameters, MACs, memory, attention.
 
     Example: dcsnas spaces fbnetv2
     """
@@ -31,7 +31,7 @@ def spaces(
 
     if backbones is not None:
         return _list_backbones(backbones)
-    columns = ("space", "blocks", "architectures", "params M", "GMACs", "table keys")
+    columns = ("space", "blocks", "architectures", "params M", "GMACs", "peak MB", "table keys")
     rows: list[tuple[str, ...]] = []
     missing: list[UserError] = []
     for each in [name] if name else shipped_names():
@@ -45,6 +45,7 @@ def spaces(
     print_table(columns, rows)
     console.print(
         "Smallest to largest network at the space's own input size, without classifier. "
+        "Peak MB: of activations, for one image in float32; 1 MB is 10^6 bytes. "
         "+ KINDS x POSITIONS: with attention. Table keys: operators that dcsnas profile measures."
     )
     for line in dict.fromkeys(map(str, missing)):
@@ -83,15 +84,16 @@ def _count(space: "SearchSpace") -> str:
     return f"10^{space.log10_size:.1f}" if space.decisions else "1"
 
 
-def _ranges(space: "SearchSpace") -> tuple[str, str]:
+def _ranges(space: "SearchSpace") -> tuple[str, str, str]:
     from dcsnas.spaces.sampling import largest_choice, smallest_choice
 
     choices = {tuple(choose(space).items()) for choose in (smallest_choice, largest_choice)}
-    costs = [space.architecture(dict(choice)).cost(space.size) for choice in choices]
-    costs.sort(key=lambda cost: cost.macs)
+    networks = [space.architecture(dict(choice)) for choice in choices]
+    costs = sorted((n.cost(space.size) for n in networks), key=lambda cost: cost.macs)
+    peaks = sorted(network.memory(space.size) for network in networks)
     params = "-".join(f"{cost.params / 1e6:.3f}" for cost in costs)
     macs = "-".join(f"{cost.macs / 1e9:.3f}" for cost in costs)
-    return params, macs
+    return params, macs, "-".join(f"{peak / 1e6:.3f}" for peak in peaks)
 
 
 def _keys(space: "SearchSpace") -> str:

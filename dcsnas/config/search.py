@@ -45,13 +45,14 @@ Strategy = Literal[
     "nni_random_oneshot",
     "random",
 ]
-CostName = Literal["latency", "macs", "params"]
+CostName = Literal["latency", "macs", "params", "memory"]
 
 
 class CostConfig(Strict):
     """What every form of the search's objective has: the cost that it is about.
 
-    ``latency`` is in milliseconds as the table was measured, ``macs`` and ``params`` are counts.
+    ``latency`` is in milliseconds as the table was measured, ``macs`` and ``params`` are counts,
+    ``memory`` is the peak of activations in MB (10^6 bytes) for one image in float32.
     """
 
     cost: CostName = "latency"
@@ -93,7 +94,7 @@ class TargetConfig(CostConfig):
 
     form: Literal["target"] = "target"
     target: PositiveFloat
-    """Where the expected cost is to end: milliseconds, or a count."""
+    """Where the expected cost is to end: milliseconds, a count, or MB."""
     penalty: NonNegativeFloat = 100.0
     """Holds the cost near the target, and damps the multiplier's way to its value."""
     rate: PositiveFloat = 300.0
@@ -242,6 +243,19 @@ def check_target_ms(target_ms: float | None) -> None:
     """Raise UserError where a target latency is given that is no time."""
     if target_ms is not None and not 0 < target_ms < math.inf:
         raise UserError(f"--target-ms {target_ms:g}: expected milliseconds, a number above 0")
+
+
+MEMORY_UNIT = "for one image in float32; 1 MB is 10^6 bytes"
+"""What a peak memory is of, for messages."""
+
+
+def check_target_memory(target_mb: float | None) -> None:
+    """Raise UserError where a target of peak memory is given that is no amount."""
+    if target_mb is not None and not 0 < target_mb < math.inf:
+        raise UserError(
+            f"--target-memory {target_mb:g}: expected MB of peak memory ({MEMORY_UNIT}), a number "
+            "above 0"
+        )
 
 
 WITHIN_PERCENT = 2.0

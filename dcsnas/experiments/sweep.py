@@ -42,7 +42,7 @@ RETRAIN = "retrain."
 RESULTS = (
     *("default", "validation_map", "validation_rank1", "map", "rank1"),
     *("target_ms", "expected_ms", "predicted_ms"),
-    *("measured_ms", "params_m", "macs_g", "entropy"),
+    *("measured_ms", "params_m", "macs_g", "memory_mb", "entropy"),
 )
 """What a trial's result holds, as far as it applies."""
 CONDITIONS = tuple(

@@ -19,6 +19,7 @@ from dcsnas.experiments.folder import ERROR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot
 from dcsnas.experiments.settings import retrain_of
 from dcsnas.experiments.sweep import RESULTS, Parameters, SweepConfig
+from dcsnas.spaces.memory import MB
 
 if TYPE_CHECKING:
     from dcsnas.config.search import SearchConfig
@@ -67,6 +68,7 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
         "predicted_ms": found.provenance.predicted_latency_ms,
         "params_m": found.params / 1e6,
         "macs_g": found.macs / 1e9,
+        "memory_mb": found.network.memory(found.input) / MB,
     }
     if retraining := retrain_of(sweep, channel.parameters):
         result |= _retrain(retraining, path, found)

@@ -66,7 +66,7 @@ class ExpectedCost(nn.Module):
         ``probabilities`` maps each decision's label to a vector over its options that sums to 1;
         the result has their type. Raises ValueError where one is missing or has another length.
         """
-        vectors = [self._vector(probabilities, decision) for decision in self.decisions]
+        vectors = [vector_of(probabilities, decision) for decision in self.decisions]
         flat = torch.cat([*vectors, self.costs.new_tensor([1.0, 0.0])])  # in the wider type
         expected = self.costs
         for axis in reversed(range(self.axes)):
@@ -75,15 +75,17 @@ class ExpectedCost(nn.Module):
         total = expected.sum() + self.constant
         return total.to(vectors[0].dtype) if vectors else total
 
-    def _vector(self, probabilities: Mapping[str, Tensor], decision: Decision) -> Tensor:
-        vector = probabilities.get(decision.label)
-        if vector is None or vector.shape != (len(decision.options),):
-            given = "nothing" if vector is None else f"shape {tuple(vector.shape)}"
-            raise ValueError(
-                f"probabilities of {decision.label}: expected a vector over its "
-                f"{len(decision.options)} options, got {given}"
-            )
-        return vector
+
+def vector_of(probabilities: Mapping[str, Tensor], decision: Decision) -> Tensor:
+    """Return the probabilities of ``decision``; raises ValueError where they are none."""
+    vector = probabilities.get(decision.label)
+    if vector is None or vector.shape != (len(decision.options),):
+        given = "nothing" if vector is None else f"shape {tuple(vector.shape)}"
+        raise ValueError(
+            f"probabilities of {decision.label}: expected a vector over its "
+            f"{len(decision.options)} options, got {given}"
+        )
+    return vector
 
 
 def expected_latency(space: SearchSpace, size: Size, table: LatencyTable) -> ExpectedCost:

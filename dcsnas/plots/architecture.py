@@ -75,6 +75,8 @@ def _facts(
         f"{si(architecture.params)} parameters",
         f"{si(architecture.macs)} MACs at {height}{TIMES}{width}",
     ]
+    if architecture.memory_bytes is not None:
+        facts.append(f"{si(architecture.memory_bytes)}B peak memory")
     predicted = architecture.provenance.predicted_latency_ms
     if table is not None:
         on = table.file.conditions

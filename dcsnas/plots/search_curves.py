@@ -21,10 +21,15 @@ from dcsnas.plots import style
 from dcsnas.plots.curves import LOSSES, PANEL_IN, curve_of, curves_figure, shade
 from dcsnas.plots.records import metric_text, read_history, read_metrics
 from dcsnas.plots.style import clean, digits, draw_line, from_zero, label_ends, si
-from dcsnas.search.cost_terms import target_of
+from dcsnas.search.cost_terms import LOGGED, target_of
 
 PHASES = {"weights": style.BLUE, "architecture": style.RED}
-COUNTS: dict[CostName, str] = {"macs": "MACs", "params": "parameters"}
+COSTS: dict[CostName, tuple[str, Callable[[float], str]]] = {
+    "macs": ("MACs", si),
+    "params": ("parameters", si),
+    "memory": ("peak memory (MB)", digits),
+}
+"""What an expected cost is called, and how its numbers are written."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def _panels(search: Search) -> list[Callable[[Axes, Search], None]]:
         if any(len(search.curve(f"{phase}/{name}")) for phase in PHASES)
     ]
     wanted = {"expected_latency_ms": _draw_latency}
-    wanted |= {f"expected_{cost}": partial(_draw_count, cost=cost) for cost in COUNTS}
+    wanted |= {LOGGED[cost]: partial(_draw_cost, cost=cost) for cost in COSTS}
     scores = [name for name in search.frame if str(name).startswith("validation/")]
     wanted |= {str(name): partial(_draw_score, name=str(name)) for name in scores}
     wanted["entropy"] = _draw_entropy
@@ -128,12 +133,13 @@ def _draw_latency(axes: Axes, search: Search) -> None:
     _draw_target(axes, search, "latency", labels, digits)
 
 
-def _draw_count(axes: Axes, search: Search, cost: CostName) -> None:
-    clean(axes, x="epoch", y=COUNTS[cost], title=f"expected {COUNTS[cost]}")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: si(value)))
-    curve = search.curve(f"expected_{cost}")
+def _draw_cost(axes: Axes, search: Search, cost: CostName) -> None:
+    name, text = COSTS[cost]
+    clean(axes, x="epoch", y=name, title=f"expected {name.partition(' (')[0]}")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    curve = search.curve(LOGGED[cost])
     draw_line(axes, curve, color=style.GREEN)
-    _draw_target(axes, search, cost, [(curve.iloc[-1], si(curve.iloc[-1]), style.GREEN)], si)
+    _draw_target(axes, search, cost, [(curve.iloc[-1], text(curve.iloc[-1]), style.GREEN)], text)
 
 
 def _draw_target(

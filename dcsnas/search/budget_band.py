@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcsnas.config.search import WITHIN_PERCENT
-from dcsnas.search.choice_graph import Step, best_path, chain, to_go
+from dcsnas.search.choice_graph import Step, best_path, to_go
 from dcsnas.search.constrained_choice import (
     PRICE_FACTORS,
     ROUNDING,
@@ -26,6 +26,7 @@ from dcsnas.search.constrained_choice import (
     best_price,
     most_probable_within,
 )
+from dcsnas.search.peak_band import PeakBand, chain_within, memory_mb, refuse_below_peaks
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import Option, SearchSpace
@@ -44,6 +45,7 @@ def most_probable_near(
     within_percent: float = WITHIN_PERCENT,
     count: int = 1,
     constant: float = 0.0,
+    band: PeakBand | None = None,
 ) -> list[Found]:
     """Return the ``count`` most probable networks that cost ``limit``, or up to so much less.
 
@@ -51,7 +53,9 @@ def most_probable_near(
     follow, and so on down to the cheapest. The rest is as in ``most_probable_within``, but of
     equally probable networks any may come first.
     """
-    steps = chain(space, size, cost, probabilities)
+    steps = chain_within(space, size, cost, probabilities, band)
+    if not steps:
+        return []
     noise = ROUNDING * to_go(steps, 0, 1)[0].item()
     found: list[Found] = []
     high = limit - constant + noise
@@ -60,13 +64,45 @@ def most_probable_near(
         found += _within(steps, low, high, count - len(found))
         high, within_percent = math.nextafter(low, -math.inf), 2 * within_percent
     found = [replace(network, cost=network.cost + constant) for network in found]
-    given = (space, size, cost, probabilities)
+    given, same = (space, size, cost, probabilities), {"constant": constant, "band": band}
     if not found:
-        return most_probable_within(*given, limit=limit, count=count, constant=constant)
+        return most_probable_within(*given, limit=limit, count=count, **same)
     if len(found) < count and high - noise >= -to_go(steps, 0, -1)[0].item():
         below, left = high - noise + constant, count - len(found)
-        found += most_probable_within(*given, limit=below, count=left, constant=constant)
+        found += most_probable_within(*given, limit=below, count=left, **same)
     return found
+
+
+def most_probable_near_peak(
+    space: SearchSpace,
+    size: Size,
+    probabilities: Mapping[str, Sequence[float]],
+    *,
+    limit: float,
+    within_percent: float = WITHIN_PERCENT,
+    count: int = 1,
+    peak: Callable[[Operator], float] = memory_mb,
+) -> list[Found]:
+    """Return the ``count`` most probable networks whose peak is ``limit``, or up to so much less.
+
+    As ``most_probable_near``, for the largest ``peak`` of an operator in place of a sum of costs:
+    exact whatever the band. Raises UserError where every network's peak is above ``limit``.
+    """
+    lowest = refuse_below_peaks(space, size, limit, peak)
+    found: list[Found] = []
+    high = limit
+    while len(found) < count and high >= lowest:
+        low = limit * (1 - within_percent / 100) if within_percent < 100 else 0.0
+        band, left = PeakBand(low, high, peak), count - len(found)
+        found += most_probable_within(
+            space, size, _nothing, probabilities, limit=None, count=left, band=band
+        )
+        high, within_percent = math.nextafter(low, -math.inf), 2 * within_percent
+    return found
+
+
+def _nothing(operator: Operator) -> float:
+    return 0.0
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,14 @@ class Step:
     """[S + 1], where the arcs of each state begin."""
     log_p: np.ndarray
     cost: np.ndarray
+    peak: np.ndarray
+    """What is to be limited by its largest value along a path; 0 where nothing is."""
 
     def narrowed(self, kept: np.ndarray) -> "Step":
         """Return the step with the arcs for which ``kept`` [A] is true."""
         tail = self.tail[kept]
         first = np.searchsorted(tail, np.arange(len(self.first)))
-        rest = (self.head[kept], first, self.log_p[kept], self.cost[kept])
+        rest = (self.head[kept], first, self.log_p[kept], self.cost[kept], self.peak[kept])
         return Step(self.decisions, self.picks[kept], tail, *rest)
 
     def extend(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -60,6 +62,7 @@ def chain(
     size: Size,
     cost: Callable[[Operator], float],
     probabilities: Mapping[str, Sequence[float]],
+    peak: Callable[[Operator], float] = lambda operator: 0.0,
 ) -> list[Step]:
     """Return ``space`` at (height, width) ``size`` as steps; arcs of probability 0 are left out.
 
@@ -68,7 +71,7 @@ def chain(
     two decisions are open between two slots.
     """
     logarithms = _logarithms(space, probabilities)
-    return _on_grid(list(_steps(space, size, cost, logarithms)))
+    return _on_grid(list(_steps(space, size, (cost, peak), logarithms)))
 
 
 def to_go(steps: list[Step], by_log_p: float, by_cost: float) -> list[np.ndarray]:
@@ -91,6 +94,12 @@ def best_path(steps: list[Step], by_log_p: float, by_cost: float) -> tuple[float
     return float(log_p), float(cost)
 
 
+def rounded_up(cost: float) -> str:
+    """Return five digits that are no less than ``cost``, so that they can be given as a target."""
+    unit = 10.0 ** (math.floor(math.log10(abs(cost) or 1.0)) - 4)
+    return f"{math.ceil(cost / unit) * unit:.5g}"
+
+
 def _logarithms(space: SearchSpace, probabilities: Mapping[str, Sequence[float]]) -> Logarithms:
     logarithms = {}
     for decision in space.decisions:
@@ -104,8 +113,12 @@ def _logarithms(space: SearchSpace, probabilities: Mapping[str, Sequence[float]]
     return logarithms
 
 
+Measures = tuple[Callable[[Operator], float], Callable[[Operator], float]]
+"""Of an operator its cost, which adds up, and what is limited by its largest value."""
+
+
 def _steps(
-    space: SearchSpace, size: Size, cost: Callable[[Operator], float], logarithms: Logarithms
+    space: SearchSpace, size: Size, measures: Measures, logarithms: Logarithms
 ) -> Iterator[Step]:
     walked = list(walk_slots(space, size))
     last = {d.label: i for i, (slot, _) in enumerate(walked) for d in slot.decided.values()}
@@ -116,7 +129,7 @@ def _steps(
         if len(still_open) > 1 or before not in (*decided, NOTHING):
             raise ValueError(f"space {space.name}: slot {index} leaves two decisions open")
         after = still_open[0] if still_open else NOTHING
-        yield _step(decided, before, after, variants, cost, logarithms)
+        yield _step(decided, before, after, variants, measures, logarithms)
         before = after
 
 
@@ -125,7 +138,7 @@ def _step(
     before: Decision,
     after: Decision,
     variants: list[Variant],
-    cost: Callable[[Operator], float],
+    measures: Measures,
     logarithms: Logarithms,
 ) -> Step:
     new = tuple(decision for decision in decided if decision != before)
@@ -137,11 +150,14 @@ def _step(
         known, *_ = best.get(key, (-math.inf,))
         if log_p > known:
             best[key] = log_p, tuple(option[d] for d in new), operator
-    arcs = [(tail, picks, head, p, cost(o)) for (tail, head, _), (p, picks, o) in best.items()]
-    tail, picked, head, log_p, costs = map(np.array, zip(*sorted(arcs), strict=True))
+    arcs = [
+        (tail, picks, head, p, *(measure(o) for measure in measures))
+        for (tail, head, _), (p, picks, o) in best.items()
+    ]
+    tail, picked, head, log_p, costs, peaks = map(np.array, zip(*sorted(arcs), strict=True))
     picks = picked.astype(int).reshape(len(arcs), len(new))  # also where nothing is new
     first = np.searchsorted(tail, np.arange(1 + len(before.options)))
-    return Step(new, picks, tail, head, first, log_p, costs)
+    return Step(new, picks, tail, head, first, log_p, costs, peaks)
 
 
 def _on_grid(steps: list[Step]) -> list[Step]:

@@ -10,7 +10,6 @@ anything below, so these are the most probable ones.
 """
 
 import heapq
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dcsnas.config.errors import UserError
-from dcsnas.search.choice_graph import Step, best_path, chain, to_go
+from dcsnas.search.choice_graph import Step, best_path, chain, rounded_up, to_go
+from dcsnas.search.peak_band import PeakBand, chain_within
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import Option, SearchSpace
@@ -52,6 +52,7 @@ def most_probable_within(
     limit: float | None,
     count: int = 1,
     constant: float = 0.0,
+    band: PeakBand | None = None,
 ) -> list[Found]:
     """Return the ``count`` most probable networks that cost at most ``limit``, best first.
 
@@ -59,16 +60,20 @@ def most_probable_within(
     milliseconds; None is no limit. Of equally probable networks the cheaper comes first, then the
     one with the smaller option in the first decision that differs. Choices that give the same
     operators are one network, as probable as the most probable of them; options of probability 0
-    are not taken. Fewer are returned where there are no more.
+    are not taken. Fewer are returned where there are no more. ``band`` limits the largest cost
+    along a network as well; none may be within it.
     Raises UserError where no network meets the limit, with what can be reached.
     """
-    steps = chain(space, size, cost, probabilities)
+    steps = chain_within(space, size, cost, probabilities, band)
+    if not steps:
+        return []
     lowest, highest = _reach(steps)
     budget = highest if limit is None else limit - constant + ROUNDING * abs(highest)
     if budget < lowest:
         raise UserError(
-            f"target {limit:.6g} ms: {space.name} reaches {_rounded_up(lowest + constant)} to "
-            f"{highest + constant:.5g} ms with this table; give a target in that range"
+            f"target {limit:.6g} ms: {space.name} reaches {rounded_up(lowest + constant)} to "
+            f"{highest + constant:.5g} ms with this table"
+            f"{f' within {band.high:g} MB' if band else ''}; give a target in that range"
         )
     found = _most_probable(steps, budget, count)
     return [replace(network, cost=network.cost + constant) for network in found]
@@ -85,12 +90,6 @@ def cost_range(
 
 def _reach(steps: list[Step]) -> tuple[float, float]:
     return -to_go(steps, 0, -1)[0].item(), to_go(steps, 0, 1)[0].item()
-
-
-def _rounded_up(ms: float) -> str:
-    """Return five digits that are no less than ``ms``, so that they can be given as a target."""
-    unit = 10.0 ** (math.floor(math.log10(abs(ms) or 1.0)) - 4)
-    return f"{math.ceil(ms / unit) * unit:.5g}"
 
 
 class _Paths(NamedTuple):

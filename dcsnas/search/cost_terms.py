@@ -19,6 +19,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.search import (
     FORMS,
+    MEMORY_UNIT,
     AddConfig,
     CostConfig,
     CostName,
@@ -29,6 +30,8 @@ from dcsnas.config.search import (
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.table import LatencyTable
 from dcsnas.search.constrained_choice import cost_range
+from dcsnas.search.expected_peak import ExpectedPeak
+from dcsnas.search.peak_band import memory_mb, peak_range
 from dcsnas.spaces.layers import Size
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace
@@ -44,15 +47,28 @@ UNITS: dict[CostName, str] = {
     "latency": "ms with this table",
     "macs": "MACs",
     "params": "parameters",
+    "memory": f"MB of peak memory ({MEMORY_UNIT})",
 }
+
+LOGGED: dict[CostName, str] = {
+    "macs": "expected_macs",
+    "params": "expected_params",
+    "memory": "expected_memory_mb",
+}
+"""What the expected cost is called among a search's metrics; latency is logged in any case."""
+
+Expectation = ExpectedCost | ExpectedPeak
+"""Maps the probabilities of every decision to the expected cost."""
 
 
 def expected_cost(
     name: CostName, space: SearchSpace, size: Size, table: LatencyTable
-) -> ExpectedCost:
-    """Return the expected cost ``name``: latency in milliseconds, MACs or parameters as counts."""
+) -> Expectation:
+    """Return the expected cost ``name``: in milliseconds, as a count, or in MB of peak memory."""
     if name == "latency":
         return expected_latency(space, size, table)
+    if name == "memory":
+        return ExpectedPeak(space, size, memory_mb)
     return ExpectedCost(space, size, COUNTS[name])
 
 
@@ -61,8 +77,10 @@ def reach(
 ) -> tuple[float, float]:
     """Return the ``cost`` of the cheapest and of the most expensive network of ``space``.
 
-    ``cost`` is ``latency``, ``macs`` or ``params``, as an objective has it.
+    ``cost`` is as an objective has it.
     """
+    if cost == "memory":
+        return peak_range(space, size)
     if cost == "latency":
         return cost_range(space, size, table.latency_ms, constant=table.offset_ms)
     return cost_range(space, size, COUNTS[cost])
@@ -138,6 +156,7 @@ def refuse_unreachable(
     if check := cost_form(config).check:
         low, high = reach(config.cost, space, size, table)
         ends = f"{_shown(low, math.ceil)} to {_shown(high, math.floor)}"
+        ends = f"{high:.5g}" if low == high else ends
         said = f"the networks of space {space.name} have {ends} {UNITS[config.cost]}"
         check(config, Range(low, high, said))
 
@@ -154,7 +173,7 @@ class CostObjective(nn.Module):
     reference: Tensor
     multiplier: Tensor
 
-    def __init__(self, config: CostConfig, cost: ExpectedCost) -> None:
+    def __init__(self, config: CostConfig, cost: Expectation) -> None:
         super().__init__()
         self.config = config
         self.form = cost_form(config)
@@ -204,6 +223,11 @@ def _ascend(config: TargetConfig, state: State, cost: Tensor, steps: int) -> Ten
 
 
 def _refuse_target(config: TargetConfig, have: Range) -> None:
+    if have.low == have.high:
+        raise UserError(
+            f"objective.target: {config.target:g}: {have.said}, whatever is chosen; take another "
+            "cost"
+        )
     if not have.low <= config.target <= have.high:
         raise UserError(
             f"objective.target: {config.target:g}: {have.said}; give a target in that range"

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_yaml
@@ -13,14 +13,17 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.config.outputs import require_output
 from dcsnas.config.search import (
     WITHIN_PERCENT,
+    CostName,
     check_count,
+    check_target_memory,
     check_target_ms,
     check_within_percent,
 )
 from dcsnas.latency.table import LatencyTable, load_table, predict_ms
-from dcsnas.search.budget_band import most_probable_near
+from dcsnas.search.budget_band import most_probable_near, most_probable_near_peak
 from dcsnas.search.constrained_choice import ROUNDING, most_probable_within
 from dcsnas.search.cost_terms import target_of
+from dcsnas.search.peak_band import PeakBand, refuse_below_peaks
 from dcsnas.spaces.architecture import (
     ArchitectureFile,
     Provenance,
@@ -28,6 +31,7 @@ from dcsnas.spaces.architecture import (
     describe,
     save_architecture,
 )
+from dcsnas.spaces.memory import MB
 from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 Probabilities = dict[str, list[float]]
@@ -57,15 +61,18 @@ def log10_probability(space: SearchSpace, probabilities: Probabilities, choice: 
 
 
 def derive(
-    run: Path, *, target_ms: float | None = None, within_percent: float = WITHIN_PERCENT
+    run: Path,
+    *,
+    target_ms: float | None = None,
+    target_memory_mb: float | None = None,
+    within_percent: float = WITHIN_PERCENT,
 ) -> ArchitectureFile:
     """Return the most probable architecture of a finished or running search.
 
-    Its predicted latency is ``target_ms``, ``searched_target_ms`` where that is None, or up to
-    ``within_percent`` less; raises UserError where no network is as fast.
+    The limits are those of ``derive_ranked``; raises UserError where no network keeps to them.
     """
-    ranked = derive_ranked(run, count=1, target_ms=target_ms, within_percent=within_percent)
-    return ranked[0]
+    limits = {"target_memory_mb": target_memory_mb, "within_percent": within_percent}
+    return derive_ranked(run, count=1, target_ms=target_ms, **limits)[0]  # type: ignore[arg-type]
 
 
 def derive_ranked(
@@ -73,53 +80,91 @@ def derive_ranked(
     *,
     count: int,
     target_ms: float | None = None,
+    target_memory_mb: float | None = None,
     within_percent: float = WITHIN_PERCENT,
 ) -> list[ArchitectureFile]:
     """Return the ``count`` most probable distinct architectures of a search, in that order.
 
-    Their predicted latency is ``target_ms``, ``searched_target_ms`` where that is None, or up to
-    ``within_percent`` less; where there are not so many, those below follow. There are fewer where
-    no more networks keep to the target; raises UserError where none does.
+    Their predicted latency is ``target_ms``, that of a search for one where that is None, or up to
+    ``within_percent`` less; where there are not so many, those below follow. The same holds for
+    peak memory and ``target_memory_mb``; with a latency as well it is an upper limit alone. There
+    are fewer where no more networks keep to the target; raises UserError where none does.
     """
     check_target_ms(target_ms)
+    check_target_memory(target_memory_mb)
     check_within_percent(within_percent)
     check_count("--top-k", count)
     config = _search_config(run)
-    target_ms = searched_target_ms(config) if target_ms is None else target_ms
+    limits = Limits(
+        searched_target(config, "latency") if target_ms is None else target_ms,
+        searched_target(config, "memory") if target_memory_mb is None else target_memory_mb,
+        within_percent,
+    )
     space = SearchSpace.load(run / "space.yaml")
     loaded = load_table(run / "table.json", expected=None)
     table = LatencyTable(loaded.file, config["table"])
     probabilities = read_probabilities(run)[-1]
-    given = (space, table.file.conditions.input, table.latency_ms, probabilities)
-    shared = {"count": count, "constant": table.offset_ms}
-    if target_ms is not None:
-        found = most_probable_near(*given, limit=target_ms, within_percent=within_percent, **shared)
-        choices = [network.choice for network in found]
-    elif count == 1:
-        choices = [most_probable(space, probabilities)]
-    else:
-        found = most_probable_within(*given, limit=None, **shared)
-        choices = [network.choice for network in found]
     return [
         architecture_of(
             space,
             choice,
             table=table,
             seed=config["run"]["seed"],
-            target_ms=target_ms,
+            target_ms=limits.target_ms,
+            target_memory_mb=limits.target_memory_mb,
             log10_probability=log10_probability(space, probabilities, choice),
         )
-        for choice in choices
+        for choice in _choices(space, table, probabilities, limits, count)
     ]
 
 
-def searched_target_ms(config: Mapping[str, Any]) -> float | None:
-    """Return the latency that a search with the content ``config`` was to end at, if any.
+class Limits(NamedTuple):
+    """What derived networks are to keep to; None is no limit."""
+
+    target_ms: float | None
+    target_memory_mb: float | None
+    within_percent: float
+
+
+def _choices(
+    space: SearchSpace,
+    table: LatencyTable,
+    probabilities: Probabilities,
+    limits: Limits,
+    count: int,
+) -> list[dict[str, Option]]:
+    """Return the most probable choices within ``limits``; raises UserError where there are none."""
+    size, (target_ms, memory_mb, percent) = table.file.conditions.input, limits
+    given = (space, size, table.latency_ms, probabilities)
+    shared: dict[str, Any] = {"count": count, "constant": table.offset_ms}
+    if target_ms is not None:
+        if memory_mb is not None:
+            refuse_below_peaks(space, size, memory_mb)
+            shared["band"] = PeakBand(0.0, memory_mb)
+        found = most_probable_near(*given, limit=target_ms, within_percent=percent, **shared)
+    elif memory_mb is not None:
+        found = most_probable_near_peak(
+            space, size, probabilities, limit=memory_mb, within_percent=percent, count=count
+        )
+    elif count == 1:
+        return [most_probable(space, probabilities)]
+    else:
+        found = most_probable_within(*given, limit=None, **shared)
+    if not found:
+        raise UserError(
+            f"target {memory_mb:g} MB: no network of {space.name} with so little peak memory is "
+            "probable at all; give more"
+        )
+    return [network.choice for network in found]
+
+
+def searched_target(config: Mapping[str, Any], cost: CostName) -> float | None:
+    """Return the ``cost`` that a search with the content ``config`` was to end at, if any.
 
     None for random search, whose networks are within 1 % of the target on either side.
     """
-    target_ms = target_of(config.get("objective", {}), "latency")
-    return target_ms if config["strategy"] != "random" else None
+    target = target_of(config.get("objective", {}), cost)
+    return target if config["strategy"] != "random" else None
 
 
 def refuse_another(path: Path, found: ArchitectureFile, *, force: bool) -> None:
@@ -129,19 +174,31 @@ def refuse_another(path: Path, found: ArchitectureFile, *, force: bool) -> None:
 
 
 def budget_line(ranked: Sequence[ArchitectureFile], within_percent: float) -> str:
-    """Return how much of its target the fastest of derived networks uses; empty without one.
+    """Return how much of its target the fastest or smallest of derived networks uses, if any.
 
-    It says so where that is less than ``within_percent`` below.
+    It says so where that is less than ``within_percent`` below; empty without a target.
     """
-    fastest = min(ranked, key=lambda found: found.provenance.predicted_latency_ms or 0).provenance
-    target, used = fastest.target_ms, fastest.predicted_latency_ms
-    if target is None or used is None:
+    origin = ranked[0].provenance
+    if origin.target_ms is not None:
+        target, unit, uses = origin.target_ms, "ms", [_latency_ms(found) for found in ranked]
+    elif origin.target_memory_mb is not None:
+        target, unit, uses = origin.target_memory_mb, "MB", [_memory_mb(found) for found in ranked]
+    else:
         return ""
-    line = f"{used:.3f} of {target:g} ms, {100 * used / target:.1f} %"
+    used = min(uses)
+    line = f"{used:.3f} of {target:g} {unit}, {100 * used / target:.1f} %"
     if used >= target * (1 - within_percent / 100) * (1 - ROUNDING):
         return line
     lacking = "no network was" if len(ranked) == 1 else f"not {len(ranked)} networks were"
     return f"{line}: {lacking} found within {within_percent:g} % below the target"
+
+
+def _latency_ms(found: ArchitectureFile) -> float:
+    return found.provenance.predicted_latency_ms or 0.0
+
+
+def _memory_mb(found: ArchitectureFile) -> float:
+    return (found.memory_bytes or 0) / MB
 
 
 def require_new_folder(path: Path) -> None:
@@ -185,6 +242,7 @@ def architecture_of(
     table: LatencyTable,
     seed: int,
     target_ms: float | None = None,
+    target_memory_mb: float | None = None,
     log10_probability: float | None = None,
 ) -> ArchitectureFile:
     """Return the network of ``choice`` with its costs and predicted latency."""
@@ -208,6 +266,7 @@ def architecture_of(
         latency_reference_ms=table.reference_ms,
         latency_verdict=table.file.verdict.state if table.file.verdict else None,
         target_ms=target_ms,
+        target_memory_mb=target_memory_mb,
         log10_probability=log10_probability,
     )
     return describe(network, size, provenance)

@@ -76,17 +76,24 @@ def rank_by_score(
     *,
     count: int,
     target_ms: float | None = None,
+    target_memory_mb: float | None = None,
     within_percent: float = WITHIN_PERCENT,
     data_root: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Ranked:
     """Score the ``count`` most probable networks of a search; raises UserError as above.
 
-    ``target_ms`` and ``within_percent`` limit their latency as in ``derive``; ``progress`` hears of
-    networks scored.
+    ``target_ms``, ``target_memory_mb`` and ``within_percent`` limit them as in ``derive``;
+    ``progress`` hears of networks scored.
     """
     check_count("--best-of", count)
-    networks = derive_ranked(run, count=count, target_ms=target_ms, within_percent=within_percent)
+    networks = derive_ranked(
+        run,
+        count=count,
+        target_ms=target_ms,
+        target_memory_mb=target_memory_mb,
+        within_percent=within_percent,
+    )
     task, scores = find_task(_config(run).task), []
     for found in score_derived(run, networks, data_root=data_root):
         scores.append(found[task.metric])

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from dcsnas.config.search import ArchitectureConfig
 from dcsnas.data.loading import Batch
 from dcsnas.nn.attention.block import attention_blocks
-from dcsnas.search.cost_terms import CostObjective
+from dcsnas.search.cost_terms import LOGGED, CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
 from dcsnas.training.module import TaskModule
 from dcsnas.training.optimizers import cosine, exponential
@@ -198,7 +198,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         """
         name = self.objective.config.cost
         if name != "latency":
-            self._log(**{f"expected_{name}": cost})
+            self._log(**{LOGGED[name]: cost})
         self._log(cost_term=term)
         if self.objective.form.advance:
             self._log(multiplier=self.objective.multiplier)

@@ -7,14 +7,20 @@ would have trained the architecture, so that both strategies see those images as
 
 import math
 import random
+from collections.abc import Callable
 from operator import itemgetter
+from typing import NamedTuple
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.search import SearchConfig, check_target_ms
+from dcsnas.config.search import SearchConfig, check_target_memory, check_target_ms
 from dcsnas.latency.table import LatencyTable, predict_ms
 from dcsnas.search.cost_terms import target_of
 from dcsnas.search.derive import architecture_of
+from dcsnas.search.peak_band import refuse_below_peaks
 from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.layers import Size
+from dcsnas.spaces.memory import MB
+from dcsnas.spaces.network import AnyNetwork
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, Option, SearchSpace
 
@@ -24,13 +30,16 @@ def random_choices(
 ) -> list[dict[str, Option]]:
     """Return the choices that a random search scores.
 
-    With a latency target they are drawn within 1 % of it, else uniformly over the whole space.
-    Raises UserError where no network at the target is found.
+    With a target of latency or peak memory they are drawn within 1 % of it, else uniformly over the
+    whole space. Raises UserError where no network at the target is found.
     """
     rng = random.Random(config.run.seed)
     count = config.epochs - config.architecture.warmup_epochs
     if target := target_of(config.objective, "latency"):
         return [random_choice_at(space, table, target, rng) for _ in range(count)]
+    if target := target_of(config.objective, "memory"):
+        size = config.input or space.size
+        return [random_choice_of_memory(space, size, target, rng) for _ in range(count)]
     return [sample_choice(space, rng) for _ in range(count)]
 
 
@@ -45,6 +54,8 @@ def random_network_at(table: LatencyTable, target_ms: float, seed: int = 0) -> A
 
 
 STEPS_PER_START = 200
+TOLERANCE = 0.01
+MAX_STEPS = 20_000
 
 
 def random_choice_at(
@@ -54,23 +65,74 @@ def random_choice_at(
     rng: random.Random,
     *,
     exclude: Choice | None = None,
-    tolerance: float = 0.01,
-    max_steps: int = 20_000,
+    tolerance: float = TOLERANCE,
+    max_steps: int = MAX_STEPS,
 ) -> dict[str, Option]:
     """Return a random choice whose predicted latency is within ``tolerance`` of ``target_ms``.
 
-    A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
-    if it does not lead away; where that ends in a dead end, another sample starts. Uniform samples
-    alone rarely come near the ends of the range.
     ``exclude`` is a choice that is not returned. Raises UserError where none is found.
     """
     size = table.file.conditions.input
 
-    def distance(choice: dict[str, Option]) -> float:
-        return abs(predicted(choice) - target_ms) / target_ms
+    def predicted(network: AnyNetwork) -> float:
+        return predict_ms(table, network.layers, size)
 
-    def predicted(choice: dict[str, Option]) -> float:
-        return predict_ms(table, space.architecture(choice).layers, size)
+    target = Target(target_ms, "ms", predicted)
+    return _random_choice(space, target, rng, exclude, tolerance, max_steps)
+
+
+def random_choice_of_memory(
+    space: SearchSpace, size: Size, target_mb: float, rng: random.Random
+) -> dict[str, Option]:
+    """Return a random choice whose peak memory is within 1 % of ``target_mb``.
+
+    Raises UserError where none is found.
+    """
+    refuse_below_peaks(space, size, target_mb * (1 + TOLERANCE))
+    target = Target(target_mb, "MB", lambda network: network.memory(size) / MB)
+    return _random_choice(space, target, rng, None, TOLERANCE, MAX_STEPS)
+
+
+def random_network_of_memory(
+    space: SearchSpace, size: Size, target_mb: float, seed: int = 0
+) -> ArchitectureFile:
+    """Return a random network of ``space`` whose peak memory is within 1 % of ``target_mb``.
+
+    Raises UserError where none is found.
+    """
+    check_target_memory(target_mb)
+    choice = random_choice_of_memory(space, size, target_mb, random.Random(seed))
+    return space.described(choice, size, seed=seed, target_memory_mb=target_mb)
+
+
+class Target(NamedTuple):
+    """A cost that random choices are to have, its unit, and what gives it."""
+
+    value: float
+    unit: str
+    cost: Callable[[AnyNetwork], float]
+
+
+def _random_choice(
+    space: SearchSpace,
+    target: Target,
+    rng: random.Random,
+    exclude: Choice | None,
+    tolerance: float,
+    max_steps: int,
+) -> dict[str, Option]:
+    """Return a random choice within ``tolerance`` of ``target``; raises UserError.
+
+    A uniform sample walks to the target: one decision is redrawn at a time, and the change stays
+    if it does not lead away; where that ends in a dead end, another sample starts. Uniform samples
+    alone rarely come near the ends of the range.
+    """
+
+    def cost(choice: dict[str, Option]) -> float:
+        return target.cost(space.architecture(choice))
+
+    def distance(choice: dict[str, Option]) -> float:
+        return abs(cost(choice) - target.value) / target.value
 
     nearest: tuple[float, dict[str, Option]] = math.inf, {}
     for _ in range(max_steps // STEPS_PER_START):
@@ -86,7 +148,7 @@ def random_choice_at(
         nearest = min(nearest, (away, choice), key=itemgetter(0))
     away, choice = nearest
     raise UserError(
-        f"no architecture of {space.name} found within {100 * tolerance:.3g}% of {target_ms:.4g} "
-        f"ms; the nearest is {100 * away:.3g}% away: take another target, such as its "
-        f"{predicted(choice):.4g} ms"
+        f"no architecture of {space.name} found within {100 * tolerance:.3g}% of "
+        f"{target.value:.4g} {target.unit}; the nearest is {100 * away:.3g}% away: take another "
+        f"target, such as its {cost(choice):.4g} {target.unit}"
     )

@@ -48,11 +48,12 @@ def refuse_unused_cost(config: SearchConfig) -> None:
         return
     usable = "{form: add, weight: 0}"
     if config.strategy == "random":
-        if target_of(objective, "latency") is not None:
+        if any(target_of(objective, cost) is not None for cost in ("latency", "memory")):
             return
         raise UserError(
-            "strategy: random search takes no cost into account but a latency target; set "
-            f"objective to {usable} or {{form: target, target: MS}}"
+            "strategy: random search takes no cost into account but a target of latency or memory; "
+            f"set objective to {usable}, {{form: target, target: MS}} or {{form: target, cost: "
+            "memory, target: MB}"
         )
     raise UserError(
         f"strategy: {config.strategy} has no cost term that reaches the architecture: NNI's "

@@ -4,9 +4,10 @@ The file alone rebuilds the network.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -23,6 +24,11 @@ from dcsnas.spaces.units import Cost
 
 SCHEMA = 2
 """Of files that are written. The chains of schema 1 are those of schema 2."""
+
+
+T = TypeVar("T")
+Later = Annotated[T | None, Field(exclude_if=lambda value: value is None)]
+"""A key that files of before do not have: in none where there is nothing to say."""
 
 
 class Provenance(Strict):
@@ -49,6 +55,8 @@ class Provenance(Strict):
     """Whether the table's times hold: quiet, busy (corrected) or disturbed."""
     target_ms: PositiveFloat | None = None
     """The latency that it was to keep to, None where any would do."""
+    target_memory_mb: Later[PositiveFloat] = None
+    """The peak memory that it was to keep to (``memory_bytes`` / 10^6), None where any would do."""
     log10_probability: float | None = None
     """Of the choice, under the probabilities that it was derived from."""
 
@@ -61,6 +69,8 @@ class ArchitectureFile(Strict):
     params: NonNegativeInt
     macs: NonNegativeInt
     activations: NonNegativeInt
+    memory_bytes: Later[NonNegativeInt] = None
+    """Peak of activations, for one image in float32; None in a file of before it was counted."""
     provenance: Provenance
     network: Network
 
@@ -84,17 +94,21 @@ class ArchitectureFile(Strict):
         cost = self.network.cost(self.input)
         stated = Cost(self.params, self.macs, self.activations)
         if cost != stated:
-            raise ValueError(
-                f"the file says {stated}, the layers give {cost}; the file was edited, derive it "
-                "again"
-            )
+            raise ValueError(_edited(str(stated), str(cost)))
+        given = self.memory_bytes
+        if given is not None and given != (found := self.network.memory(self.input)):
+            raise ValueError(_edited(f"memory_bytes {given}", str(found)))
         return self
+
+
+def _edited(stated: str, found: str) -> str:
+    return f"the file says {stated}, the layers give {found}; the file was edited, derive it again"
 
 
 def describe(network: AnyNetwork, size: Size, provenance: Provenance) -> ArchitectureFile:
     """Return ``network`` with its costs at input (height, width) ``size`` as a file's content."""
-    cost = network.cost(size)
-    return ArchitectureFile(input=size, **vars(cost), provenance=provenance, network=network)
+    costs = {**vars(network.cost(size)), "memory_bytes": network.memory(size)}
+    return ArchitectureFile(input=size, **costs, provenance=provenance, network=network)
 
 
 def architecture_input(file: ArchitectureFile) -> Input:

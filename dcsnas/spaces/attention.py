@@ -8,25 +8,36 @@ Legend: N tokens (positions of the map), C channels.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError
 
 from dcsnas.config.plugins import load_installed
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.units import Cost
-
-
-class NoArguments(Strict):
-    """The arguments of a kind that has none."""
-
-
-def _nothing(channels: int, tokens: int, arguments: Any) -> Cost:
-    return Cost()
-
-
-def _fits(channels: int, arguments: Any) -> None:
-    """Accept any number of channels."""
+from dcsnas.spaces.attention_arguments import (
+    ChannelGateArguments,
+    DcsArguments,
+    NoArguments,
+    SpatialGateArguments,
+    WindowArguments,
+    channel_gate_cost,
+    channel_gate_memory,
+    check_parts,
+    check_rank,
+    check_windows,
+    cost_nothing,
+    fit_any,
+    hold_nothing,
+    mask_memory,
+    parts_cost,
+    parts_memory,
+    spatial_gate_cost,
+    spatial_gate_memory,
+    theta_cost,
+    window_cost,
+    window_memory,
+)
+from dcsnas.spaces.units import Cost, Selected
 
 
 @dataclass(frozen=True)
@@ -34,45 +45,21 @@ class AttentionKind:
     """A kind of attention.
 
     ``arguments`` are its own, beside those of the block; ``selection_cost(C, N, arguments)`` is
-    what selecting adds to the block for one image; ``check(C, arguments)`` raises ValueError where
-    they do not fit C channels; ``untimed`` names those that do not change how long it takes, which
-    latency keys leave out; ``attends`` is False where nothing runs. A kind that ``gates`` is no
-    such block: it multiplies the map, and that cost is all of it.
+    what selecting adds to the block for one image, and ``selection_memory(C, N, arguments)`` what
+    it holds (nothing: queries and keys are the tokens). ``check(C, arguments)`` raises ValueError
+    where they do not fit C channels; ``untimed`` names those that do not change how long it takes,
+    which latency keys leave out; ``attends`` is False where nothing runs. A kind that ``gates`` is
+    no such block: it multiplies the map, and that cost and memory are all of it.
     """
 
     name: str
     arguments: type[Strict] = NoArguments
-    selection_cost: Callable[[int, int, Any], Cost] = _nothing
-    check: Callable[[int, Any], None] = _fits
+    selection_cost: Callable[[int, int, Any], Cost] = cost_nothing
+    selection_memory: Callable[[int, int, Any], Selected] = hold_nothing
+    check: Callable[[int, Any], None] = fit_any
     untimed: frozenset[str] = frozenset()
     attends: bool = True
     gates: bool = False
-
-
-class ChannelGateArguments(Strict):
-    """``scal_channel``: an agent that weighs channels, after SCAL."""
-
-    reduction: PositiveInt = 16
-    """Channels over the width between its two layers."""
-
-
-class SpatialGateArguments(Strict):
-    """``scal_spatial``: an agent that weighs positions, after SCAL."""
-
-    width: PositiveInt = 8
-    """Channels between its two convolutions."""
-    kernel: Literal[1, 3, 5, 7] = 3
-    """Of both convolutions."""
-
-
-def _channel_gate_cost(channels: int, tokens: int, arguments: ChannelGateArguments) -> Cost:
-    hidden = max(1, channels // arguments.reduction)
-    return Cost(2 * channels * hidden + hidden + channels, 2 * channels * hidden, hidden + channels)
-
-
-def _spatial_gate_cost(channels: int, tokens: int, arguments: SpatialGateArguments) -> Cost:
-    width, window = arguments.width, arguments.kernel**2
-    return Cost(2 * width * window + width + 1, 2 * tokens * width * window, tokens * (width + 1))
 
     def timed(self, given: Mapping[str, Any]) -> list[str]:
         """Return the arguments that change its time, each as latency tables name it."""
@@ -86,108 +73,6 @@ def _stated(value: Any) -> str:
     return str(value)
 
 
-class Rank(Strict):
-    """The rank of the product of two matrices, C x rank and rank x C."""
-
-    rank: PositiveInt
-
-
-class DcsArguments(Strict):
-    """The linear layer ``theta`` that the logits of ``dcs`` come from: C x C, or of a rank."""
-
-    theta: Literal["full"] | Rank = Field(
-        default="full",
-        exclude_if=lambda value: value == "full",  # as files and tables had it before ranks
-    )
-
-
-def _theta_cost(channels: int, tokens: int, arguments: DcsArguments) -> Cost:
-    """Return the cost of ``theta`` on every token."""
-    if arguments.theta == "full":
-        return _linear(channels, channels, tokens)
-    rank = arguments.theta.rank
-    return _linear(channels, rank, tokens) + _linear(rank, channels, tokens)
-
-
-def _linear(inputs: int, outputs: int, tokens: int) -> Cost:
-    return Cost((inputs + 1) * outputs, tokens * inputs * outputs, tokens * outputs)
-
-
-def _check_rank(channels: int, arguments: DcsArguments) -> None:
-    if arguments.theta != "full" and arguments.theta.rank > channels:
-        raise ValueError(
-            f"theta.rank: {arguments.theta.rank} is above the {channels} channels here; give at "
-            "most that, or theta: full"
-        )
-
-
-OPTIONS = 15
-"""What ``gsa`` chooses from: 1, 2, 4 and 8 equal parts of the channels."""
-PARTS = (1, 2, 4, 8)
-
-
-def _check_parts(channels: int, arguments: NoArguments) -> None:
-    if channels < PARTS[-1]:
-        raise ValueError(
-            f"an eighth of {channels} channels is none; gsa needs at least {PARTS[-1]} channels"
-        )
-
-
-Learned = Literal["both", "position", "length"]
-
-
-class WindowArguments(Strict):
-    """The windows of ``dcs_window``: how many, whose, and what of them is learned."""
-
-    windows: PositiveInt = 1
-    per: Literal["token", "module"] = "token"
-    """Whether every token has windows of its own, or all share those of the module."""
-    learn: Learned = "both"
-    interpolate: Literal["affinity", "values"] = "affinity"
-    """What the fractional parts of Equations 3 to 5 weigh."""
-    length: float = Field(default=0.5, gt=0)
-    """Of the channels, how many a new window has; all that it ever has where it is not learned."""
-    shortest: float = Field(default=0.25, gt=0, lt=1)
-    """Of the channels, how many a window has at least."""
-
-    @model_validator(mode="after")
-    def _windows_fit(self) -> "WindowArguments":
-        if self.length > 1:
-            raise ValueError(
-                f"length: {self.length:g} is longer than the channels, of which it is a share; "
-                "give at most 1"
-            )
-        if self.learn != "position" and not self.shortest < self.length < 1:
-            raise ValueError(
-                f"length: {self.length:g} must lie between shortest, {self.shortest:g}, and 1 "
-                "where it is learned"
-            )
-        return self
-
-    @property
-    def outputs(self) -> int:
-        """Return how many numbers describe the windows of one token or module."""
-        return self.windows * (2 if self.learn == "both" else 1)
-
-
-def _window_cost(channels: int, tokens: int, arguments: WindowArguments) -> Cost:
-    if arguments.per == "module":
-        return Cost(arguments.outputs, 0, 0)
-    return _linear(channels, arguments.outputs, tokens)
-
-
-def _check_windows(channels: int, arguments: WindowArguments) -> None:
-    if arguments.windows > channels:
-        raise ValueError(f"windows: {arguments.windows} are more than the {channels} channels here")
-    shares = {"length": arguments.length, "shortest": arguments.shortest}
-    for name, share in shares.items():
-        if share * channels < 1:
-            raise ValueError(
-                f"{name}: {share:g} of {channels} channels is less than one; give at least "
-                f"{1 / channels:.2g}"
-            )
-
-
 NOTHING = "none"
 """The kind of a chosen absence."""
 
@@ -195,21 +80,39 @@ KINDS: dict[str, AttentionKind] = {  # a list of options has this order: the che
     NOTHING: AttentionKind(NOTHING, attends=False),
     "sa": AttentionKind("sa"),
     "gsa": AttentionKind(
-        "gsa", selection_cost=lambda channels, tokens, arguments: Cost(OPTIONS), check=_check_parts
+        "gsa",
+        selection_cost=parts_cost,
+        selection_memory=parts_memory,
+        check=check_parts,
     ),
     "dcs_window": AttentionKind(
         "dcs_window",
         WindowArguments,
-        selection_cost=_window_cost,
-        check=_check_windows,
+        selection_cost=window_cost,
+        selection_memory=window_memory,
+        check=check_windows,
         untimed=frozenset(("length", "shortest")),
     ),
-    "dcs": AttentionKind("dcs", DcsArguments, selection_cost=_theta_cost, check=_check_rank),
+    "dcs": AttentionKind(
+        "dcs",
+        DcsArguments,
+        selection_cost=theta_cost,
+        selection_memory=mask_memory,
+        check=check_rank,
+    ),
     "scal_channel": AttentionKind(
-        "scal_channel", ChannelGateArguments, selection_cost=_channel_gate_cost, gates=True
+        "scal_channel",
+        ChannelGateArguments,
+        selection_cost=channel_gate_cost,
+        selection_memory=channel_gate_memory,
+        gates=True,
     ),
     "scal_spatial": AttentionKind(
-        "scal_spatial", SpatialGateArguments, selection_cost=_spatial_gate_cost, gates=True
+        "scal_spatial",
+        SpatialGateArguments,
+        selection_cost=spatial_gate_cost,
+        selection_memory=spatial_gate_memory,
+        gates=True,
     ),
 }
 DEFAULT = "dcs"

@@ -18,7 +18,9 @@ from dcsnas.spaces.units import (
     Affinity,
     AffinityScale,
     AttentionUnit,
+    Cost,
     GateUnit,
+    Selected,
     SelectionUnit,
     Unit,
 )
@@ -34,6 +36,14 @@ def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any
     if "channels" in info.data:
         check_channels(kind, info.data["channels"], checked)
     return checked
+
+
+def _selecting(layer: "Attention | Selection", size: Size) -> tuple[Cost, Selected]:
+    """Return what selecting costs, and what it holds, in ``layer`` at (height, width) ``size``."""
+    kind = find_kind(layer.kind)
+    arguments = kind.arguments(**layer.arguments.get(layer.kind, {}))
+    given = (layer.channels, size[0] * size[1], arguments)
+    return kind.selection_cost(*given), kind.selection_memory(*given)
 
 
 class Attention(LayerSpec):
@@ -69,11 +79,12 @@ class Attention(LayerSpec):
         kind = find_kind(self.kind)
         if not kind.attends:
             return ()
-        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        selection = kind.selection_cost(self.channels, size[0] * size[1], arguments)
+        cost, held = _selecting(self, size)
         if kind.gates:
-            return (GateUnit(selection.params, selection.macs, selection.activations),)
-        return (AttentionUnit(self.affinity, self.channels, *size, selection),)
+            return (
+                GateUnit(**vars(cost), outputs=self.channels * size[0] * size[1], selected=held),
+            )
+        return (AttentionUnit(self.affinity, self.channels, *size, cost, self.scale, held),)
 
     def out_size(self, size: Size) -> Size:
         """Return the output (height, width), which is the input's."""
@@ -121,9 +132,10 @@ class Selection(LayerSpec):
         kind = find_kind(self.kind)
         if not kind.attends:
             return ()
-        arguments = kind.arguments(**self.arguments.get(self.kind, {}))
-        cost = kind.selection_cost(self.channels, size[0] * size[1], arguments)
-        return (SelectionUnit(cost.params, cost.macs, cost.activations),)
+        cost, held = _selecting(self, size)
+        return (
+            SelectionUnit(**vars(cost), values=self.channels * size[0] * size[1], selected=held),
+        )
 
     def out_size(self, size: Size) -> Size:
         """Return the output's (tokens, 1), which is the input's."""

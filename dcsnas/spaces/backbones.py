@@ -7,12 +7,13 @@ it is wanted. A name is looked for among single backbones first, then in librari
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, Protocol
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_installed
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.memory import Place
+from dcsnas.spaces.units import Cost, Held, TrunkMemory
 
 Size = tuple[int, int]
 
@@ -79,6 +80,10 @@ class Backbone(Protocol):
         """Return parameters, and MACs and activations for one image of ``size``."""
         ...
 
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds while it runs on one image of ``size``."""
+        ...
+
     def create(self, output_stride: int) -> Any:
         """Return the network as a torch module with fresh weights."""
         ...
@@ -91,6 +96,16 @@ class Backbone(Protocol):
 def feature_parts(backbone: Backbone) -> tuple[FeaturePart, ...]:
     """Return the vectors that the features of ``backbone`` consist of, in order: mostly one."""
     return getattr(backbone, "feature_parts", (FeaturePart(backbone.feature_dim),))
+
+
+def stage_places(backbone: Backbone, output_stride: int, size: Size) -> tuple[Place, ...]:
+    """Return where attention runs in ``backbone`` for an input of (height, width) ``size``."""
+
+    def held(index: int) -> Held:
+        return backbone.memory(output_stride, size).ends[index]
+
+    sizes = backbone.map_sizes(output_stride, size)
+    return tuple(Place(one, partial(held, index)) for index, one in enumerate(sizes))
 
 
 @dataclass(frozen=True)

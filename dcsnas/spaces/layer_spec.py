@@ -2,6 +2,7 @@
 
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.backbones import Size
+from dcsnas.spaces.memory import Place
 
 
 class LayerSpec(Strict):
@@ -11,8 +12,8 @@ class LayerSpec(Strict):
         """Return the output (height, width) for an input of ``size``."""
         raise NotImplementedError
 
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return the (height, width) at which the layers that follow run inside of this one."""
+    def inner_places(self, size: Size) -> tuple[Place, ...]:
+        """Return where the layers that follow run inside of this one."""
         return ()
 
 

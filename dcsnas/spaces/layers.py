@@ -6,6 +6,7 @@ layer, so parameters, MACs and latency keys cannot disagree. A layer's fields ar
 arguments of the module that implements it in ``dcsnas.nn``.
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -13,9 +14,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from dcsnas.spaces.attention_layers import Attention as Attention
 from dcsnas.spaces.attention_layers import Selection as Selection
 from dcsnas.spaces.backbones import Size as Size
-from dcsnas.spaces.backbones import find_backbone
+from dcsnas.spaces.backbones import find_backbone, stage_places
 from dcsnas.spaces.layer_spec import EndSpec as EndSpec
 from dcsnas.spaces.layer_spec import LayerSpec as LayerSpec
+from dcsnas.spaces.memory import Place
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,
@@ -154,12 +156,14 @@ class Trunk(EndSpec):
 
     def units(self, size: Size) -> tuple[Unit, ...]:
         """Return what runs at input (height, width) ``size``: all of it, without attention."""
-        cost = find_backbone(self.backbone).cost(self.output_stride, size)
-        return (TrunkUnit(cost.params, cost.macs, cost.activations),)
+        backbone = find_backbone(self.backbone)
+        cost = backbone.cost(self.output_stride, size)
+        held = partial(backbone.memory, self.output_stride, size)
+        return (TrunkUnit(**vars(cost), outputs=self.features, held=held),)
 
-    def inner_sizes(self, size: Size) -> tuple[Size, ...]:
-        """Return (height, width) of the maps at the ends of the stages."""
-        return find_backbone(self.backbone).map_sizes(self.output_stride, size)
+    def inner_places(self, size: Size) -> tuple[Place, ...]:
+        """Return the ends of the stages."""
+        return stage_places(find_backbone(self.backbone), self.output_stride, size)
 
 
 class ConvHead(EndSpec):

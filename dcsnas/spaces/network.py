@@ -8,9 +8,9 @@ An operator is what a latency table is keyed by. Blocks are timed whole, and so 
 compiler or a runtime fuses, and the layout that it keeps between convolutions, lies within them.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
@@ -19,7 +19,8 @@ from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
 from dcsnas.spaces.backbones import Backbone, FeaturePart, feature_parts, find_backbone
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Selection, Size, Trunk
-from dcsnas.spaces.units import Cost, total_cost
+from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS, NOWHERE, Place, layer_elements
+from dcsnas.spaces.units import Cost, Held, total_cost
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Operator:
 
     layer: Layer
     size: Size
+    place: Place = field(default=NOWHERE, compare=False, repr=False)
+    """Where in a network it runs."""
 
     @property
     def runs(self) -> bool:
@@ -45,16 +48,35 @@ class Operator:
         """Return parameters, and MACs and activations for one image."""
         return total_cost(self.layer.units(self.size))
 
+    @cached_property
+    def memory(self) -> int:
+        """Return the most bytes alive while it runs in its place, for one image in float32."""
+        elements = self.layer.widths[0] * self.size[0] * self.size[1]
+        beside, channels_last = self.place.held()
+        own = layer_elements(elements, self.layer.units(self.size), channels_last=channels_last)
+        return FLOAT32_BYTES * (beside + own)
 
-def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:
-    """Yield the (height, width) at which each layer runs, for a network's input of ``size``."""
-    inside: Iterator[Size] = iter(())
+
+def layer_places(layers: Iterable[LayerSpec], size: Size) -> Iterator[Place]:
+    """Yield where each layer runs, for a network's input of (height, width) ``size``.
+
+    Who runs a network keeps its input; that is also the input of the first layer, which counts it.
+    """
+    image = Held(IMAGE_CHANNELS * size[0] * size[1])
+    held: Callable[[], Held] = Held
+    inside: Iterator[Place] = iter(())
     for layer in layers:
         if (here := next(inside, None)) is not None:
             yield here
             continue
-        yield size
-        inside, size = iter(layer.inner_sizes(size)), layer.out_size(size)
+        yield Place(size, held)
+        inside, size = iter(layer.inner_places(size)), layer.out_size(size)
+        held = partial(Held, *image)
+
+
+def layer_sizes(layers: Iterable[LayerSpec], size: Size) -> Iterator[Size]:
+    """Yield the (height, width) at which each layer runs, for a network's input of ``size``."""
+    return (place.size for place in layer_places(layers, size))
 
 
 def walk(layers: Sequence[Layer], size: Size) -> Iterator[Operator]:
@@ -62,7 +84,8 @@ def walk(layers: Sequence[Layer], size: Size) -> Iterator[Operator]:
 
     The only walk over a network: latency keys, parameters, MACs and activations come from here.
     """
-    return map(Operator, layers, layer_sizes(layers, size))
+    places = layer_places(layers, size)
+    return (Operator(layer, p.size, p) for layer, p in zip(layers, places, strict=True))
 
 
 class NetworkSpec(Strict):
@@ -90,6 +113,14 @@ class NetworkSpec(Strict):
     def cost(self, size: Size) -> Cost:
         """Return the cost, without classifier, for an input of (height, width) ``size``."""
         return sum((operator.cost for operator in self.operators(size)), Cost())
+
+    def memory(self, size: Size) -> int:
+        """Return the peak of activations in bytes, for one image of ``size`` in float32.
+
+        The input counts, the weights do not. A batch takes so many times as much, a type of 2 bytes
+        half.
+        """
+        return max(operator.memory for operator in self.operators(size))
 
 
 class Chain(NetworkSpec):

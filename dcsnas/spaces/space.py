@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
@@ -14,7 +15,7 @@ from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.attention import NOTHING
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.layers import Attention, Block, Selection, Size, Trunk
-from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_sizes
+from dcsnas.spaces.network import AnyNetwork, BackboneNetwork, Chain, Operator, layer_places
 from dcsnas.spaces.shipped import find_space, shipped_names
 from dcsnas.spaces.slots import Choice as Choice
 from dcsnas.spaces.slots import Decision as Decision
@@ -133,13 +134,14 @@ class SearchSpace:
         choice = {decision.label: rng.choice(decision.options) for decision in self.decisions}
         return self.described(choice, self.size, seed=seed)
 
-    def described(self, choice: Choice, size: Size, *, seed: int = 0) -> ArchitectureFile:
+    def described(self, choice: Choice, size: Size, **drawn: Any) -> ArchitectureFile:
         """Return the network of ``choice`` with its costs at input ``size``, of no search.
 
-        ``seed`` is what the choice was drawn with.
+        ``drawn`` is how the choice was: its ``seed`` (0 unless given), its ``target_memory_mb``.
         """
         origin = {"space": self.name, "space_digest": self.digest, "choice": dict(choice)}
-        return describe(self.architecture(choice), size, Provenance(**origin, seed=seed))
+        found = Provenance(**{"seed": 0, **origin, **drawn})
+        return describe(self.architecture(choice), size, found)
 
     def architecture(self, choice: Choice) -> AnyNetwork:
         """Return the network of ``choice``; raises ValueError where a label or option is wrong."""
@@ -178,9 +180,9 @@ Variant = tuple[tuple[int, ...], Operator]
 def walk_slots(space: SearchSpace, size: Size) -> Iterator[tuple[Slot, list[Variant]]]:
     """Yield each slot with all its variants, for an input of (height, width) ``size``."""
     layers = [next(slot.variants())[1] for slot in space.slots]
-    sizes = layer_sizes(layers, size)  # the same for every choice
-    for slot, here in zip(space.slots, sizes, strict=True):
-        yield slot, [(indices, Operator(layer, here)) for indices, layer in slot.variants()]
+    places = layer_places(layers, size)  # the same for every choice
+    for slot, here in zip(space.slots, places, strict=True):
+        yield slot, [(indices, Operator(one, here.size, here)) for indices, one in slot.variants()]
 
 
 def space_operators(space: SearchSpace, size: Size) -> dict[str, Operator]:

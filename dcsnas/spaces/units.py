@@ -4,16 +4,27 @@ Costs are exact counts at one resolution, checked against the built modules in t
 convolutions, linear layers and the matrix products of attention (which counters that look at
 modules only miss), and neither normalisation nor activation functions. Activations count the
 output elements of the same operations, as in Designing Network Design Spaces (2020), Section 4.
+``outputs`` and ``working`` say what a unit holds while it runs eagerly in evaluation
+(``spaces/memory.py``), in elements for one image: its result, and the most that it makes at one
+time, result included and input apart; ``channels_last`` is the layout of the input.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from math import ceil
 from typing import ClassVar, Literal
 
+from dcsnas.spaces.attention_units import Affinity as Affinity
+from dcsnas.spaces.attention_units import AffinityScale as AffinityScale
+from dcsnas.spaces.attention_units import AttentionUnit as AttentionUnit
+from dcsnas.spaces.attention_units import GateUnit as GateUnit
+from dcsnas.spaces.attention_units import SelectionUnit as SelectionUnit
+from dcsnas.spaces.counts import Cost as Cost
+from dcsnas.spaces.counts import Held as Held
+from dcsnas.spaces.counts import Selected as Selected
+from dcsnas.spaces.counts import TrunkMemory as TrunkMemory
+
 Activation = Literal["hard_swish", "relu", "identity"]
-Affinity = Literal["dot", "softmax"]
-AffinityScale = Literal["none", "sqrt", "cosine"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,15 @@ class ConvUnit:
         height, width = self.out_size
         return self.c_out * height * width
 
+    @property
+    def outputs(self) -> int:
+        """Return the elements of the result."""
+        return self.activations
+
+    def working(self, channels_last: bool = False) -> int:
+        """Return what is made at one time: a map and the next, of convolution, norm, activation."""
+        return 2 * self.activations
+
 
 @dataclass(frozen=True)
 class AddUnit:
@@ -65,44 +85,14 @@ class AddUnit:
     macs: ClassVar[int] = 0
     activations: ClassVar[int] = 0
 
-
-@dataclass(frozen=True)
-class AttentionUnit:
-    """A whole attention module: selection, affinity, depthwise 3x3 with BatchNorm, residual."""
-
-    affinity: Affinity
-    channels: int
-    height: int
-    width: int
-    selection: "Cost"
-    """What selecting the channels of the affinity costs."""
-
     @property
-    def params(self) -> int:
-        """Return the number of weights: the selection's, depthwise 3x3, BatchNorm."""
-        return self.selection.params + 11 * self.channels
+    def outputs(self) -> int:
+        """Return the elements of the result."""
+        return self.c_out * self.height * self.width
 
-    @property
-    def macs(self) -> int:
-        """Return the multiply-accumulates for one image, the two matrix products included."""
-        values = self.height * self.width * self.channels
-        return self.selection.macs + 2 * values * self._affinity_side + 9 * values
-
-    @property
-    def activations(self) -> int:
-        """Return the output elements: of the selection, two matrix products, depthwise 3x3."""
-        tokens, channels = self.height * self.width, self.channels
-        first_product = self._affinity_side * (tokens if self._pairs_tokens else channels)
-        return self.selection.activations + first_product + 2 * tokens * channels
-
-    @property
-    def _pairs_tokens(self) -> bool:
-        """Whether (Q K^T) V is computed; without softmax, Q (K^T V) where channels are fewer."""
-        return self.affinity == "softmax" or self.height * self.width < self.channels
-
-    @property
-    def _affinity_side(self) -> int:
-        return self.height * self.width if self._pairs_tokens else self.channels
+    def working(self, channels_last: bool = False) -> int:
+        """Return what is made at one time: the sum, and the padded input where that is narrower."""
+        return (1 + (self.c_in < self.c_out)) * self.outputs
 
 
 @dataclass(frozen=True)
@@ -116,6 +106,15 @@ class PoolUnit:
     params: ClassVar[int] = 0
     macs: ClassVar[int] = 0
     activations: ClassVar[int] = 0
+
+    @property
+    def outputs(self) -> int:
+        """Return the elements of the result."""
+        return self.channels
+
+    def working(self, channels_last: bool = False) -> int:
+        """Return what is made at one time: the result."""
+        return self.channels
 
 
 @dataclass(frozen=True)
@@ -141,6 +140,15 @@ class LinearUnit:
         """Return the number of output elements for one image."""
         return self.c_out
 
+    @property
+    def outputs(self) -> int:
+        """Return the elements of the result."""
+        return self.c_out
+
+    def working(self, channels_last: bool = False) -> int:
+        """Return what is made at one time: the product and what the activation makes of it."""
+        return self.c_out if self.activation == "identity" else 2 * self.c_out
+
 
 @dataclass(frozen=True)
 class TrunkUnit:
@@ -149,24 +157,13 @@ class TrunkUnit:
     params: int
     macs: int
     activations: int
+    outputs: int = field(default=0, compare=False)
+    held: Callable[[], TrunkMemory] = field(default=lambda: TrunkMemory(0, ()), compare=False)
+    """Returns what it holds, when that is asked for: it takes a run for shapes."""
 
-
-@dataclass(frozen=True)
-class SelectionUnit:
-    """What selects of a block's queries and keys; the products of them are the block's own."""
-
-    params: int
-    macs: int
-    activations: int
-
-
-@dataclass(frozen=True)
-class GateUnit:
-    """An attention module that multiplies the map by weights: the counts of what makes these."""
-
-    params: int
-    macs: int
-    activations: int
+    def working(self, channels_last: bool = False) -> int:
+        """Return what is made at one time."""
+        return self.held().working
 
 
 Unit = (
@@ -179,23 +176,6 @@ Unit = (
     | TrunkUnit
     | SelectionUnit
 )
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Size and work: parameters, and multiply-accumulates and activations for one image."""
-
-    params: int = 0
-    macs: int = 0
-    activations: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        """Return the cost of both."""
-        return Cost(
-            self.params + other.params,
-            self.macs + other.macs,
-            self.activations + other.activations,
-        )
 
 
 def total_cost(units: Iterable[Unit]) -> Cost:

@@ -17,7 +17,7 @@ from rich.text import Text
 PHASES = {"train": "weights", "val": "architecture"}
 """What the parts of a search's batch are for, by the names that NNI gives them."""
 NAMES = {"ibb": "IBB", "map": "mAP"}
-UNITS = {"_ms": " ms", "map": "%", "accuracy": "%"}
+UNITS = {"_ms": " ms", "_mb": " MB", "map": "%", "accuracy": "%"}
 """By how a metric's name ends."""
 
 
@@ -171,7 +171,7 @@ def rows_of(metrics: Mapping[str, tuple[int, float]]) -> dict[str, list[str]]:
     for name, (epoch, value) in sorted(metrics.items()):
         group, _, short = name.rpartition("/")
         unit = next((unit for end, unit in UNITS.items() if short.endswith(end)), "")
-        label = NAMES.get(short, short.removesuffix("_ms").replace("_", " "))
+        label = NAMES.get(short, short.removesuffix("_ms").removesuffix("_mb").replace("_", " "))
         age = "" if epoch == latest else f" (epoch {epoch + 1})"
         row = rows.setdefault(group or f"epoch {latest + 1}", [])
         row.append(f"{label} {number(value)}{unit}{age}")

@@ -12,9 +12,10 @@ from torch import nn
 from dcsnas.config.errors import UserError
 from dcsnas.nn.hacnn import FEATURES, HACNN, WIDTHS, refuse_other_input
 from dcsnas.spaces.backbones import FeaturePart, Size, StageEnd
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.units import Cost, TrunkMemory
 from dcsnas.zoo.batch_norm import make_batch_wide
 from dcsnas.zoo.counting import count
+from dcsnas.zoo.memory import observe_memory
 
 
 def backbone(name: str) -> "HACNNBackbone":
@@ -52,6 +53,12 @@ class HACNNBackbone:
         self.map_sizes(output_stride, size)
         with torch.random.fork_rng(devices=[]):
             return count(HACNN(), size)
+
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what it holds while it runs on one image; raises UserError likewise."""
+        self.map_sizes(output_stride, size)
+        with torch.random.fork_rng(devices=[]):
+            return observe_memory(HACNN(), [end.module for end in self.stage_ends], size)
 
     def create(self, output_stride: int) -> nn.Module:
         """Return the network with fresh weights, as torch draws them; raises UserError likewise."""

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.spaces.backbones import Size, StageEnd
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.units import Cost, TrunkMemory
 from dcsnas.zoo.batch_norm import make_batch_wide
 from dcsnas.zoo.counting import count
+from dcsnas.zoo.memory import observe_memory
 from dcsnas.zoo.stages import (
     BATCH,
     Layout,
@@ -65,6 +66,7 @@ class ModuleBackbone:
         self._published = published
         self._map_sizes: dict[tuple[int, Size], tuple[Size, ...]] = {}
         self._costs: dict[tuple[int, Size], Cost] = {}
+        self._memories: dict[tuple[int, Size], TrunkMemory] = {}
         try:
             network = self._examine()
         except NotAdaptableError as error:
@@ -163,6 +165,17 @@ class ModuleBackbone:
                 network = self._at(output_stride)
             self._costs[key] = count(network, size)
         return self._costs[key]
+
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds while it runs on one image of ``size``."""
+        key = output_stride, size
+        if key not in self._memories:
+            self.map_sizes(output_stride, size)  # raises for a size that does not do
+            with no_draws():
+                network = self._at(output_stride)
+            modules = [end.module for end in self.stage_ends]
+            self._memories[key] = observe_memory(network, modules, size, self.layout)
+        return self._memories[key]
 
     def create(self, output_stride: int) -> nn.Module:
         """Return the network with fresh weights, as its library draws them."""

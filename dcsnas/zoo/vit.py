@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.spaces.backbones import FeaturePart, Size, StageEnd
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.units import Cost, TrunkMemory
 from dcsnas.zoo.counting import count
+from dcsnas.zoo.memory import observe_memory
 from dcsnas.zoo.module_backbone import no_draws
 from dcsnas.zoo.positions import resample_positions
 from dcsnas.zoo.timm_backbone import fetched
@@ -155,6 +156,7 @@ class TokenBackbone:
         self._create = create
         self._tokens = tokens
         self._costs: dict[Size, Cost] = {}
+        self._memories: dict[Size, TrunkMemory] = {}
 
     def map_sizes(self, output_stride: int, size: Size) -> tuple[Size, ...]:
         """Return (tokens, 1) at each block for an input of ``size``; raises UserError."""
@@ -175,6 +177,15 @@ class TokenBackbone:
             with no_draws():
                 self._costs[size] = count(self._create(), size)
         return self._costs[size]
+
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds while it runs on one image of ``size``."""
+        if size not in self._memories:
+            self.map_sizes(output_stride, size)  # raises for a size that does not do
+            modules = [end.module for end in self.stage_ends]
+            with no_draws():
+                self._memories[size] = observe_memory(self._create(), modules, size, self.layout)
+        return self._memories[size]
 
     def create(self, output_stride: int) -> nn.Module:
         """Return the network with fresh weights."""

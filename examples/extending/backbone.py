@@ -12,7 +12,8 @@ from torch import nn
 from dcsnas.config.errors import UserError
 from dcsnas.nn.layers import ConvNormAct, GlobalPool
 from dcsnas.spaces.backbones import Size, StageEnd, register_backbone
-from dcsnas.spaces.units import ConvUnit, Cost, total_cost
+from dcsnas.spaces.units import ConvUnit, Cost, TrunkMemory, total_cost
+from dcsnas.zoo.memory import observe_memory
 
 WIDTHS = (8, 16, 24, 32)
 
@@ -42,6 +43,11 @@ class ToyBackbone:
     def cost(self, output_stride: int, size: Size) -> Cost:
         """Return what the convolutions cost."""
         return total_cost(self._units(output_stride, size))
+
+    def memory(self, output_stride: int, size: Size) -> TrunkMemory:
+        """Return what the network holds, of a run in which only shapes are computed."""
+        modules = [end.module for end in self.stage_ends]
+        return observe_memory(self.create(output_stride), modules, size)
 
     def pretrained(self) -> Mapping[str, Any]:
         """Raise UserError: nobody has trained it."""

@@ -120,6 +120,7 @@ def test_several_are_written_and_shown_by_rank(dcsnas: Command) -> None:
     header, *rows = shown.splitlines()
     assert re.split(r"\s{2,}", header.strip()) == [
         "file", "log10 p", "predicted ms", "params M", "GMACs", "activations M",
+        "peak MB",
     ]  # fmt: skip
     files = [load_architecture(path) for path in paths]
     assert len({file.network.digest for file in files}) == 12

@@ -130,7 +130,7 @@ def test_the_reference_is_the_cost_at_the_start_unless_given(form: str) -> None:
     assert neutral == pytest.approx(LOSS + 0.1 if form == "add" else LOSS, rel=1e-6)
 
 
-def test_costs_are_latency_macs_and_parameters() -> None:
+def test_costs_are_latency_macs_parameters_and_memory() -> None:
     for choose in (smallest_choice, largest_choice):
         choice = choose(SPACE)
         network = SPACE.architecture(choice)
@@ -143,6 +143,7 @@ def test_costs_are_latency_macs_and_parameters() -> None:
             "latency": predict_ms(TABLE, network.layers, SPACE.size),
             "macs": counted.macs,
             "params": counted.params,
+            "memory": network.memory(SPACE.size) / 1e6,
         }
         for name, value in expected.items():
             found = expected_cost(name, SPACE, SPACE.size, TABLE)(certain)  # type: ignore[arg-type]
@@ -175,7 +176,7 @@ def searched(objective: CostObjective, *, seed: int, steps: int = 300) -> tuple[
     return cost.item(), loss.item()
 
 
-@pytest.mark.parametrize("cost", ["latency", "macs", "params"])
+@pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
 def test_dual_ascent_ends_at_the_target(share: float, cost: str) -> None:
     ends = [

@@ -49,7 +49,7 @@ WRONG = [
     ({"form": ["add"]}, f"objective: form ['add'] is none of {KNOWN}"),
     (3, "objective: expected a mapping such as {form: add, weight: 1} (given: 3)"),
     ({"cost": "flops"},
-     "objective.cost: Input should be 'latency', 'macs' or 'params' (given: 'flops')"),
+     "objective.cost: Input should be 'latency', 'macs', 'params' or 'memory' (given: 'flops')"),
 ]  # fmt: skip
 
 
@@ -68,7 +68,12 @@ def refused(**content: Any) -> str:
 
 @pytest.mark.parametrize(
     ("cost", "unit"),
-    [("latency", "ms with this table"), ("macs", "MACs"), ("params", "parameters")],
+    [
+        ("latency", "ms with this table"),
+        ("macs", "MACs"),
+        ("params", "parameters"),
+        ("memory", "MB of peak memory (for one image in float32; 1 MB is 10^6 bytes)"),
+    ],
 )
 def test_a_target_that_no_network_has_is_refused(cost: str, unit: str) -> None:
     for target in (1e-6, 1e12):

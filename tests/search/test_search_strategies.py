@@ -169,13 +169,16 @@ def test_nnis_strategies_refuse_a_cost(folder: Path, name: str, objective: dict[
 
 
 @pytest.mark.parametrize("objective", COSTS)
-def test_random_refuses_all_but_a_latency_target(folder: Path, objective: dict[str, Any]) -> None:
+def test_random_refuses_all_but_a_target_that_it_can_draw_at(
+    folder: Path, objective: dict[str, Any]
+) -> None:
     config = small_search(folder, strategy="random", objective=objective)
     with pytest.raises(UserError) as caught:
         refuse_unused_cost(config)
     assert str(caught.value) == (
-        "strategy: random search takes no cost into account but a latency target; set objective to "
-        "{form: add, weight: 0} or {form: target, target: MS}"
+        "strategy: random search takes no cost into account but a target of latency or memory; set "
+        "objective to {form: add, weight: 0}, {form: target, target: MS} or {form: target, cost: "
+        "memory, target: MB}"
     )
 
 

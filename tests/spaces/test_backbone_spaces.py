@@ -22,7 +22,7 @@ from dcsnas.spaces.network import BackboneNetwork, layer_sizes
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.space import SearchSpace, space_operators, walk_slots
 from dcsnas.spaces.space_file import BackboneFile
-from dcsnas.spaces.units import AttentionUnit, Cost, total_cost
+from dcsnas.spaces.units import AttentionUnit, Cost, Selected, total_cost
 
 pytestmark = pytest.mark.usefixtures("fake_backbone")
 SIZE = (64, 32)
@@ -141,8 +141,8 @@ def test_costs_are_those_of_the_trunk_and_of_attention(
     tokens = maps[2][0] * maps[2][1]
     theta = Cost(12 * 12 + 12, tokens * 12 * 12, tokens * 12)
     units = [
-        AttentionUnit("dot", 4, *maps[0], Cost()),
-        AttentionUnit("dot", 12, *maps[2], theta),
+        AttentionUnit("dot", 4, *maps[0], Cost(), "none", Selected()),
+        AttentionUnit("dot", 12, *maps[2], theta, "none", Selected()),
     ]
     assert network.cost(size) == trunk + total_cost(units)
 

@@ -14,6 +14,7 @@ from dcsnas.spaces.units import (
     Cost,
     LinearUnit,
     PoolUnit,
+    Selected,
     TrunkUnit,
     Unit,
     total_cost,
@@ -117,12 +118,27 @@ def test_walk_carries_the_size() -> None:
         (PoolUnit(8, 7, 5), 0, 0, 0),
         (LinearUnit(6, 5, "relu"), 35, 30, 5),
         # N = 6 tokens, C = 4: channels are fewer, so Q (K^T V) with 2 N C^2, then depthwise 3x3
-        (AttentionUnit("dot", 4, 3, 2, Cost()), 44, 2 * 6 * 16 + 9 * 24, 16 + 24 + 24),
-        (AttentionUnit("softmax", 4, 3, 2, Cost()), 44, 2 * 36 * 4 + 9 * 24, 36 + 24 + 24),
-        # C = 8: tokens are fewer, so (Q K^T) V with 2 N^2 C
-        (AttentionUnit("dot", 8, 3, 2, Cost()), 88, 2 * 36 * 8 + 9 * 48, 36 + 48 + 48),
         (
-            AttentionUnit("dot", 8, 3, 2, Cost(72, 6 * 64, 48)),
+            AttentionUnit("dot", 4, 3, 2, Cost(), "none", Selected()),
+            44,
+            2 * 6 * 16 + 9 * 24,
+            16 + 24 + 24,
+        ),
+        (
+            AttentionUnit("softmax", 4, 3, 2, Cost(), "none", Selected()),
+            44,
+            2 * 36 * 4 + 9 * 24,
+            36 + 24 + 24,
+        ),
+        # C = 8: tokens are fewer, so (Q K^T) V with 2 N^2 C
+        (
+            AttentionUnit("dot", 8, 3, 2, Cost(), "none", Selected()),
+            88,
+            2 * 36 * 8 + 9 * 48,
+            36 + 48 + 48,
+        ),
+        (
+            AttentionUnit("dot", 8, 3, 2, Cost(72, 6 * 64, 48), "none", Selected()),
             88 + 72,
             2 * 36 * 8 + 9 * 48 + 6 * 64,
             36 + 48 + 48 + 48,
@@ -136,13 +152,18 @@ def test_costs_by_hand(unit: Unit, params: int, macs: int, activations: int) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "selection"),
+    ("kind", "selection", "selected"),
     # the linear layer of theta: C x C weights and C biases, on N = 6 tokens
-    [("sa", Cost()), ("dcs", Cost(8 * 8 + 8, 6 * 64, 6 * 8))],
+    [
+        ("sa", Cost(), Selected()),
+        ("dcs", Cost(8 * 8 + 8, 6 * 64, 6 * 8), Selected(working=5 * 48, query=48)),
+    ],
 )
-def test_selection_of_a_kind_costs_what_it_runs(kind: str, selection: Cost) -> None:
+def test_selection_of_a_kind_costs_what_it_runs(
+    kind: str, selection: Cost, selected: Selected
+) -> None:
     layer = Attention(kind=kind, channels=8, affinity="dot", scale="none", tau=1.0)
-    assert layer.units((3, 2)) == (AttentionUnit("dot", 8, 3, 2, selection),)
+    assert layer.units((3, 2)) == (AttentionUnit("dot", 8, 3, 2, selection, "none", selected),)
 
 
 def test_no_attention_runs_nothing() -> None:

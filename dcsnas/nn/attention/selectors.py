@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dcsnas.nn.attention.selector import Selector, TokenLinear
 from dcsnas.nn.attention.windows import WindowSelector
-from dcsnas.spaces.attention import KINDS, OPTIONS, PARTS, AttentionKind
+from dcsnas.spaces.attention import KINDS, AttentionKind
+from dcsnas.spaces.attention_arguments import OPTIONS, PARTS
 
 
 def logistic_noise(like: Tensor) -> Tensor:
