@@ -85,7 +85,7 @@ def grad_cam(network: TaskNetwork, images: Tensor) -> list[Heat]:
     with torch.enable_grad(), _outputs(ends) as outputs:
         score = network(images).logits.amax(1).sum()
         gradients = torch.autograd.grad(score, list(outputs.values()))
-    layout, size = getattr(backbone, "layout", "NCHW"), tuple(images.shape[2:])
+    layout, size = getattr(backbone, "layout", "NCHW"), (images.shape[2], images.shape[3])
     heats = []
     for (name, output), gradient in zip(outputs.items(), gradients, strict=True):
         values, slopes = (as_image_map(t.detach(), layout, size) for t in (output, gradient))

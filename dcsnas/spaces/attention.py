@@ -256,3 +256,16 @@ def check_channels(kind: str, channels: int, arguments: Mapping[str, Any]) -> No
         found.check(channels, found.arguments.model_validate(arguments.get(kind, {})))
     except ValueError as error:
         raise ValueError(f"{kind}: {error}") from None
+
+
+def own_arguments(
+    kind: str, given: Mapping[str, Any], channels: int | None
+) -> dict[str, dict[str, Any]]:
+    """Return the checked arguments of ``kind`` alone; raises ValueError for others.
+
+    They must fit ``channels``, unless that is None.
+    """
+    checked = check_arguments([kind], {n: own for n, own in given.items() if n == kind})
+    if channels is not None:
+        check_channels(kind, channels, checked)
+    return checked

@@ -11,13 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.attention import (
-    KindArguments,
-    KindName,
-    check_arguments,
-    check_channels,
-    find_kind,
-)
+from dcsnas.spaces.attention import KindArguments, KindName, find_kind, own_arguments
 from dcsnas.spaces.backbones import Size, find_backbone
 from dcsnas.spaces.units import (
     Activation,
@@ -175,13 +169,7 @@ class Attention(LayerSpec):
     @classmethod
     def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         kind = info.data.get("kind")  # missing where it is wrong, which is said already
-        own = {name: values for name, values in given.items() if name == kind}
-        if not kind:
-            return {}
-        checked = check_arguments([kind], own)
-        if "channels" in info.data:
-            check_channels(kind, info.data["channels"], checked)
-        return checked
+        return own_arguments(kind, given, info.data.get("channels")) if kind else {}
 
     @property
     def form(self) -> str:
