@@ -48,7 +48,7 @@ def block_of(name: str, channels: int, options: argparse.Namespace) -> Attention
     settings = {"affinity": options.affinity, "scale": options.scale, "tau": 1.0}
     block = AttentionBlock(channels, kind=kind, arguments=arguments, **settings)
     nn.init.ones_(block.norm.weight)
-    return block.to(memory_format=torch.channels_last)
+    return block.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def step_of(block: AttentionBlock, x: Tensor, gradient: Tensor) -> Step:

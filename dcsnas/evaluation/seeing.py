@@ -87,7 +87,7 @@ def grad_cam(network: TaskNetwork, images: Tensor) -> list[Heat]:
         score = network(images).logits.amax(1).sum()
         outputs = {name: output for name, output in outputs.items() if len(output) == len(images)}
         gradients = torch.autograd.grad(score, list(outputs.values()))
-    layout, size = getattr(backbone, "layout", "NCHW"), tuple(images.shape[2:])
+    layout, size = getattr(backbone, "layout", "NCHW"), (images.shape[2], images.shape[3])
     heats = []
     for (name, output), gradient in zip(outputs.items(), gradients, strict=True):
         values, slopes = (as_image_map(t.detach(), layout, size) for t in (output, gradient))

@@ -142,8 +142,8 @@ class TokenAttention(nn.Linear):
     def affinities(self, x: Tensor, token: int) -> Tensor:
         return (x[:, token : token + 1] @ x.mT)[:, 0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward((x @ x.mT).softmax(-1) @ x)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward((input @ input.mT).softmax(-1) @ input)
 
 
 def test_networks_of_tokens() -> None:

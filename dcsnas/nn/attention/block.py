@@ -123,16 +123,17 @@ class AttentionBlock(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         (selector,) = self.selectors.values()
         query, key = self._selected(selector, x, tokens, None)
-        return self.attend(query[:, token : token + 1], key, _identity(tokens))[:, 0]
+        attend: Any = self.attend
+        return attend(query[:, token : token + 1], key, _identity(tokens))[:, 0]
 
     def _selected(
         self, selector: Any, x: Tensor, tokens: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the scaled queries and keys [B, N, C] of one selector."""
         if selector.of_scaled:
-            scaled = self.scaled(tokens, tokens, mask)
-            return selector(x, *scaled, width=_width(mask))
-        return self.scaled(*selector(x, tokens, width=_width(mask)), mask)
+            return selector(x, *self.scaled(tokens, tokens, mask), width=_width(mask))
+        query, key = selector(x, tokens, width=_width(mask))
+        return self.scaled(query, key, mask)
 
     def _blended(
         self, shares: Mapping[str, Tensor], x: Tensor, tokens: Tensor, mask: Tensor | None
