@@ -15,6 +15,7 @@ from dcsnas.cli.options import (
     stoppable,
     with_allocator,
 )
+from dcsnas.cli.profile_like import LikeOption, MeasureOption, table_like, transferred
 from dcsnas.cli.profile_plan import (
     WITH_PLAN,
     WITH_READ,
@@ -84,16 +85,6 @@ ForceOption = Annotated[
 ]
 
 
-LikeOption = Annotated[
-    Path | None,
-    typer.Option("--like", metavar="TABLE", help="Another device's table of the space to adapt."),
-]
-MeasureOption = Annotated[
-    int | None,
-    typer.Option("--measure", min=4, help="Networks to measure with --like. Default: 10."),
-]
-
-
 class NamesBackends(TyperCommand):
     """A command whose help lists the backends, plugins' included, which takes loading torch."""
 
@@ -134,36 +125,40 @@ def profile(
     """
     if read:
         refuse_beside(ctx, "--read", WITH_READ, "the results say how they were measured")
-        _summarise(read_table(space, read, out=out, force=force))
-        return
+        return _summarise(read_table(space, read, out=out, force=force))
     if plan:
         refuse_beside(ctx, "--plan", WITH_PLAN, "a plan measures nothing, and writes to its folder")
         refuse_other_runtimes(backend, device, dtype)
         size = parse_size(input_size) if input_size else None
         how = {"threads": threads, "batch": batch, "size": size, "attention": attention}
-        write_plan(space, plan, **how, rounds=rounds, sparse=sparse is not False, force=force)
-        return
+        sparse = sparse is not False
+        return write_plan(space, plan, **how, rounds=rounds, sparse=sparse, force=force)
     if force:
         raise UserError("--force: goes with --plan or --read; a table that is there is continued")
     with_allocator()
 
-    from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.samples import Settings
-    from dcsnas.spaces.space import load_space
 
-    searched = load_space(space, attention)
-    size = parse_size(input_size) if input_size else searched.size
     how = {"backend": pick_backend(backend, device), "threads": threads, "dtype": dtype}
-    conditions = current_conditions(size, batch, **how)
+    searched, conditions = _conditions(space, attention, input_size, batch, how)
     settings = Settings(rounds=rounds, sparse=bool(sparse))
     if like is not None or measure is not None:
-        _refuse_beside_like(like, sparse=bool(sparse), dry_run=dry_run)
-        assert like is not None
-        _summarise(_transfer(searched, like, out, conditions, settings, measure))
-        return
+        source = table_like(like, searched, beside=settings.sparse or dry_run)
+        return _summarise(transferred(searched, source, out, conditions, settings, measure))
     _announce(searched, conditions, settings)
     if not dry_run:
         _summarise(_measure(searched, conditions, settings, out))
+
+
+def _conditions(
+    name: str, attention: str | None, input_size: str | None, batch: int, how: dict[str, Any]
+) -> tuple["SearchSpace", "Conditions"]:
+    from dcsnas.latency.machine import current_conditions
+    from dcsnas.spaces.space import load_space
+
+    space = load_space(name, attention)
+    size = parse_size(input_size) if input_size else space.size
+    return space, current_conditions(size, batch, **how)
 
 
 def _measure(
@@ -177,48 +172,6 @@ def _measure(
     # a table that is there is continued, or read
     with output(path, force=True), stopping, bar("profiling") as report:
         return profile_space(space, path, conditions=conditions, settings=settings, progress=report)
-
-
-def _refuse_beside_like(like: Path | None, *, sparse: bool, dry_run: bool) -> None:
-    if like is None:
-        raise UserError("--measure: says how many networks to measure with --like TABLE; give both")
-    if sparse or dry_run:
-        raise UserError("--like: measures whole networks; leave --sparse and --dry-run out")
-
-
-def _transfer(
-    space: "SearchSpace",
-    like: Path,
-    out: Path | None,
-    conditions: "Conditions",
-    settings: "Settings",
-    networks: int | None,
-) -> "LatencyTable":
-    from dcsnas.config.outputs import output
-    from dcsnas.latency.profile import TABLES, default_name
-    from dcsnas.latency.table import load_table
-    from dcsnas.latency.transfer import MEASURED, refuse_unlike, transfer_table
-
-    source = load_table(like, expected=None)
-    if source.space.digest != space.digest:
-        raise UserError(
-            f"--like {like}: a table of {source.space.name} with other layers than the space "
-            f"{space.name} that is asked for (its attention may differ): give a table of that space"
-        )
-    source.refuse_disturbed()
-    refuse_unlike(source, conditions)
-    path = out or TABLES / default_name(space, conditions, sparse=False)
-    count = MEASURED if networks is None else networks
-    console.print(f"{count} networks of {space.name}, {conditions.backend}, from {like}")
-    with output(path, force=False), bar("measuring") as report:
-        return transfer_table(
-            source,
-            path,
-            conditions=conditions,
-            settings=settings,
-            networks=count,
-            progress=report,
-        )
 
 
 def pick_backend(backend: str | None, device: str | None) -> str:

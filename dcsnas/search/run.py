@@ -114,9 +114,8 @@ def search(
         trainer = _make_trainer(context, [*own, *callbacks], progress)
         resume = {"ckpt_path": resume_path(folder) if resumes(config) else None}
         evaluator = Lightning(module, trainer, datamodule=Split(*loaders), fit_kwargs=resume)
-        supernet: Any = Supernet(space)
-        name_cameras(supernet, (sample.camera for sample in data.train))
-        strategy(RawFormatModelSpace(supernet, evaluator), SequentialExecutionEngine())
+        searched = RawFormatModelSpace(_make_supernet(context), evaluator)
+        strategy(searched, SequentialExecutionEngine())
         leave_unless_first(process)
         return _finish(context, strategy, latency, validator)
 
@@ -166,6 +165,13 @@ def _make_loaders(
         task.loader(config, part, size, process, name=f"the {owner} {images}")
         for owner, part in zip(("weights'", "architecture's"), parts, strict=True)
     ]
+
+
+def _make_supernet(context: SearchContext) -> Any:
+    """Return the supernet, which knows the cameras of the training images by their numbers."""
+    supernet: Any = Supernet(context.space)
+    name_cameras(supernet, (sample.camera for sample in context.data.train))
+    return supernet
 
 
 def _make_module(context: SearchContext) -> SearchModule:
