@@ -4,6 +4,7 @@ Source: Li et al., "Harmonious Attention Network for Person Re-Identification", 
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,12 @@ from dcsnas.zoo.memory import observe_memory
 def backbone(name: str) -> "HACNNBackbone":
     """Return the backbone, whose only ``name`` is hacnn."""
     return HACNNBackbone()
+
+
+@cache
+def _memory(size: Size) -> TrunkMemory:
+    with torch.random.fork_rng(devices=[]):
+        return observe_memory(HACNN(), [end.module for end in HACNNBackbone.stage_ends], size)
 
 
 class HACNNBackbone:
@@ -57,8 +64,7 @@ class HACNNBackbone:
     def memory(self, output_stride: int, size: Size) -> TrunkMemory:
         """Return what it holds while it runs on one image; raises UserError likewise."""
         self.map_sizes(output_stride, size)
-        with torch.random.fork_rng(devices=[]):
-            return observe_memory(HACNN(), [end.module for end in self.stage_ends], size)
+        return _memory(size)
 
     def create(self, output_stride: int) -> nn.Module:
         """Return the network with fresh weights, as torch draws them; raises UserError likewise."""

@@ -100,7 +100,7 @@ def test_where_they_cannot_stand() -> None:
     with pytest.raises(UserError, match="scal_spatial needs a fixed width, and the row before it"):
         load_space("tiny", "scal_spatial").sample()
     with pytest.raises(UserError, match="vit_base: attention position 0: scal_spatial: multiplies"):
-        load_space("vit_base", "scal_spatial")
+        load_space("vit_base", "scal_spatial").sample()
     with pytest.raises(ValueError, match="scal_channel: multiplies a map, and a transformer's"):
         Selection(kind="scal_channel", channels=32, tau=1.0)
     with pytest.raises(ValueError, match="arguments of scal_channel: reduction"):
