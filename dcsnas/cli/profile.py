@@ -51,6 +51,16 @@ SparseOption = Annotated[
 ]
 
 
+EnergyOption = Annotated[
+    bool,
+    typer.Option(
+        "--energy",
+        help="Also measure the operators' energy, half a second each, where the device counts it: "
+        "RAPL of a processor, NVML of a GPU.",
+    ),
+]
+
+
 class NamesBackends(TyperCommand):
     """A command whose help lists the backends, plugins' included, which takes loading torch."""
 
@@ -77,6 +87,7 @@ def profile(
     sparse: SparseOption = False,
     rounds: Annotated[int, typer.Option(min=2, help="Samples of each operator.")] = 20,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
+    energy: EnergyOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
 ) -> None:
     """Build or continue the latency table of a search space on this device.
@@ -107,6 +118,24 @@ def profile(
             searched, path, conditions=conditions, settings=settings, progress=report
         )
     _summarise(path, table)
+    if energy:
+        with output(path, force=True), stoppable(same_command("--out", path)):
+            _measure_energy(table)
+
+
+def _measure_energy(table: "LatencyTable") -> None:
+    """Add the energy of the operators to the table's file, or say why there is none."""
+    from dcsnas.latency.backends.backend import prepare_operator
+    from dcsnas.latency.energy import NoMeterError, find_meter, with_energy
+
+    try:
+        meter = find_meter(table.file.conditions.device)
+    except NoMeterError as error:
+        console.print(f"no energy: {error}")
+        return
+    with bar("energy") as report:
+        with_energy(table, prepare_operator, meter, progress=report)
+    console.print(f"{table.source}: energy_mj of {meter.name}, of the whole device while each ran")
 
 
 def pick_backend(backend: str | None, device: str | None) -> str:
