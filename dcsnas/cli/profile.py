@@ -85,6 +85,16 @@ ForceOption = Annotated[
 ]
 
 
+EnergyOption = Annotated[
+    bool,
+    typer.Option(
+        "--energy",
+        help="Also measure the operators' energy, half a second each, where the device counts it: "
+        "RAPL of a processor, NVML of a GPU.",
+    ),
+]
+
+
 class NamesBackends(TyperCommand):
     """A command whose help lists the backends, plugins' included, which takes loading torch."""
 
@@ -114,6 +124,7 @@ def profile(
     like: LikeOption = None,
     measure: MeasureOption = None,
     out: Annotated[Path | None, typer.Option(help="Table file; default latency_tables/.")] = None,
+    energy: EnergyOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the keys and stop.")] = False,
     plan: PlanOption = None,
     read: ReadOption = None,
@@ -143,11 +154,11 @@ def profile(
     searched, conditions = _conditions(space, attention, input_size, batch, how)
     settings = Settings(rounds=rounds, sparse=bool(sparse))
     if like is not None or measure is not None:
-        source = table_like(like, searched, beside=settings.sparse or dry_run)
+        source = table_like(like, searched, beside=settings.sparse or dry_run or energy)
         return _summarise(transferred(searched, source, out, conditions, settings, measure))
     _announce(searched, conditions, settings)
     if not dry_run:
-        _summarise(_measure(searched, conditions, settings, out))
+        _build(searched, conditions, settings, out, energy=energy)
 
 
 def _conditions(
@@ -161,6 +172,22 @@ def _conditions(
     return space, current_conditions(size, batch, **how)
 
 
+def _build(
+    space: "SearchSpace",
+    conditions: "Conditions",
+    settings: "Settings",
+    out: Path | None,
+    *,
+    energy: bool,
+) -> None:
+    from dcsnas.config.outputs import output
+
+    _summarise(table := _measure(space, conditions, settings, out))
+    if energy:
+        with output(Path(table.source), force=True), stoppable(same_command("--out", table.source)):
+            _measure_energy(table)
+
+
 def _measure(
     space: "SearchSpace", conditions: "Conditions", settings: "Settings", out: Path | None
 ) -> "LatencyTable":
@@ -172,6 +199,21 @@ def _measure(
     # a table that is there is continued, or read
     with output(path, force=True), stopping, bar("profiling") as report:
         return profile_space(space, path, conditions=conditions, settings=settings, progress=report)
+
+
+def _measure_energy(table: "LatencyTable") -> None:
+    """Add the energy of the operators to the table's file, or say why there is none."""
+    from dcsnas.latency.backends.backend import prepare_operator
+    from dcsnas.latency.energy import NoMeterError, find_meter, with_energy
+
+    try:
+        meter = find_meter(table.file.conditions.device)
+    except NoMeterError as error:
+        console.print(f"no energy: {error}")
+        return
+    with bar("energy") as report:
+        with_energy(table, prepare_operator, meter, progress=report)
+    console.print(f"{table.source}: energy_mj of {meter.name}, of the whole device while each ran")
 
 
 def pick_backend(backend: str | None, device: str | None) -> str:

@@ -35,7 +35,7 @@ def table_like(like: Path | None, space: "SearchSpace", *, beside: bool) -> "Lat
     if like is None:
         raise UserError("--measure: says how many networks to measure with --like TABLE; give both")
     if beside:
-        raise UserError("--like: measures whole networks; leave --sparse and --dry-run out")
+        raise UserError("--like: measures networks; leave --sparse, --dry-run and --energy out")
     source = load_table(like, expected=None)
     if source.space.digest != space.digest:
         raise UserError(

@@ -30,6 +30,8 @@ class Entry(Timing):
 
     source: Literal["measured"] = "measured"
     """How the time was obtained."""
+    energy_mj: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The energy of one run in millijoules, of the whole device; not there where not measured."""
 
 
 class InterpolatedEntry(Recorded):
@@ -128,6 +130,8 @@ class TableFile(Recorded):
     """The time of each operator, by its key."""
     failed: dict[str, str]
     """Operators that could not be measured, with the reason."""
+    energy_meter: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The counter that entries' energy was read from: rapl or nvml."""
 
     @computed_field
     @property

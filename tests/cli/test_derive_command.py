@@ -130,6 +130,7 @@ def test_several_are_written_and_shown_by_rank(dcsnas: Command) -> None:
         shown_values = [
             file.provenance.log10_probability, file.provenance.predicted_latency_ms,
             file.params / 1e6, file.macs / 1e9, file.activations / 1e6,
+            (file.memory_bytes or 0) / 1e6,
         ]  # fmt: skip
         assert [float(number) for number in numbers] == pytest.approx(shown_values, abs=5e-4)
     assert rows[12:] == ["run/architectures: predicted at batch 1"]

@@ -44,7 +44,7 @@ def test_a_table_is_transferred_and_can_be_checked(work: Path):
     ("arguments", "message"),
     [
         (["--measure", "6"], "--measure: says how many networks to measure with --like TABLE"),
-        (["--like", "there.json", "--sparse"], "leave --sparse and --dry-run out"),
+        (["--like", "there.json", "--sparse"], "leave --sparse, --dry-run and --energy out"),
         (["--like", "none.json"], "none.json: no such latency table"),
         (["--like", "there.json", "--input", "32x16"], "measured with input 16x8, asked for 32x16"),
         (["--like", "there.json", "--attention", "none"], "with other layers than the space micro"),

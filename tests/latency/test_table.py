@@ -23,7 +23,10 @@ from dcsnas.spaces.space import space_operators
 from dcsnas.spaces.space_file import SpaceFile
 from latency_fakes import CONDITIONS, fake_ms, fake_table, micro_space
 
-OPTIONAL = {"relative", "verdict", "transferred", "params", "weights_ms"}
+OPTIONAL = {
+    *("relative", "verdict", "transferred", "params", "weights_ms"),
+    *("energy_mj", "energy_meter"),
+}
 """Absent where there is nothing to say: tables of before have no verdict."""
 SCHEMA = Path(__file__).parents[2] / "latency_tables" / "schema.json"
 
