@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dcsnas.nn.build import build
-from dcsnas.nn.heads import BNNeck, TaskNetwork
+from dcsnas.nn.heads import BNNeck, TaskNetwork, head_for
 from dcsnas.nn.weights import WeightsHeader, save_weights
 from dcsnas.spaces.architecture import ArchitectureFile, Provenance, describe
 from dcsnas.spaces.layers import Size
@@ -56,7 +56,7 @@ def trained_like(file: ArchitectureFile, seed: int) -> TaskNetwork:
     """Return a network whose BatchNorms hold statistics of images and have any scale and shift."""
     generator = torch.Generator().manual_seed(seed)
     backbone = build(file.network, generator)
-    network = TaskNetwork(backbone, BNNeck(backbone.feature_dim, 5))
+    network = TaskNetwork(backbone, head_for(backbone.feature_parts, BNNeck, 5))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
             module.momentum = 1.0

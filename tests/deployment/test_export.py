@@ -129,10 +129,11 @@ def every_space() -> list:
 
 @pytest.mark.parametrize("file", every_space())
 def test_blocks_and_heads_of_every_space(networks: Networks, tmp_path: Path, file: Path) -> None:
-    space = SearchSpace.load(file)
-    weights = networks.save("x.safetensors", space, smallest=True, size=(64, 32))
+    space = SearchSpace.load(file).with_attention("dcs")
+    size = space.size if space.name == "hacnn" else (64, 32)  # it takes no other
+    weights = networks.save("x.safetensors", space, smallest=True, size=size)
     exported = export_onnx(weights, tmp_path / "x.onnx")
-    assert exported.input == (64, 32)
+    assert exported.input == size
     # as far as float32 is from float64 in a network of 260 layers that was never trained
     assert all(found.features < 5e-5 for found in exported.differences)
     assert all(found.selections > 0 for found in exported.differences)

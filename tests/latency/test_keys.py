@@ -52,4 +52,5 @@ def test_every_sample_of_a_shipped_space_has_its_keys(path):
     rng = random.Random(0)
     for _ in range(3):
         layers = space.architecture(sample_choice(space, rng)).layers
-        assert {operator.key for operator in walk(layers, space.size)} <= set(operators)
+        keys = {operator.key for operator in walk(layers, space.size) if operator.runs}
+        assert keys <= set(operators)

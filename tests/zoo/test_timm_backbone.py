@@ -238,7 +238,7 @@ def test_pretrained_weights_are_timms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match=r"timm publishes no weights of it; give a file of some"):
+    with pytest.raises(UserError, match="timm publishes no weights of it; give a file of some"):
         find_backbone("mobilenetv2_035").pretrained()
 
     def offline(*args: Any, **options: Any) -> nn.Module:
