@@ -83,7 +83,7 @@ class TransReID(Embedding):
         shuffled = jigsaw(patches)[:, : PARTS * each]
         parts = shuffled.unflatten(1, (PARTS, -1)).transpose(0, 1).flatten(0, 1)
         local = self.part(torch.cat((token.repeat(PARTS, 1, 1), parts), 1))[:, 0]
-        return torch.cat((whole, *local.chunk(PARTS)), 1)
+        return torch.cat((whole, *local.unflatten(0, (PARTS, -1))), 1)
 
 
 def jigsaw(patches: Tensor) -> Tensor:

@@ -105,7 +105,8 @@ class Embedding(nn.Module):
     def embedded(self, images: Tensor) -> Tensor:
         """Return the class token and the patches' tokens."""
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat((self.cls_token.expand(len(patches), -1, -1), patches), 1)
+        # not len(patches), which a trace takes for a constant
+        tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), 1)
         height, width = map(int, images.shape[2:])  # numbers, also while a trace is taken
         own, here = (patch_grid(size, self.stride) for size in (REID_SIZE, (height, width)))
         return tokens + resample_positions(self.pos_embed, own, here)
