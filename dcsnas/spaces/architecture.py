@@ -47,11 +47,11 @@ class Provenance(Strict):
     latency_backend: str = "eager"
     latency_threads: PositiveInt = 1
     latency_dtype: str = "float32"
-    latency_reference: str | None = None
+    latency_reference: Later[str] = None
     """The reference network of the table; None of tables of before, and without one."""
-    latency_reference_ms: PositiveFloat | None = None
+    latency_reference_ms: Later[PositiveFloat] = None
     """What the reference took when the table was made, in milliseconds."""
-    latency_verdict: str | None = None
+    latency_verdict: Later[str] = None
     """Whether the table's times hold: quiet, busy (corrected) or disturbed."""
     target_ms: PositiveFloat | None = None
     """The latency that it was to keep to, None where any would do."""

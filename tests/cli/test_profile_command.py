@@ -100,5 +100,5 @@ def test_a_sparse_table_says_what_was_measured(tmp_path: Path, monkeypatch, caps
     assert set(sources) == {"measured", "interpolated"}
     assert file.space.kinds == ("none",)
     assert file.calibration is not None
-    assert "calibrated on 4 networks" in shown
+    assert "calibrated on 6 networks" in shown
     assert sorted(tmp_path.iterdir()) == [tmp_path / "t.json"]

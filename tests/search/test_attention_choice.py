@@ -25,6 +25,7 @@ from dcsnas.search.constrained_choice import most_probable_within
 from dcsnas.search.derive import architecture_of
 from dcsnas.search.supernet import network_weights
 from dcsnas.spaces.architecture import load_architecture, save_architecture
+from dcsnas.spaces.attention import KINDS as ALL_KINDS
 from dcsnas.spaces.network import walk
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, SearchSpace, space_operators
@@ -80,7 +81,7 @@ def test_a_list_of_one_kind_is_that_kind(kind: str) -> None:
 def test_other_lists_are_refused(kinds: list[Any]) -> None:
     content = SPACE.file.model_dump(mode="json")
     content["attention"]["kind"] = kinds
-    allowed = "none, sa, gsa, dcs_window, dcs, or a"
+    allowed = f"{', '.join(ALL_KINDS)}, or a"
     with pytest.raises(UserError, match=rf"attention\.kind: expected one of {allowed}"):
         validate(SpaceFile, content, "s.yaml")
 
@@ -293,7 +294,8 @@ def test_profile_counts_the_keys_of_every_kind(
 ) -> None:
     path = tmp_path / "space.yaml"
     write_yaml(path, SPACE.file.model_dump(mode="json"))
-    profile_command(str(path), dry_run=True)
+    context: Any = None  # of what is given beside --plan and --read
+    profile_command(context, str(path), dry_run=True)
     operators = space_operators(SPACE, SPACE.size)
     attention = [key for key in operators if key.startswith(("sa ", "dcs "))]
     assert len(attention) == 4, "two widths of two kinds"
