@@ -28,6 +28,8 @@ SUMMARY = Summary(
     histogram_map=0.8,
     histogram_rank1=0.3,
     total_s=301.7,
+    table_verdict="busy (corrected): speed changed by 9 %",
+    measured_verdict="quiet: speed changed by 1 %",
 )
 
 
@@ -89,9 +91,20 @@ def test_conditions_come_from_the_table_and_the_environment(paths: Paths):
     table = rows(paths.write())
     assert ["device", "fake (cpu)"] in table
     assert ["input", "batch of 1, images of 16x8 pixels (height x width)"] in table
-    assert ["time of an operator", "10th percentile of 4 samples"] in table
+    assert ["time of an operator", "relative to a reference, 4 calm samples"] in table
+    assert ["latency table", SUMMARY.table_verdict] in table
     assert ["system", "Linux, 2 cores"] in table
     assert ["dcsnas", "0.1.0, commit cccccccccccc"] in table
+
+
+def test_the_last_lines_say_what_the_latencies_are_worth():
+    *_, verdict, total = SUMMARY.lines()
+    assert verdict.startswith(
+        "latency table: busy (corrected): speed changed by 9 %; networks: quiet"
+    )
+    error = 100 * (SUMMARY.measured_ms / SUMMARY.predicted_ms - 1)
+    assert f"measured against predicted {error:+.1f} %" in verdict
+    assert total == "total: 302 s"
 
 
 def test_pictures_are_relative_links_that_resolve(paths: Paths):
