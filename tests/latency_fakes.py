@@ -1,6 +1,6 @@
 """A deterministic device for the tests: costs from a formula, clocks that count."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dcsnas.config.strict import validate
@@ -11,6 +11,7 @@ from dcsnas.latency.reference import REFERENCE_KEY
 from dcsnas.latency.samples import Readings, Settings, Timing
 from dcsnas.latency.table import Entry, LatencyTable, Reference, TableFile
 from dcsnas.latency.timing import Run, Sample
+from dcsnas.latency.verdict import judge
 from dcsnas.latency.whole_networks import Measured
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace, space_operators
@@ -154,3 +155,11 @@ class FakeStopwatch:
 
 def timings_ms(timings: list[Timing]) -> list[float]:
     return [timing.p25 for timing in timings]
+
+
+def fake_latency(ms: float, conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``measure_latency`` says of ``ms`` on a quiet machine, without a prediction."""
+    quiet = judge([1.0], 0.0, (1.0, 1.0)).model_dump(mode="json")
+    return {
+        "measured_ms": ms, "predicted_ms": None, "conditions": dict(conditions), "verdict": quiet,
+    }  # fmt: skip

@@ -184,7 +184,8 @@ def _build(
 
     _summarise(table := _measure(space, conditions, settings, out))
     if energy:
-        with output(Path(table.source), force=True), stoppable(same_command("--out", table.source)):
+        path = Path(table.source)
+        with output(path, force=True), stoppable(same_command("--out", path)):
             _measure_energy(table)
 
 

@@ -16,7 +16,7 @@ from dcsnas.config.files import read_json
 from dcsnas.config.search import search_model
 from dcsnas.config.stages import train_model
 from dcsnas.spaces.shipped import resolve
-from latency_fakes import CONDITIONS, fake_table, micro_space
+from latency_fakes import CONDITIONS, fake_latency, fake_table, micro_space
 from reid_data import write_class_folder
 
 SPACE = micro_space()
@@ -157,8 +157,7 @@ def test_a_pretraining_has_a_score_and_no_head(tmp_path: Path) -> None:
 def test_scores_are_the_commands(
     folder: Path, trained: dn.TrainedRun, monkeypatch: pytest.MonkeyPatch, rules: dict[str, Any]
 ) -> None:
-    conditions = CONDITIONS.model_dump(mode="json")
-    latency = {"measured_ms": 1.0, "predicted_ms": None, "conditions": conditions}
+    latency = fake_latency(1.0, CONDITIONS.model_dump(mode="json"))
     monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     names = [("--" if on else "--no-") + name.replace("_", "-") for name, on in rules.items()]
     command(

@@ -27,7 +27,7 @@ from dcsnas.nn.weights import header_of, save_weights
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.tasks.task import evaluate
-from latency_fakes import fake_table, micro_space
+from latency_fakes import fake_latency, fake_table, micro_space
 from reid_data import SIZE, write_reid_set
 
 SPACE = micro_space()
@@ -196,7 +196,7 @@ def test_diverged_network_names_the_images(folder: Path) -> None:
 def test_command_prints_the_rules_and_writes_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    latency = {"measured_ms": 1.0, "predicted_ms": None, "conditions": {"batch": 1}}
+    latency = fake_latency(1.0, {"batch": 1})
     monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     arguments = ["evaluate", str(folder / "model.safetensors"), "--data", str(folder / "people")]
     options = ["--ap", "trapezoid", "--flip", "--rerank", "--workers", "0", "--device", "cpu"]

@@ -16,6 +16,7 @@ from dcsnas.nn.weights import read_header, read_state
 from dcsnas.plots.search_curves import plot_search_curves
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.shipped import shipped_folder
+from latency_fakes import fake_latency
 from reid_data import write_class_folder, write_reid_set
 from search_setup import write_search_inputs
 
@@ -70,7 +71,7 @@ def test_a_search_logs_cross_entropy_and_accuracy(searched: Path) -> None:
 def test_it_is_derived_trained_and_evaluated(
     work: Path, searched: Path, dcsnas: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    latency = {"measured_ms": 2.0, "predicted_ms": None, "conditions": {"batch": 1}}
+    latency = fake_latency(2.0, {"batch": 1})
     monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
     best = ("--best-of", "3", "--weights", "derived.safetensors")
     shown = dcsnas(work, "derive", "run", *best)
