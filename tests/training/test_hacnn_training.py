@@ -68,6 +68,7 @@ def test_either_branch_has_a_neck_and_a_classifier(folder: Path, whole: Path) ->
     assert 0 < report.map <= 100
 
 
+@pytest.mark.slow
 def test_a_run_that_stops_goes_on_to_the_same_weights(folder: Path, whole: Path) -> None:
     step = TaskModule.training_step
 
@@ -87,6 +88,7 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(folder: Path, whole: Path)
         assert torch.equal(found[name], tensor), name
 
 
+@pytest.mark.slow
 def test_it_classifies_as_well(folder: Path) -> None:
     data = {"root": str(folder / "classes"), "workers": 0}
     config = validate(PretrainConfig, {"data": data, "epochs": 1, "batch_size": 8}, "test")
