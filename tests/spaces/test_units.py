@@ -101,8 +101,11 @@ def test_walk_carries_the_size() -> None:
     assert [operator.layer for operator in operators] == layers
     assert [operator.size for operator in operators] == [(33, 17), (17, 9), (9, 5), (9, 5)]
     units = [unit for operator in operators for unit in operator.layer.units(operator.size)]
-    at_size = ConvUnit | AddUnit | AttentionUnit | PoolUnit
-    sizes = [(unit.height, unit.width) for unit in units if isinstance(unit, at_size)]
+    sizes = [
+        (unit.height, unit.width)
+        for unit in units
+        if isinstance(unit, ConvUnit | AddUnit | AttentionUnit | PoolUnit)
+    ]
     assert sizes == [(33, 17), (17, 9), (17, 9), (9, 5), (9, 5), (9, 5), (9, 5)]
 
 
