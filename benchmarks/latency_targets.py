@@ -64,12 +64,12 @@ def measure(path: Path, seed: int) -> dict:
     fastest, freest = predicted(smallest_choice(space)), predicted(derive(None))
     targets = [fastest + share * (freest - fastest) for share in SHARES]
     choices = [derive(target) for target in targets]
-    timings = measure_architectures(
+    found = measure_architectures(
         [space.architecture(choice) for choice in choices], conditions, Settings(rounds=40)
     )
     rows = []
-    for target, choice, timing in zip(targets, choices, timings, strict=True):
-        measured = timing.value_ms(conditions.statistic)
+    for target, choice, timing in zip(targets, choices, found.timings, strict=True):
+        measured = timing.value_ms(conditions.statistic, table.reference_ms)
         error = 100 * (measured / target - 1)
         row = {"target_ms": target, "predicted_ms": predicted(choice), "measured_ms": measured}
         rows.append({**row, "off_target_percent": error})
@@ -78,6 +78,7 @@ def measure(path: Path, seed: int) -> dict:
         "backend": conditions.backend,
         "worst_off_target_percent": max(abs(row["off_target_percent"]) for row in rows),
         "rows": rows,
+        "verdict": str(found.verdict),
         "seed": seed,
         "table_digest": table.digest,
         "conditions": conditions.model_dump(mode="json"),

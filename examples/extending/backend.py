@@ -43,7 +43,7 @@ class Reader:
         """Return that time; nothing can interrupt it."""
         ms = run()
         assert isinstance(ms, float)
-        return Sample(ms, kept=True)
+        return Sample(ms, calm=True)
 
 
 register_backend(

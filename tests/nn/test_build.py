@@ -218,6 +218,7 @@ def test_the_input_of_a_layer_comes_from_the_generator() -> None:
             layer_input(layer, (3, 2), 5, torch.Generator().manual_seed(seed)) for seed in (1, 1)
         )
         assert layer.op != "trunk"
+        assert layer.op != "selection"
         c_in = layer.channels if isinstance(layer, Attention) else layer.c_in
         assert one.shape == (5, c_in, 3, 2)
         assert torch.equal(one, other)
