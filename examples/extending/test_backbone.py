@@ -84,7 +84,9 @@ def test_its_attention_is_searched_within_a_latency(dcsnas: Callable[..., str]) 
     table = load_table(Path("table.json"), expected=None)
     low, high = reach("latency", table.space, (32, 16), table)
     target = (low + high) / 2
-    dcsnas(*PLUGIN, "search", "search.yaml", "--target-ms", f"{target}", "--out", "run")
+    # three rounds make a rough table, which a busy machine may call disturbed
+    rough = ("--allow-disturbed", "--out", "run")
+    dcsnas(*PLUGIN, "search", "search.yaml", "--target-ms", f"{target}", *rough)
     last = read_records(Path("run/metrics.jsonl"))[-1]
     assert last["expected_latency_ms"] == pytest.approx(target, rel=0.02)
     dcsnas(*PLUGIN, "derive", "run")
