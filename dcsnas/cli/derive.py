@@ -146,7 +146,7 @@ def _show(budget: Budget, found: "ArchitectureFile", path: Path, weights: Path |
     origin = found.provenance
     console.print(
         f"{path}: {found.params / 1e6:.3f} M parameters, {found.macs / 1e9:.4f} GMACs, "
-        f"{_memory_mb(found)} MB peak memory for one image, "
+        f"{found.memory_mb:.3f} MB peak memory for one image, "
         f"predicted {origin.predicted_latency_ms:.3f} ms at batch {origin.latency_batch}, "
         f"probability 10^{origin.log10_probability:.2f}"
     )
@@ -202,9 +202,5 @@ def _cells(found: "ArchitectureFile") -> list[str]:
         f"{found.params / 1e6:.3f}",
         f"{found.macs / 1e9:.4f}",
         f"{found.activations / 1e6:.3f}",
-        _memory_mb(found),
+        f"{found.memory_mb:.3f}",
     ]
-
-
-def _memory_mb(found: "ArchitectureFile") -> str:
-    return f"{(found.memory_bytes or 0) / 1e6:.3f}"

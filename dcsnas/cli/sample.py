@@ -96,7 +96,7 @@ def _costs(content: "ArchitectureFile") -> str:
     latency = "" if predicted is None else f", predicted {predicted:.3f} ms"
     return (
         f"{content.params / 1e6:.3f} M parameters, {content.macs / 1e9:.4f} GMACs at "
-        f"{content.input[0]}x{content.input[1]}, {(content.memory_bytes or 0) / 1e6:.3f} MB peak "
+        f"{content.input[0]}x{content.input[1]}, {content.memory_mb:.3f} MB peak "
         f"memory for one image{latency}"
     )
 

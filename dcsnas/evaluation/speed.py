@@ -51,13 +51,14 @@ def latency_records(
     prediction's table was made, the only time to compare the prediction with. Null where the table
     has another reference, and like ``predicted_ms`` where there is no prediction.
     """
+    reference_ms, verdict = measured.reference_ms, measured.verdict.model_dump(mode="json")
     return [
         {
-            "measured_ms": timing.value_ms(conditions.statistic, measured.reference_ms),
+            "measured_ms": timing.value_ms(conditions.statistic, reference_ms),
             "predicted_ms": origin.predicted_latency_ms if origin else None,
             "at_table_speed_ms": _at_table_speed(timing, origin) if origin else None,
-            "reference_ms": measured.reference_ms,
-            "verdict": measured.verdict.model_dump(mode="json"),
+            "reference_ms": reference_ms,
+            "verdict": verdict,
             "conditions": conditions.model_dump(mode="json"),
         }
         for timing, origin in zip(measured.timings, predictions, strict=True)

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from dcsnas.config.errors import UserError
 from dcsnas.latency.accuracy import Accuracy, NoiseFloor, accuracy, noise_floor
 from dcsnas.latency.affinity import require_cpus
-from dcsnas.latency.backends.backend import is_out_of_memory
+from dcsnas.latency.backends.backend import out_of_memory_as
 from dcsnas.latency.calibration import Calibration, fit
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
 from dcsnas.latency.machine import conditions_like
@@ -144,15 +144,11 @@ def check_table(
     """
     drawn = held_out(table, count, seed)
     architectures = [table.space.architecture(choice) for _, choice in drawn]
-    try:
+    with out_of_memory_as(
+        f"{table.source}: {count} networks at batch {conditions.batch} ran out of memory: "
+        "use fewer with --networks"
+    ):
         measured = measure(architectures, conditions, settings, progress)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{table.source}: {count} networks at batch {conditions.batch} ran out of memory: "
-            "use fewer with --networks"
-        ) from None
     return compare(table, conditions, drawn, measured, settings=settings, seed=seed)
 
 

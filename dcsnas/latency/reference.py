@@ -4,11 +4,10 @@ A machine is never twice equally fast: its neighbours, seen and unseen, share ca
 budget of the clock, and one process gets better pages than the next. What slows a network down
 slows another network in the same process down by nearly the same factor, so the ratio of the two
 says what the network takes wherever and whenever it is measured. A single operator would not do:
-it has its own luck with the pages that it gets (docs/latency.md has the measurement).
+it has its own luck with the pages that it gets (docs/decisions.md has the experiment).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 
@@ -66,16 +65,24 @@ def prepare_reference(conditions: Conditions) -> Workload:
     return prepare_module(build(REFERENCE), image, conditions)
 
 
-@dataclass
 class Beside:
     """Samples workloads in groups, and the reference between the groups.
 
-    ``samples`` collects the reference's readings.
+    ``begun`` has the reference's repeats, and its readings of before; ``samples`` has all of them.
     """
 
-    run: Run
-    stopwatch: Stopwatch
-    samples: Samples
+    def __init__(self, run: Run, stopwatch: Stopwatch, begun: Samples) -> None:
+        self.run = run
+        self.stopwatch = stopwatch
+        self.repeats = begun.repeats
+        # thousands of them, one added between two measurements
+        self._taken = [Sample(*one) for one in zip(begun.ms, begun.calm, strict=True)]
+
+    @property
+    def samples(self) -> Samples:
+        """Return the reference's readings, each taken after those before it."""
+        ms, calm = zip(*self._taken, strict=True) if self._taken else ((), ())
+        return Samples(repeats=self.repeats, ms=ms, places=tuple(range(len(ms))), calm=calm)
 
     def take(
         self, names: Iterable[str], sample: Callable[[str], tuple[Sample, int] | None]
@@ -84,21 +91,17 @@ class Beside:
 
         ``sample`` takes a sample and returns it with its repeats; None leaves the name out.
         """
-        span_ms = float("inf")
+        span_ms = longest_ms = 0.0
         for name in names:
-            if span_ms >= _SPAN * self._sample_ms:
-                self._take_reference()
-                span_ms = 0.0
+            if span_ms >= longest_ms:
+                longest_ms, span_ms = _SPAN * self._take_reference(), 0.0
             if (taken := sample(name)) is not None:
                 reading, repeats = taken
                 span_ms += reading.ms * repeats
-                yield name, reading, len(self.samples.ms)
+                yield name, reading, len(self._taken)
         self._take_reference()
 
-    @property
-    def _sample_ms(self) -> float:
-        return self.samples.ms[-1] * self.samples.repeats if self.samples.ms else 0.0
-
-    def _take_reference(self) -> None:
-        taken = self.stopwatch.sample(self.run, self.samples.repeats)
-        self.samples = self.samples.with_sample(taken, len(self.samples.ms))
+    def _take_reference(self) -> float:
+        """Run the reference, and return how long its sample took, in milliseconds."""
+        self._taken.append(self.stopwatch.sample(self.run, self.repeats))
+        return self._taken[-1].ms * self.repeats

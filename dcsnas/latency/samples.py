@@ -7,6 +7,7 @@ what a reference network took around the same moment (``latency.reference``).
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,12 @@ class Timing(Recorded):
         return getattr(self, statistic)
 
 
+def percentiles(ms: Sequence[float] | NDArray[np.float64]) -> dict[str, Any]:
+    """Return the percentiles that a timing keeps of readings, and how many there are."""
+    p10, p25, p50, p90 = np.percentile(ms, (10, 25, 50, 90)).tolist()
+    return {"p10": p10, "p25": p25, "p50": p50, "p90": p90, "count": len(ms)}
+
+
 def summarise(processes: Sequence[Readings]) -> Timing:
     """Return what is kept of the readings of one workload, by process.
 
@@ -140,13 +147,8 @@ def summarise(processes: Sequence[Readings]) -> Timing:
     all_ms = np.concatenate([readings.ms for readings in processes])
     calm = np.concatenate([readings.calm for readings in processes])
     used = all_ms[calm] if calm.sum() >= _MIN_CALM or calm.all() else all_ms
-    p10, p25, p50, p90 = np.percentile(used, (10, 25, 50, 90)).tolist()
     return Timing(
-        p10=p10,
-        p25=p25,
-        p50=p50,
-        p90=p90,
-        count=len(used),
+        **percentiles(used),
         kept_fraction=float(calm.mean()),
         relative=float(np.median([readings.relative for readings in processes])),
     )

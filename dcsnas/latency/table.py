@@ -14,7 +14,7 @@ from dcsnas.config.files import digest, read_json, write_json
 from dcsnas.config.strict import validate
 from dcsnas.latency.calibration import Calibration
 from dcsnas.latency.conditions import Conditions, Recorded, Statistic, refuse_differences
-from dcsnas.latency.samples import Settings, Timing
+from dcsnas.latency.samples import Settings, Timing, percentiles
 from dcsnas.latency.verdict import Verdict
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Layer, Size
@@ -84,14 +84,9 @@ class Reference(Timing):
     @classmethod
     def of(cls, ms: Sequence[float], *, key: str, calm: float = 1.0) -> "Reference":
         """Return what is kept of readings in milliseconds; ``calm`` is the share of calm ones."""
-        p10, p25, p50, p90 = np.percentile(ms, (10, 25, 50, 90)).tolist()
         medians = [float(np.median(part)) for part in np.array_split(np.array(ms), 4) if part.size]
         return cls(
-            p10=p10,
-            p25=p25,
-            p50=p50,
-            p90=p90,
-            count=len(ms),
+            **percentiles(ms),
             kept_fraction=calm,
             key=key,
             drift_percent=100 * (max(medians) / min(medians) - 1),

@@ -7,11 +7,9 @@ attention, plus a share of its MACs and of its activations. The coefficients are
 are drawn towards a single factor for all, so that ten networks are enough.
 """
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +18,9 @@ from scipy.optimize import nnls
 
 from dcsnas.config.errors import UserError
 from dcsnas.latency.affinity import require_cpus
-from dcsnas.latency.backends.backend import is_out_of_memory
+from dcsnas.latency.backends.backend import out_of_memory_as
 from dcsnas.latency.calibration import Calibration, CalibrationNetwork
+from dcsnas.latency.check import Measure, draw_networks
 from dcsnas.latency.conditions import Conditions
 from dcsnas.latency.interpolation import most_telling
 from dcsnas.latency.reference import REFERENCE_KEY
@@ -35,8 +34,7 @@ from dcsnas.latency.table import (
     save_table,
 )
 from dcsnas.latency.whole_networks import Measured, Report, measure_architectures
-from dcsnas.spaces.network import AnyNetwork, Operator, walk
-from dcsnas.spaces.sampling import Draw, draw_until, leaning_choice, levels, sample_choice
+from dcsnas.spaces.network import Operator, walk
 from dcsnas.spaces.space import Choice, Option, SearchSpace, space_operators
 
 MEASURED = 10
@@ -47,7 +45,6 @@ _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # on coefficients that are not the c
 _FLOOR = 1e-3  # of an operator's time there, where every coefficient that concerns it is zero
 
 Floats = NDArray[np.float64]
-Measure = Callable[[Sequence[AnyNetwork], Conditions, Settings, Report], Measured]
 
 
 @dataclass(frozen=True)
@@ -74,15 +71,9 @@ class Features:
 
     def total(self, choice: Choice) -> Floats:
         """Return the sum over the operators of a network."""
-        return np.sum([self(operator) for operator in self._operators(choice)], axis=0)
-
-    def knows(self, choice: Choice) -> bool:
-        """Return whether the source has a time for every operator of a network."""
-        return all(self.source.knows(operator) for operator in self._operators(choice))
-
-    def _operators(self, choice: Choice) -> list[Operator]:
         layers = self.source.space.architecture(choice).layers
-        return [o for o in walk(layers, self.source.file.conditions.input) if o.runs]
+        operators = walk(layers, self.source.file.conditions.input)
+        return np.sum([self(operator) for operator in operators if operator.runs], axis=0)
 
 
 def transfer_table(
@@ -106,15 +97,11 @@ def transfer_table(
     features = Features.of(source)
     choices = chosen_networks(features, networks, settings.seed)
     architectures = [source.space.architecture(choice) for choice in choices]
-    try:
+    with out_of_memory_as(
+        f"{networks} networks of {source.space.name} at batch {conditions.batch} ran out of "
+        "memory: use a smaller batch"
+    ):
         measured = measure(architectures, conditions, settings, progress)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            f"{networks} networks of {source.space.name} at batch {conditions.batch} ran out of "
-            "memory: use a smaller batch"
-        ) from None
     return save_table(path, _file(features, choices, measured, conditions, settings))
 
 
@@ -138,29 +125,19 @@ def chosen_networks(features: Features, count: int, seed: int) -> list[dict[str,
     """
     if count < LEAST:
         raise UserError(f"--measure {count}: at least {LEAST} networks are needed")
-    pool = _pool(features, seed)
+    source = features.source
+    pool = [
+        choice
+        for _, choice in draw_networks(source.space, _POOL, seed, known=(), accept=source.covers)
+    ]
     if len(pool) < count:
         raise UserError(
-            f"--measure {count}: {features.source.space.name} has {len(pool)} networks that "
-            f"{features.source.source} is complete for; measure fewer, or profile without --like"
+            f"--measure {count}: {source.space.name} has {len(pool)} networks that "
+            f"{source.source} is complete for; measure fewer, or profile without --like"
         )
     totals = np.array([features.total(choice) for choice in pool])
     shares = totals / np.maximum(totals.mean(axis=0), 1e-12)
     return [pool[row] for row in most_telling(shares, count)]
-
-
-def _pool(features: Features, seed: int) -> list[dict[str, Option]]:
-    """Return distinct networks, half of them uniform and half from small to large."""
-    space, rng = features.source.space, random.Random(seed)
-    draws: list[Draw] = [partial(sample_choice, space, rng)] * (_POOL // 2)
-    draws += [partial(leaning_choice, space, level, rng) for level in levels(_POOL // 2)]
-    pool: list[dict[str, Option]] = []
-    for draw in draws:
-        choice = draw_until(draw, lambda one: one not in pool and features.knows(one))
-        if choice is None:
-            break
-        pool.append(choice)
-    return pool
 
 
 @dataclass(frozen=True)

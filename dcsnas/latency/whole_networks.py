@@ -71,8 +71,9 @@ def sample_workloads(
                 samples[name] = samples[name].with_sample(reading, place)
             rounds_done += 1
             progress(samples_done(samples.values(), settings), len(make) * settings.rounds)
-    level = level_of(beside.samples.ms)
-    return [samples[name].beside(level) for name in names], list(beside.samples.ms)
+    reference_ms = list(beside.samples.ms)
+    level = level_of(reference_ms)
+    return [samples[name].beside(level) for name in names], reference_ms
 
 
 def random_images(conditions: Conditions, seed: int) -> Tensor:

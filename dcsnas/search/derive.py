@@ -31,7 +31,6 @@ from dcsnas.spaces.architecture import (
     describe,
     save_architecture,
 )
-from dcsnas.spaces.memory import MB
 from dcsnas.spaces.space import Choice, Option, SearchSpace
 
 Probabilities = dict[str, list[float]]
@@ -182,7 +181,7 @@ def budget_line(ranked: Sequence[ArchitectureFile], within_percent: float) -> st
     if origin.target_ms is not None:
         target, unit, uses = origin.target_ms, "ms", [_latency_ms(found) for found in ranked]
     elif origin.target_memory_mb is not None:
-        target, unit, uses = origin.target_memory_mb, "MB", [_memory_mb(found) for found in ranked]
+        target, unit, uses = origin.target_memory_mb, "MB", [found.memory_mb for found in ranked]
     else:
         return ""
     used = min(uses)
@@ -195,10 +194,6 @@ def budget_line(ranked: Sequence[ArchitectureFile], within_percent: float) -> st
 
 def _latency_ms(found: ArchitectureFile) -> float:
     return found.provenance.predicted_latency_ms or 0.0
-
-
-def _memory_mb(found: ArchitectureFile) -> float:
-    return (found.memory_bytes or 0) / MB
 
 
 def require_new_folder(path: Path) -> None:

@@ -19,6 +19,7 @@ from dcsnas.config.files import write_text, yaml_text
 from dcsnas.config.runs import Input
 from dcsnas.config.strict import SchemaVersion, Strict, load
 from dcsnas.spaces.layers import Size
+from dcsnas.spaces.memory import MB
 from dcsnas.spaces.network import AnyNetwork, Network
 from dcsnas.spaces.units import Cost
 
@@ -79,6 +80,11 @@ class ArchitectureFile(Strict):
     def _takes_schema_1(cls, data: Any) -> Any:
         is_old = isinstance(data, dict) and data.get("schema_version") == 1
         return {**data, "schema_version": SCHEMA} if is_old else data
+
+    @property
+    def memory_mb(self) -> float:
+        """Return the peak memory of activations in MB; 0 of a file that does not say."""
+        return (self.memory_bytes or 0) / MB
 
     @property
     def feature_dim(self) -> int:

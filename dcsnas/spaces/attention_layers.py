@@ -1,8 +1,15 @@
 """Layers of attention: a block after a stage, and a selection inside of a transformer's block."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
 from dcsnas.spaces.attention import (
     KindArguments,
@@ -38,6 +45,10 @@ def _own_arguments(given: dict[str, Any], info: ValidationInfo) -> dict[str, Any
     return checked
 
 
+OwnArguments = Annotated[KindArguments, AfterValidator(_own_arguments)]
+"""Of the kind beside them; those of other kinds are dropped."""
+
+
 def _selecting(layer: "Attention | Selection", size: Size) -> tuple[Cost, Selected]:
     """Return what selecting costs, and what it holds, in ``layer`` at (height, width) ``size``."""
     kind = find_kind(layer.kind)
@@ -55,13 +66,8 @@ class Attention(LayerSpec):
     affinity: Affinity
     scale: AffinityScale
     tau: PositiveFloat
-    arguments: KindArguments = Field(default={})
+    arguments: OwnArguments = Field(default={})
     """The kind's own arguments under its name; those of other kinds are dropped."""
-
-    @field_validator("arguments")
-    @classmethod
-    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _own_arguments(given, info)
 
     @property
     def form(self) -> str:
@@ -102,7 +108,7 @@ class Selection(LayerSpec):
     kind: KindName
     channels: PositiveInt
     tau: PositiveFloat
-    arguments: KindArguments = Field(default={})
+    arguments: OwnArguments = Field(default={})
     """The kind's own arguments under its name; those of other kinds are dropped."""
 
     @field_validator("kind")
@@ -110,11 +116,6 @@ class Selection(LayerSpec):
     def _selects(cls, kind: str) -> str:
         check_in_block(kind)
         return kind
-
-    @field_validator("arguments")
-    @classmethod
-    def _of_the_kind(cls, given: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        return _own_arguments(given, info)
 
     @property
     def form(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from dcsnas.config.errors import UserError
@@ -17,6 +16,7 @@ from dcsnas.spaces.units import Cost, TrunkMemory
 from dcsnas.zoo.batch_norm import make_batch_wide
 from dcsnas.zoo.counting import count
 from dcsnas.zoo.memory import observe_memory
+from dcsnas.zoo.module_backbone import no_draws
 
 
 def backbone(name: str) -> "HACNNBackbone":
@@ -25,8 +25,14 @@ def backbone(name: str) -> "HACNNBackbone":
 
 
 @cache
+def _cost(size: Size) -> Cost:
+    with no_draws():
+        return count(HACNN(), size)
+
+
+@cache
 def _memory(size: Size) -> TrunkMemory:
-    with torch.random.fork_rng(devices=[]):
+    with no_draws():
         return observe_memory(HACNN(), [end.module for end in HACNNBackbone.stage_ends], size)
 
 
@@ -58,8 +64,7 @@ class HACNNBackbone:
     def cost(self, output_stride: int, size: Size) -> Cost:
         """Return parameters, and MACs and activations for one image; raises UserError likewise."""
         self.map_sizes(output_stride, size)
-        with torch.random.fork_rng(devices=[]):
-            return count(HACNN(), size)
+        return _cost(size)
 
     def memory(self, output_stride: int, size: Size) -> TrunkMemory:
         """Return what it holds while it runs on one image; raises UserError likewise."""

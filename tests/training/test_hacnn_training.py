@@ -1,12 +1,10 @@
 """HA-CNN in training: two classifiers, averaged weights, a run that stops and goes on."""
 
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from stopped_training import stopping_in_the_third_epoch
 
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
@@ -16,7 +14,6 @@ from dcsnas.nn.heads import PartsHead
 from dcsnas.nn.weights import load_network, read_state
 from dcsnas.spaces.space import load_space
 from dcsnas.tasks.task import evaluate, find_task
-from dcsnas.training.module import TaskModule
 from dcsnas.training.train import Trained, train
 from reid_data import write_class_folder, write_reid_set
 
@@ -70,18 +67,8 @@ def test_either_branch_has_a_neck_and_a_classifier(folder: Path, whole: Path) ->
 
 @pytest.mark.slow
 def test_a_run_that_stops_goes_on_to_the_same_weights(folder: Path, whole: Path) -> None:
-    step = TaskModule.training_step
-
-    def step_or_stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
-        if (self.current_epoch, batch_idx) == (2, 1):  # where the bound is in the loss
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcsnas.training.checkpoint.monotonic", count(0, 60).__next__)
-        patch.setattr(TaskModule, "training_step", step_or_stop)
-        with pytest.raises(SystemExit):
-            retrain(folder, "stopped")
+    with stopping_in_the_third_epoch():
+        retrain(folder, "stopped")
     found, expected = read_state(retrain(folder, "stopped").weights), read_state(whole)
     assert set(found) == set(expected)
     for name, tensor in expected.items():

@@ -1,6 +1,5 @@
 """Self-critical attention in a training: weight 0, a run that stops and goes on, refusals."""
 
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 import yaml
 from backbone_fakes import FakeBackbone
+from stopped_training import stopping_in_the_third_epoch
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
@@ -18,7 +18,6 @@ from dcsnas.config.strict import validate
 from dcsnas.nn.weights import read_state
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
-from dcsnas.training.module import TaskModule
 from dcsnas.training.train import train
 from reid_data import write_reid_set
 
@@ -85,18 +84,9 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(
     architecture: ArchitectureFile, people: Path, tmp_path: Path
 ) -> None:
     config = config_of(people, {"weight": 0.5, "noise": 0.1})
-    whole, step = trained(architecture, config, tmp_path / "whole"), TaskModule.training_step
-
-    def step_or_stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
-        if (self.current_epoch, batch_idx) == (2, 1):
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcsnas.training.checkpoint.monotonic", count(0, 60).__next__)
-        patch.setattr(TaskModule, "training_step", step_or_stop)
-        with pytest.raises(SystemExit):
-            trained(architecture, config, tmp_path / "stopped")
+    whole = trained(architecture, config, tmp_path / "whole")
+    with stopping_in_the_third_epoch():
+        trained(architecture, config, tmp_path / "stopped")
     assert same(trained(architecture, config, tmp_path / "stopped"), whole)
 
 

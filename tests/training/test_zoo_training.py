@@ -4,13 +4,11 @@ TransReID is as it is but for its width, which is that of ViT-Ti.
 """
 
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from stopped_training import stopping_in_the_third_epoch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
@@ -23,7 +21,6 @@ from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.backbones import FeaturePart
 from dcsnas.spaces.space import load_space
 from dcsnas.tasks.task import evaluate, find_task
-from dcsnas.training.module import TaskModule
 from dcsnas.training.train import Trained, train
 from dcsnas.zoo import transreid, vit
 from reid_data import write_reid_set
@@ -84,18 +81,8 @@ def retrain(name: str, folder: Path, out: str, data: str = "people") -> Trained:
 )
 def test_a_run_that_stops_goes_on_to_the_same_weights(name: str, folder: Path) -> None:
     whole = retrain(name, folder, f"{name}-whole").weights
-    step = TaskModule.training_step
-
-    def step_or_stop(self: Any, batch: Any, batch_idx: int) -> Tensor:
-        if (self.current_epoch, batch_idx) == (2, 1):  # where the bound is in the loss
-            raise KeyboardInterrupt
-        return step(self, batch, batch_idx)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dcsnas.training.checkpoint.monotonic", count(0, 60).__next__)
-        patch.setattr(TaskModule, "training_step", step_or_stop)
-        with pytest.raises(SystemExit):
-            retrain(name, folder, f"{name}-stopped")
+    with stopping_in_the_third_epoch():
+        retrain(name, folder, f"{name}-stopped")
     found = read_state(retrain(name, folder, f"{name}-stopped").weights)
     expected = read_state(whole)
     assert set(found) == set(expected)

@@ -11,30 +11,18 @@ import torch
 from backbone_fakes import FakeBackbone
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_memory import measured, of_network
 from torch import Tensor, nn
 
-from dcsnas.nn.build import build, build_layer
+from dcsnas.nn.build import build_layer
 from dcsnas.spaces.backbones import BACKBONES, find_backbone
 from dcsnas.spaces.layers import Attention, Block, Conv, ConvHead, Layer, PoolHead, Size
-from dcsnas.spaces.network import AnyNetwork, Operator
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import SearchSpace, load_space
 from dcsnas.zoo.memory import LiveStorages, observe_memory
 
 SIZE = (64, 32)
-
-
-def measured(module: nn.Module, images: Tensor) -> int:
-    """Return the most bytes of storage that were alive while ``module`` ran on ``images``."""
-    held = LiveStorages([*module.parameters(), *module.buffers()])
-    held.watch(images)
-    with torch.no_grad(), held:
-        module.eval()(images)
-    return held.peak
-
-
-def of_network(network: AnyNetwork, size: Size = SIZE, batch: int = 1) -> int:
-    return measured(build(network), torch.randn(batch, 3, *size))
 
 
 @pytest.mark.parametrize("kind", ["none", "sa", "dcs"])
@@ -43,7 +31,7 @@ def test_chains_hold_what_torch_holds(name: str, kind: str) -> None:
     space, rng = load_space(name, kind), random.Random(name + kind)
     for batch in (1, 1, 1, 3):  # 24 networks with the kinds and the spaces
         network = space.architecture(sample_choice(space, rng))
-        assert batch * network.memory(SIZE) == of_network(network, batch=batch)
+        assert batch * network.memory(SIZE) == of_network(network, SIZE, batch)
 
 
 ATTENTION = [
@@ -113,7 +101,7 @@ def test_attention_inside_a_backbone_is_held_beside_what_the_trunk_holds(
         changed = file.attention.model_copy(update={"affinity": affinity})  # type: ignore[union-attr]
         space = SearchSpace(file.model_copy(update={"attention": changed}))
         network = space.any_architecture
-        assert network.memory(SIZE) == of_network(network)
+        assert network.memory(SIZE) == of_network(network, SIZE)
     find_backbone.cache_clear()
 
 
@@ -121,7 +109,7 @@ def test_attention_inside_a_backbone_is_held_beside_what_the_trunk_holds(
 def test_networks_of_timm(name: str) -> None:
     for kind in ("none", "dcs"):
         network = load_space(name, kind).any_architecture
-        assert network.memory(SIZE) == of_network(network)
+        assert network.memory(SIZE) == of_network(network, SIZE)
 
 
 def test_weights_count_neither_as_they_are_nor_as_views() -> None:

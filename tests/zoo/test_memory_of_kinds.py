@@ -8,29 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from live_memory import measured, of_network
 
-from dcsnas.nn.build import build, build_layer
+from dcsnas.nn.build import build_layer
 from dcsnas.spaces.layers import Attention
-from dcsnas.spaces.network import AnyNetwork, Operator
+from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import load_space
-from dcsnas.zoo.memory import LiveStorages
 
 SIZE = (16, 8)
 CHANNELS = 200
-
-
-def measured(module: nn.Module, images: Tensor) -> int:
-    """Return the most bytes of storage that were alive while ``module`` ran on ``images``."""
-    held = LiveStorages([*module.parameters(), *module.buffers()])
-    held.watch(images)
-    with torch.no_grad(), held:
-        module.eval()(images)
-    return held.peak
-
-
-def of_network(network: AnyNetwork, size: tuple[int, int]) -> int:
-    return measured(build(network), torch.randn(1, 3, *size))
 
 
 GIVEN: list[tuple[str, dict[str, Any]]] = [

@@ -4,7 +4,8 @@ A backend is one record, registered when its module is imported. Nothing but its
 which one it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -123,3 +124,14 @@ def is_out_of_memory(error: Exception) -> bool:
     # the CPU allocator raises a plain RuntimeError that only its text tells apart
     on_host = isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
     return on_host or isinstance(error, torch.OutOfMemoryError)
+
+
+@contextmanager
+def out_of_memory_as(message: str) -> Iterator[None]:
+    """Raise UserError with ``message`` where the block runs out of memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(message) from None
