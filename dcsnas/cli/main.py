@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from dcsnas import __version__
 from dcsnas.cli import (
+    ablate,
     count,
     data,
     demo,
@@ -29,8 +30,8 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
 
 FLOW = ("demo", "spaces", "count", "sample", "data", "profile", "profile-check", "search", "derive",
-        "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed",
-        "export", "experiment", "plot")  # fmt: skip
+        "weights", "pretrain", "tune-eta", "retrain", "ablate", "evaluate", "calibrate", "match",
+        "embed", "export", "experiment", "plot")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -92,6 +93,7 @@ app.command("derive")(derive.derive)
 app.command("pretrain")(training.pretrain)
 app.command("tune-eta")(training.tune_eta)
 app.command("retrain")(training.retrain)
+app.command("ablate")(ablate.ablate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(deployment.calibrate)
 app.command("match")(deployment.match)

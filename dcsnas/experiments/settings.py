@@ -26,7 +26,7 @@ from dcsnas.experiments.sweep import (
     sweep_model,
     tried,
 )
-from dcsnas.spaces.shipped import find_experiment
+from dcsnas.spaces.shipped import named_stage
 
 M = TypeVar("M", bound=Strict)
 STAGES = {"search": "set", "retrain": "set_retrain"}
@@ -53,7 +53,7 @@ def read_sweep(
     for stage, key in STAGES.items():
         changes = content.pop(key, None) or {}
         if stage in content and content[stage] is not None:
-            content[stage] = _stage(path, stage, content[stage], key, changes)
+            content[stage] = named_stage(path, stage, content[stage], key, changes)
         elif changes:
             raise UserError(f"{path}: {key}: there is no {stage} that it would change")
     quoted = [one for key, value in given.items() for one in path_override(key, value)]
@@ -83,19 +83,6 @@ def _refuse_seen(search: SearchConfig, retraining: TrainConfig, source: str) -> 
             "retraining starts from its search's supernet, which was trained on all identities, so "
             "their scores would not be of unseen people; set it to 0"
         )
-
-
-def _stage(path: Path, stage: str, given: Any, key: str, changes: Any) -> dict[str, Any]:
-    """Return the content of a stage's configuration, with the sweep's changes."""
-    if isinstance(given, str):
-        content = read_yaml(find_experiment(given))
-    elif isinstance(given, dict):
-        content = given
-    else:
-        raise UserError(f"{path}: {stage}: expected a path, a shipped name or a mapping")
-    if not isinstance(changes, Mapping):
-        raise UserError(f"{path}: {key}: expected a mapping such as {{epochs: 20}}")
-    return apply_overrides(content, [f"{name}={json.dumps(v)}" for name, v in changes.items()])
 
 
 class TrialSearch(NamedTuple):

@@ -13,6 +13,7 @@ from dcsnas.config.stages import VariantConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
+from dcsnas.plots.ablation import plot_ablation
 from dcsnas.plots.architecture import plot_architecture
 from dcsnas.plots.curves import plot_cmc, plot_training_curves
 from dcsnas.plots.eta import plot_eta
@@ -95,6 +96,7 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
         "architecture": ("architecture.yaml", draw_architecture),
     },
     "tune-eta": {"eta": ("eta.json", plot_eta)},
+    "ablate": {"ablation": ("ablation.json", plot_ablation)},
 }
 """By stage and name: the file that a picture needs, and what draws it."""
 

@@ -1,5 +1,6 @@
 """Finding the files that come with dcsnas by name, in a checkout or in an installed wheel."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,7 +8,13 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.strict import Model, load_with_overrides, validate_with_overrides
+from dcsnas.config.files import read_yaml
+from dcsnas.config.strict import (
+    Model,
+    apply_overrides,
+    load_with_overrides,
+    validate_with_overrides,
+)
 
 M = TypeVar("M", bound=BaseModel)
 Config = str | Path | Mapping[str, Any] | BaseModel
@@ -53,9 +60,31 @@ def resolve(model: Model[M], config: Config, overrides: Iterable[str]) -> M:
     return validate_with_overrides(model, content, "configuration", overrides)
 
 
+def named_stage(path: Path, stage: str, given: Any, key: str, changes: Any) -> dict[str, Any]:
+    """Return the configuration of ``stage`` in the file at ``path``, as content.
+
+    ``given`` is a path, a shipped name or the content; ``changes`` of it, by key path, stand under
+    ``key``. Raises UserError.
+    """
+    if isinstance(given, str):
+        content = read_yaml(find_experiment(given))
+    elif isinstance(given, dict):
+        content = given
+    else:
+        raise UserError(f"{path}: {stage}: expected a path, a shipped name or a mapping")
+    if not isinstance(changes, Mapping):
+        raise UserError(f"{path}: {key}: expected a mapping such as {{epochs: 20}}")
+    return apply_overrides(content, [f"{name}={json.dumps(v)}" for name, v in changes.items()])
+
+
 def find_sweep(name: str) -> Path:
     """Return the file of a sweep given by path or shipped name; raises UserError."""
     return _find(name, shipped_folder("experiments") / "nni", "sweep")
+
+
+def find_ablation(name: str) -> Path:
+    """Return the file of an ablation given by path or shipped name; raises UserError."""
+    return _find(name, shipped_folder("experiments") / "ablations", "ablation")
 
 
 def _find(name: str, folder: Path, kind: str) -> Path:

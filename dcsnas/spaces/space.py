@@ -3,7 +3,7 @@
 import math
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,19 @@ class SearchSpace:
         """Read a space file; raises UserError with every mistake in it."""
         return cls(load_space_file(path))
 
-    def with_attention(self, kind: str | Sequence[str]) -> "SearchSpace":
-        """Return the same space with one kind of attention, or a choice, at every position."""
+    def with_attention(
+        self, kind: str | Sequence[str], arguments: Mapping[str, Any] | None = None
+    ) -> "SearchSpace":
+        """Return the same space with one kind of attention, or a choice, at every position.
+
+        ``arguments`` are of kinds by their names, in place of the file's; raises ValueError where
+        they do not fit.
+        """
         given = self.file.attention
         alike = isinstance(given, AttentionSettings)
-        changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
+        each = (given,) if alike else given
+        new = tuple(one.of_kind(kind, arguments) for one in each)
+        changed = new[0] if alike else new
         kinds = kind if isinstance(kind, str) else "-".join(kind)
         return SearchSpace(self.file.model_copy(update={"attention": changed}), attention=kinds)
 
@@ -159,15 +167,19 @@ class SearchSpace:
         return Chain(layers=(first, *rest))
 
 
-def load_space(name: str | Path, attention: str | Sequence[str] | None = None) -> SearchSpace:
+def load_space(
+    name: str | Path,
+    attention: str | Sequence[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> SearchSpace:
     """Return a search space by its file, a shipped name or a backbone's, as ``SearchSpace.named``.
 
-    ``attention`` is the kind at every position, or those to choose from, in place of the space's.
-    Raises UserError.
+    ``attention`` is the kind at every position, or those to choose from, in place of the space's,
+    and ``arguments`` are of kinds by their names. Raises UserError.
     """
     space = SearchSpace.named(str(name))
     try:
-        return space.with_attention(attention) if attention else space
+        return space.with_attention(attention, arguments) if attention else space
     except ValueError as error:
         reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
         raise UserError(f"--attention {attention}: {reason}") from None

@@ -1,7 +1,7 @@
 """The YAML grammar of a search space: rows as in the papers' tables, or a backbone by name."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -151,10 +151,17 @@ class AttentionSettings(Strict):
         """Return the keys that the file has, whatever their values."""
         return self.model_fields_set
 
-    def of_kind(self, kind: str | Sequence[str]) -> "AttentionSettings":
-        """Return the same settings with another kind, or others to choose from."""
+    def of_kind(
+        self, kind: str | Sequence[str], arguments: Mapping[str, Any] | None = None
+    ) -> "AttentionSettings":
+        """Return the same settings with another kind, or others to choose from.
+
+        ``arguments`` are of kinds by their names, in place of those here; raises ValueError where
+        they do not fit.
+        """
         kinds = [kind] if isinstance(kind, str) else list(kind)
         kept = {name: value for name, value in self.arguments.items() if name in kinds}
+        kept |= arguments or {}
         given = self.model_dump(include=self.model_fields_set)
         changed = {**given, "kind": kind, "arguments": kept}
         return AttentionSettings.model_validate(changed)

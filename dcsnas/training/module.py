@@ -77,8 +77,27 @@ class TaskModule(pl.LightningModule):
 
     def step(self, batch: Batch, index: int, phase: str = ONE) -> Tensor:
         """Return the loss of a batch at step ``index`` of the epoch; the log names the phase."""
+        terms = self.terms(batch, index, progress_of(self.trainer, index), phase)
+        done = self.current_epoch * int(self.trainer.num_training_batches)
+        files = {"names": self.names[phase], "indices": batch.indices, "rates": self.rates}
+        shared = is_batch_wide(self.objective)
+        require_finite(terms["loss"], done + index, self.trainer, **files, shared=shared)
+        logging = {
+            "on_step": False,
+            "on_epoch": True,
+            "batch_size": len(batch.labels),
+            "sync_dist": True,
+        }
+        prefix = f"{phase}/" if phase else ""
+        for name, value in terms.items():
+            self.log(f"{prefix}{name}", value.detach(), **logging)
+        return terms["loss"]
+
+    def terms(
+        self, batch: Batch, index: int, progress: float, phase: str = ONE
+    ) -> dict[str, Tensor]:
+        """Return the loss of a batch and what it consists of; ``progress`` is of the run."""
         images, labels, mixed = self.augment(batch.images), batch.labels, None
-        progress = progress_of(self.trainer, index)
         if self.mixup:
             mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
             images = mixed.images
@@ -92,15 +111,7 @@ class TaskModule(pl.LightningModule):
             labels = labels if mixed.weight >= 0.5 else mixed.partners
         if phase != "architecture":
             self.objective.observe(output, inputs, labels)
-        done = self.current_epoch * int(self.trainer.num_training_batches)
-        files = {"names": self.names[phase], "indices": batch.indices, "rates": self.rates}
-        shared = is_batch_wide(self.objective)
-        require_finite(terms["loss"], done + index, self.trainer, **files, shared=shared)
-        logging = {"on_step": False, "on_epoch": True, "batch_size": len(images), "sync_dist": True}
-        prefix = f"{phase}/" if phase else ""
-        for name, value in terms.items():
-            self.log(f"{prefix}{name}", value.detach(), **logging)
-        return terms["loss"]
+        return terms
 
     def _shared_draws(self, index: int) -> torch.Generator | None:
         """Return a generator that is the same everywhere, where all processes share one loss."""

@@ -89,7 +89,7 @@ def train(
             show_start(folder.path, *_described(config, architecture, score))
     with cpu_threads(config.run.threads):
         seed_everything(config.run.seed)
-        module, report = _make_module(config, architecture, score, start)
+        module, report = make_module(config, architecture, task, part, score.size, start)
         if report is not None and process.first:
             write_json(folder.path / "inherited.json", vars(report))
         outcome = Outcome(config, module.network, score, log_scores=stage == "pretrain")
@@ -205,13 +205,17 @@ def _without_held_out(task: Task, config: TrainConfig, data: TaskData) -> TaskDa
     return task.hold_out(data, folds=validation.folds, fold=0, seed=config.run.seed)
 
 
-def _make_module(
-    config: TrainConfig, architecture: ArchitectureFile, score: Score, start: Path | None
+def make_module(
+    config: TrainConfig,
+    architecture: ArchitectureFile,
+    task: Task,
+    data: TaskData,
+    size: Size,
+    start: Path | None = None,
 ) -> tuple[TaskModule, InheritReport | None]:
-    """Return what is trained, from its first weights, and what of them it inherited."""
-    task, data = score.task, score.data
+    """Return what is trained on ``data``, from its first weights, and what of them it inherited."""
     backbone = build(architecture.network)
-    report = take_weights(backbone, start, data, score.size, config) if start else None
+    report = take_weights(backbone, start, data, size, config) if start else None
     name_cameras(backbone, (sample.camera for sample in data.train))
     parts = architecture.network.feature_parts
     network = TaskNetwork(backbone, task.head_of(parts, data.num_classes))
@@ -219,4 +223,4 @@ def _make_module(
     if config.critic:
         objective = SelfCritical(objective, config.critic, backbone, lr=config.optimizer.lr)
     names = {ONE: names_below(data.root, data.train)}
-    return TaskModule(network, objective, config, size=score.size, names=names), report
+    return TaskModule(network, objective, config, size=size, names=names), report

@@ -1,0 +1,259 @@
+"""Training and scoring every variant with every seed, several at once if asked for."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcsnas.config.ablation import AblateConfig
+from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_json, write_json
+from dcsnas.config.jsonl import read_records
+from dcsnas.config.outputs import one_writer
+from dcsnas.config.runs import RunFolder
+from dcsnas.config.stages import TrainConfig
+from dcsnas.data.reid import samples_input
+from dcsnas.evaluation.record import save_report
+from dcsnas.nn.distributed import ALONE
+from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
+from dcsnas.tasks.task import TaskData, evaluate, find_task, read_data
+from dcsnas.training.ablation.settings import Variant, imported, variants_of
+from dcsnas.training.ablation.step_times import step_times
+from dcsnas.training.ablation.table import INFORMATION, AblationTable, Score
+from dcsnas.training.display import duration
+from dcsnas.training.processes import this_process
+from dcsnas.training.train import train
+
+POLL_S = 2.0
+Say = Callable[[str], None]
+Count = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a variant with a seed, and where it lies."""
+
+    variant: str
+    seed: int
+    config: TrainConfig
+    architecture: ArchitectureFile
+    start: Path | None
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """The file that says that the run is over, and how good its network is."""
+        return self.path / "metrics.json"
+
+    @property
+    def epochs_done(self) -> int:
+        """Return how many epochs its log has."""
+        return len(read_records(log)) if (log := self.path / "metrics.jsonl").is_file() else 0
+
+    def score(self) -> Score:
+        """Return what was measured; raises UserError where the file was edited."""
+        found, task = read_json(self.record), find_task(self.config.task)
+        percent = [name for name in ("map", "rank1", "rank5", "rank10", "minp") if name in found]
+        names = dict.fromkeys([task.metric, *percent, "top5", *INFORMATION])
+        try:
+            values = {name: float(found[name]) for name in names if name in found}
+            values[task.metric]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.record}: not what dcsnas ablate writes ({error!r}); delete it to measure "
+                "this run again"
+            ) from None
+        return Score(self.variant, self.seed, values)
+
+
+def ablate(
+    config: AblateConfig,
+    folder: RunFolder,
+    *,
+    jobs: int = 1,
+    say: Say = print,
+    progress: bool = True,
+    report: Count = lambda done, total: None,
+) -> AblationTable:
+    """Train and score every variant with every seed; writes table.csv, runs.csv and table.md.
+
+    What was stopped is continued: finished runs are read, others go on from their checkpoints; more
+    seeds and more variants may be asked for later. ``jobs`` runs at once share the cores;
+    ``report`` is told of rounds and epochs, ``say`` of each run.
+    """
+    _refuse_processes(config)
+    variants, task = variants_of(config), find_task(config.recipe.task)
+    data = read_data(task, config.recipe.data)
+    inputs = {one.name: one.weights for one in variants}
+    _try_batches(config, variants, data)
+    with imported(variants, folder.path) as made:
+        folder.start("ablate", config.recipe, {"data": samples_input(data.root, data.train)})
+        for one in variants:
+            described = {
+                "architecture": architecture_input(one.architecture),
+                "weights": inputs[one.name],
+            }
+            RunFolder(folder.path / one.name).start("variant", one.given, described)
+        for name, file in made.items():
+            file.replace(folder.path / name / "first.safetensors")
+    times = _times(config, variants, data, folder, report)
+    runs = _runs(config, variants, folder.path, jobs)
+    _finish(runs, jobs, folder, say=say, progress=progress, report=report)
+    table = AblationTable(
+        metric=task.metric,
+        label=task.label,
+        against={one.name: config.compared_with(one.name) for one in variants},
+        scores=[run.score() for run in runs],
+        costs={v.name: {"params": v.architecture.params, "macs": v.architecture.macs}
+               for v in variants},
+        times=times,
+    )  # fmt: skip
+    table.write(folder.path)
+    write_json(folder.path / "ablation.json", {
+        "metric": task.metric,
+        "label": task.label,
+        "rows": table.rows(),
+        "runs": [{"variant": s.variant, "seed": s.seed, **s.values} for s in table.scores],
+        "conclusions": table.conclusions(),
+        "data": data.root.resolve().name,
+        "epochs": config.recipe.epochs,
+    })  # fmt: skip
+    return table
+
+
+def _refuse_processes(config: AblateConfig) -> None:
+    if this_process(config.recipe.run).world_size > 1:
+        raise UserError(
+            "ablate trains each network in one process; set recipe.run.devices=1, and start it "
+            "without torchrun; --jobs trains several networks at once"
+        )
+
+
+def _try_batches(config: AblateConfig, variants: Sequence[Variant], data: TaskData) -> None:
+    """Raise UserError where a variant cannot be trained on these images, before it is begun."""
+    for one in variants:
+        recipe = config.recipe_of(one.name, config.seeds[0])
+        one.architecture.network.operators(one.size)
+        task = find_task(recipe.task)
+        task.loader(recipe, data.train, one.size, ALONE, name="the training images")
+
+
+def _times(
+    config: AblateConfig,
+    variants: Sequence[Variant],
+    data: TaskData,
+    folder: RunFolder,
+    report: Count,
+) -> dict[str, list[float]]:
+    """Return the times of steps, measured unless the folder has those of all variants."""
+    path = folder.path / "step_times.json"
+    names = [one.name for one in variants]
+    if path.exists() and set(names) <= set(found := read_json(path)["ms"]):
+        return {name: found[name] for name in names}
+    if not config.timed_rounds:
+        return {}
+    recipes = {name: config.recipe_of(name, config.seeds[0]) for name in names}
+    ms = step_times(variants, recipes, data, rounds=config.timed_rounds, report=report)
+    write_json(path, {"ms": ms})
+    return ms
+
+
+def _runs(config: AblateConfig, variants: Sequence[Variant], folder: Path, jobs: int) -> list[Run]:
+    # seed by seed, so that an ablation that was stopped has compared all variants
+    found = []
+    for seed in config.seeds:
+        for one in variants:
+            recipe = config.recipe_of(one.name, seed)
+            if jobs > 1 and recipe.run.threads is None:
+                threads = max(1, len(os.sched_getaffinity(0)) // jobs)
+                shared = recipe.run.model_copy(update={"threads": threads})
+                recipe = recipe.model_copy(update={"run": shared})
+            start = one.start(folder) if one.given.weights else None
+            path = folder / one.name / f"seed-{seed}"
+            found.append(Run(one.name, seed, recipe, one.architecture, start, path))
+    return found
+
+
+def _finish(
+    runs: list[Run], jobs: int, folder: RunFolder, *, say: Say, progress: bool, report: Count
+) -> None:
+    """Train and score the runs that are not over."""
+    waiting = [run for run in runs if not run.record.exists()]
+    if finished := len(runs) - len(waiting):
+        say(f"{finished} of {len(runs)} runs are finished already")
+    told = _Told(len(waiting), say)
+    if jobs == 1:
+        for run in waiting:
+            say(f"{run.variant}, seed {run.seed}")
+            told(train_and_measure(run, folder.continued, progress=progress))
+    elif waiting:
+        _finish_at_once(waiting, jobs, folder.continued, told, report)
+
+
+def _finish_at_once(
+    waiting: list[Run], jobs: int, continued: str, told: "_Told", report: Count
+) -> None:
+    total = sum(run.config.epochs for run in waiting)
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=quiet_libraries) as pool:
+        left: set[Future[Score]] = {pool.submit(train_and_measure, r, continued) for r in waiting}
+        try:
+            while left:
+                over, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                report(sum(run.epochs_done for run in waiting), total)
+                for one in over:
+                    told(one.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+class _Told:
+    """Says what a run came to, and how long the rest will take."""
+
+    def __init__(self, waiting: int, say: Say) -> None:
+        self.waiting, self.say = waiting, say
+        self.done, self.began = 0, time.monotonic()
+
+    def __call__(self, score: Score) -> None:
+        self.done += 1
+        left = self.waiting - self.done
+        seconds = (time.monotonic() - self.began) / self.done * left
+        ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
+        metric, value = next(iter(score.values.items()))
+        self.say(f"{score.variant}, seed {score.seed}: {metric} {value:.2f} %{ahead}")
+
+
+def train_and_measure(run: Run, continued: str, *, progress: bool = False) -> Score:
+    """Train a run to its end, score it, and return what it came to."""
+    with one_writer(run.path):
+        folder = RunFolder(run.path)
+        folder.continued = continued
+        trained = train(
+            run.config,
+            run.architecture,
+            folder,
+            stage="retrain",
+            start=run.start,
+            progress=progress,
+        )
+        data = read_data(trained.task, run.config.data)
+        running: dict[str, Any] = {
+            "device": run.config.run.device,
+            "threads": run.config.run.threads,
+        }
+        bound = {name: getattr(run.config, "loss", None) for name in ("ib_size", "ib_temperature")}
+        rules = {name: getattr(loss, name) for name, loss in bound.items()
+                 if name in trained.task.rules}  # fmt: skip
+        workers = run.config.data.workers
+        report = evaluate(trained.weights, data, workers=workers, **running, **rules)
+        save_report(run.record, report, {})
+        folder.checkpoint.unlink(missing_ok=True)  # of many runs they would fill a disk
+    return run.score()
