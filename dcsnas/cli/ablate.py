@@ -67,8 +67,10 @@ def ablate(
             progress=show_progress() and jobs == 1,
             report=report,
         )
-        figure = plot_ablation(folder.path)
-        pictures = [save(figure, folder.path / f"ablation.{kind}") for kind in ("png", "svg")]
+        if resolved.seeds:
+            figure = plot_ablation(folder.path)
+            for kind in ("png", "svg"):
+                save(figure, folder.path / f"ablation.{kind}")
     header, *rows = table.text()
     print_table(header, rows)
     console.print(
@@ -77,4 +79,4 @@ def ablate(
     )
     for line in table.conclusions():
         console.print(line)
-    console.print(f"all in {folder.path}, picture in {pictures[0]}")
+    console.print(f"all in {folder.path}")

@@ -19,7 +19,7 @@ class AblationVariant(Strict):
     """A row of the table: a network, and what of the recipe is different for it."""
 
     network: str
-    """A search space by its shipped name, path, or backbone's name."""
+    """A search space by its shipped name, path or backbone's name, or an architecture.yaml."""
     which: Literal["largest", "smallest"] = "largest"
     """Of the options of a space that has several networks."""
     attention: str | None = None
@@ -53,8 +53,9 @@ class AblateConfig(Strict):
     """``dcsnas ablate``: every variant is trained by the recipe with every seed."""
 
     recipe: SerializeAsAny[TrainConfig]
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] = (0, 1, 2)
-    """Values of ``run.seed``; differences are taken between variants with the same seed."""
+    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
+    """Values of ``run.seed``; differences are taken between variants with the same seed. Without
+    any, steps are timed and nothing is trained."""
     variants: Annotated[dict[Name, AblationVariant], Field(min_length=1)]
     baseline: Name | None = None
     """What variants are compared with; the first unless given."""
@@ -93,9 +94,13 @@ class AblateConfig(Strict):
         baseline = self.baseline or next(iter(self.variants))
         return name if name == baseline else self.variants[name].against or baseline
 
-    def recipe_of(self, name: str, seed: int) -> TrainConfig:
-        """Return what a variant is trained by with a seed; raises UserError with every mistake."""
-        changes = {**self.variants[name].set, "run.seed": seed}
+    def recipe_of(self, name: str, seed: int | None = None) -> TrainConfig:
+        """Return what a variant is trained by with a seed, the recipe's own unless given.
+
+        Raises UserError with every mistake.
+        """
+        given = {} if seed is None else {"run.seed": seed}
+        changes = {**self.variants[name].set, **given}
         overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
         content = self.recipe.model_dump(mode="json")
         source = f"variants.{name}.set"

@@ -39,7 +39,9 @@ def plot_ablation(run: Path) -> Figure:
 
 
 def _draw(content: dict[str, Any]) -> Figure:
-    rows, label = content["rows"], content["label"]
+    label, rows = content["label"], [row for row in content["rows"] if row["seeds"]]
+    if not rows:
+        raise UserError("ablation.json: no network was trained, so there is nothing to draw")
     seeds = max(row["seeds"] for row in rows)
     facts = f"{content['data']} \u00b7 {content['epochs']} epochs \u00b7 {seeds} seed"
     title = f"Ablation: {label} of {len(rows)} variants"
@@ -48,7 +50,7 @@ def _draw(content: dict[str, Any]) -> Figure:
         8.4, 1.5 + _ROW_IN * len(rows), title=title, subtitle=facts + "s" * (seeds > 1)
     )
     panels = figure.subplots(1, 1 + compared, sharey=True, squeeze=False)[0]
-    _draw_scores(panels[0], content)
+    _draw_scores(panels[0], content, rows)
     if compared:
         _draw_gains(panels[1], rows, label)
     panels[0].set_yticks(range(len(rows)), [row["variant"] for row in rows])
@@ -56,9 +58,9 @@ def _draw(content: dict[str, Any]) -> Figure:
     return figure
 
 
-def _draw_scores(axes: Axes, content: dict[str, Any]) -> None:
+def _draw_scores(axes: Axes, content: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Draw each run as a dot beside the mean of its variant."""
-    metric, rows = content["metric"], content["rows"]
+    metric = content["metric"]
     place = {row["variant"]: number for number, row in enumerate(rows)}
     clean(axes, x=f"{content['label']} (%)")
     _rule_rows(axes, len(rows))
@@ -88,7 +90,7 @@ def _draw_gains(axes: Axes, rows: list[dict[str, Any]], label: str) -> None:
         color = BLUE if abs(gain) > half else GREY
         look = {"marker": "o", "markersize": 5, "capsize": 3, "elinewidth": 1.2, "color": color}
         axes.errorbar([gain], [number], xerr=[half], **look)
-        note(axes, f"{gain:+.1f} to {row['against']}", (gain, number), (0, 5), ha="center")
+        note(axes, f"{gain:+.1f} against {row['against']}", (gain, number), (0, 5), ha="center")
     axes.tick_params(labelleft=False)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
 

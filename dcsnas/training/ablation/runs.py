@@ -21,7 +21,7 @@ from dcsnas.data.reid import samples_input
 from dcsnas.evaluation.record import save_report
 from dcsnas.nn.distributed import ALONE
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
-from dcsnas.tasks.task import TaskData, evaluate, find_task, read_data
+from dcsnas.tasks.task import Task, TaskData, evaluate, find_task, read_data
 from dcsnas.training.ablation.settings import Variant, imported, variants_of
 from dcsnas.training.ablation.step_times import step_times
 from dcsnas.training.ablation.table import INFORMATION, AblationTable, Score
@@ -104,25 +104,15 @@ def ablate(
     times = _times(config, variants, data, folder, report)
     runs = _runs(config, variants, folder.path, jobs)
     _finish(runs, jobs, folder, say=say, progress=progress, report=report)
-    table = AblationTable(
-        metric=task.metric,
-        label=task.label,
-        against={one.name: config.compared_with(one.name) for one in variants},
-        scores=[run.score() for run in runs],
-        costs={v.name: {"params": v.architecture.params, "macs": v.architecture.macs}
-               for v in variants},
-        times=times,
-    )  # fmt: skip
+    costs = {
+        v.name: {"params": v.architecture.params, "macs": v.architecture.macs} for v in variants
+    }
+    against = {one.name: config.compared_with(one.name) for one in variants}
+    scores = [run.score() for run in runs]
+    table = AblationTable(task.metric, task.label, against, scores, costs, times)
     table.write(folder.path)
-    write_json(folder.path / "ablation.json", {
-        "metric": task.metric,
-        "label": task.label,
-        "rows": table.rows(),
-        "runs": [{"variant": s.variant, "seed": s.seed, **s.values} for s in table.scores],
-        "conclusions": table.conclusions(),
-        "data": data.root.resolve().name,
-        "epochs": config.recipe.epochs,
-    })  # fmt: skip
+    conditions = {"data": data.root.resolve().name, "epochs": config.recipe.epochs}
+    write_json(folder.path / "ablation.json", {**table.record(), **conditions})
     return table
 
 
@@ -137,7 +127,7 @@ def _refuse_processes(config: AblateConfig) -> None:
 def _try_batches(config: AblateConfig, variants: Sequence[Variant], data: TaskData) -> None:
     """Raise UserError where a variant cannot be trained on these images, before it is begun."""
     for one in variants:
-        recipe = config.recipe_of(one.name, config.seeds[0])
+        recipe = config.recipe_of(one.name)
         one.architecture.network.operators(one.size)
         task = find_task(recipe.task)
         task.loader(recipe, data.train, one.size, ALONE, name="the training images")
@@ -157,7 +147,7 @@ def _times(
         return {name: found[name] for name in names}
     if not config.timed_rounds:
         return {}
-    recipes = {name: config.recipe_of(name, config.seeds[0]) for name in names}
+    recipes = {name: config.recipe_of(name) for name in names}
     ms = step_times(variants, recipes, data, rounds=config.timed_rounds, report=report)
     write_json(path, {"ms": ms})
     return ms
@@ -186,12 +176,14 @@ def _finish(
     waiting = [run for run in runs if not run.record.exists()]
     if finished := len(runs) - len(waiting):
         say(f"{finished} of {len(runs)} runs are finished already")
-    told = _Told(len(waiting), say)
+    if not waiting:
+        return
+    told = _Told(find_task(waiting[0].config.task), len(waiting), say)
     if jobs == 1:
         for run in waiting:
             say(f"{run.variant}, seed {run.seed}")
             told(train_and_measure(run, folder.continued, progress=progress))
-    elif waiting:
+    else:
         _finish_at_once(waiting, jobs, folder.continued, told, report)
 
 
@@ -218,8 +210,8 @@ def _finish_at_once(
 class _Told:
     """Says what a run came to, and how long the rest will take."""
 
-    def __init__(self, waiting: int, say: Say) -> None:
-        self.waiting, self.say = waiting, say
+    def __init__(self, task: Task, waiting: int, say: Say) -> None:
+        self.task, self.waiting, self.say = task, waiting, say
         self.done, self.began = 0, time.monotonic()
 
     def __call__(self, score: Score) -> None:
@@ -227,8 +219,8 @@ class _Told:
         left = self.waiting - self.done
         seconds = (time.monotonic() - self.began) / self.done * left
         ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
-        metric, value = next(iter(score.values.items()))
-        self.say(f"{score.variant}, seed {score.seed}: {metric} {value:.2f} %{ahead}")
+        value = score.values[self.task.metric]
+        self.say(f"{score.variant}, seed {score.seed}: {self.task.label} {value:.2f} %{ahead}")
 
 
 def train_and_measure(run: Run, continued: str, *, progress: bool = False) -> Score:

@@ -12,7 +12,7 @@ from dcsnas.config.files import file_digest, read_yaml
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import Size
 from dcsnas.config.strict import apply_overrides, path_override, validate
-from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.architecture import ArchitectureFile, load_architecture
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import find_ablation, named_stage
 from dcsnas.spaces.space import load_space
@@ -39,7 +39,7 @@ def read_ablation(
     content = apply_overrides(content, [*path_override("recipe.data.root", data), *inner])
     config = validate(ablation_model, content, path, overrides)
     for variant in config.variants:
-        config.recipe_of(variant, config.seeds[0])
+        config.recipe_of(variant)
     return config
 
 
@@ -78,13 +78,26 @@ def variants_of(config: AblateConfig) -> list[Variant]:
 
 
 def _variant(config: AblateConfig, name: str, given: AblationVariant) -> Variant:
-    arguments = {given.attention: given.arguments} if given.attention and given.arguments else {}
     try:
-        space = load_space(given.network, given.attention, arguments)
-        size = config.recipe_of(name, config.seeds[0]).input or space.size
-        return Variant(name, given, space.described(CHOICES[given.which](space), size), size)
+        file = _architecture_in(given)
+        if file is None:
+            arguments = {given.attention: given.arguments} if given.attention else {}
+            space = load_space(given.network, given.attention, arguments)
+            size = config.recipe_of(name).input or space.size
+            file = space.described(CHOICES[given.which](space), size)
+        return Variant(name, given, file, config.recipe_of(name).input or file.input)
     except UserError as error:
         raise UserError(f"variants.{name}: {error}") from None
+
+
+def _architecture_in(given: AblationVariant) -> ArchitectureFile | None:
+    """Return the network of an architecture.yaml, None where ``network`` names a space."""
+    path = Path(given.network)
+    if path.suffix not in (".yaml", ".yml") or "provenance" not in read_yaml(path):
+        return None
+    if given.attention:
+        raise UserError(f"attention: {path} is one network, with attention of its own; remove it")
+    return load_architecture(path)
 
 
 @contextmanager

@@ -88,15 +88,18 @@ class AblationTable:
             row[key] = statistics.fmean(values) if values else None
         return {**row, **self.costs[variant]}
 
+    def runs(self) -> list[dict[str, Any]]:
+        """Return a row for each run."""
+        return [{"variant": s.variant, "seed": s.seed, **s.values} for s in self.scores]
+
     def conclusions(self) -> list[str]:
-        """Return a sentence for each variant that is compared with another."""
+        """Return a sentence for each variant whose difference from another is known."""
         found = []
         for variant, other in self.against.items():
             if variant == other:
                 continue
             gain = self.difference(variant)
             if gain is None:
-                found.append(f"{variant} against {other}: fewer than two seeds have both")
                 continue
             sure = (
                 "significant" if abs(gain.points) > gain.interval else "no significant difference"
@@ -107,12 +110,21 @@ class AblationTable:
             )
         return found
 
+    def record(self) -> dict[str, Any]:
+        """Return plain values for ``ablation.json``."""
+        return {
+            "metric": self.metric,
+            "label": self.label,
+            "rows": self.rows(),
+            "runs": self.runs(),
+            "conclusions": self.conclusions(),
+        }
+
     def write(self, folder: Path) -> None:
         """Write table.csv, runs.csv and table.md into ``folder``."""
         rows = self.rows()
         _write_csv(folder / "table.csv", list(rows[0]), rows)
-        runs = [{"variant": s.variant, "seed": s.seed, **s.values} for s in self.scores]
-        _write_csv(folder / "runs.csv", ["variant", "seed", *self.measures], runs)
+        _write_csv(folder / "runs.csv", ["variant", "seed", *self.measures], self.runs())
         write_text(folder / "table.md", self.markdown())
 
     def markdown(self) -> str:
