@@ -7,8 +7,9 @@ import pytest
 
 from dcsnas.spaces.sampling import largest_choice, smallest_choice
 from dcsnas.spaces.shipped import shipped_spaces
-from dcsnas.spaces.space import SearchSpace, space_operators
+from dcsnas.spaces.space import SearchSpace, load_space, space_operators
 from dcsnas.spaces.space_file import BackboneFile, load_space_file
+from dcsnas.training.ablation.settings import read_ablation
 
 ROOT = Path(__file__).parents[1]
 SPACE_FILES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
@@ -139,3 +140,21 @@ def test_published_and_own_numbers_share_no_table() -> None:
     spaces = own[own.index("## Shipped spaces") :].replace("|", " ").split()
     for row in table_below("## Which published number belongs").values():
         assert not set(row) & set(spaces)
+
+
+ABLATIONS = sorted((ROOT / "experiments" / "ablations").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
+def test_ablation_loads_and_says_how_it_is_run(path: Path) -> None:
+    pytest.importorskip("timm")
+    config = read_ablation(path.stem)
+    assert f"# Command: dcsnas ablate {path.stem} " in path.read_text(encoding="utf-8")
+    for name, given in config.variants.items():
+        load_space(given.network, given.attention)
+        assert config.compared_with(name) in config.variants
+    assert {path.stem for path in ABLATIONS} >= {
+        f"table{n}_{year}{tail}"
+        for n, year in ((5, 2025), (6, 2025), (7, 2025), (7, 2022))
+        for tail in ("", "_lpc")
+    }

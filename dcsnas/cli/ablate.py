@@ -1,6 +1,6 @@
 """``dcsnas ablate``: variants of a network, trained alike with several seeds, in one table."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,10 @@ from dcsnas.cli.options import (
     show_progress,
     with_allocator,
 )
+
+if TYPE_CHECKING:
+    from dcsnas.config.ablation import AblateConfig
+    from dcsnas.training.ablation.table import AblationTable
 
 
 def ablate(
@@ -41,17 +45,11 @@ def ablate(
 
     Example: dcsnas ablate table5_2025_lpc --data DIR --out runs/table5 --set seeds=[0,1,2]
     """
-    from dcsnas.training.ablation.settings import read_ablation, variants_of
+    from dcsnas.training.ablation.settings import read_ablation
 
     resolved = read_ablation(config, data=data, overrides=set_ or [])
     if dry_run:
-        show(resolved)
-        for one in variants_of(resolved):
-            costs = f"{one.architecture.params / 1e6:.3f} M parameters"
-            console.print(f"# {one.name}: {costs}, {one.architecture.macs / 1e9:.4f} GMACs")
-        runs = len(resolved.variants) * len(resolved.seeds)
-        console.print(f"# {runs} runs of {resolved.recipe.epochs} epochs")
-        return
+        return _show_plan(resolved)
     with_allocator()
 
     from dcsnas.plots.ablation import plot_ablation
@@ -71,6 +69,24 @@ def ablate(
             figure = plot_ablation(folder.path)
             for kind in ("png", "svg"):
                 save(figure, folder.path / f"ablation.{kind}")
+    _show_table(table)
+    console.print(f"all in {folder.path}")
+
+
+def _show_plan(config: "AblateConfig") -> None:
+    from dcsnas.training.ablation.settings import variants_of
+
+    variants = variants_of(config)
+    show(config)
+    for one in variants:
+        network = one.architecture
+        costs = f"{network.params / 1e6:.3f} M parameters, {network.macs / 1e9:.4f} GMACs"
+        console.print(f"# {one.name}: {costs}")
+    runs = len(variants) * len(config.seeds)
+    console.print(f"# {runs} runs of {config.recipe.epochs} epochs")
+
+
+def _show_table(table: "AblationTable") -> None:
     header, *rows = table.text()
     print_table(header, rows)
     console.print(
@@ -79,4 +95,3 @@ def ablate(
     )
     for line in table.conclusions():
         console.print(line)
-    console.print(f"all in {folder.path}")

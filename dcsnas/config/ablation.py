@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator, model_validator
 
 from dcsnas.config.stages import TrainConfig, train_model
-from dcsnas.config.strict import Strict, narrowed, validate_with_overrides
+from dcsnas.config.strict import Strict, apply_overrides, narrowed, validate
 
 PUBLISHED = "published"
 """First weights that the backbone's library publishes."""
@@ -102,9 +102,8 @@ class AblateConfig(Strict):
         given = {} if seed is None else {"run.seed": seed}
         changes = {**self.variants[name].set, **given}
         overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
-        content = self.recipe.model_dump(mode="json")
-        source = f"variants.{name}.set"
-        return validate_with_overrides(type(self.recipe), content, source, overrides)
+        content = apply_overrides(self.recipe.model_dump(mode="json"), overrides)
+        return validate(type(self.recipe), content, f"variants.{name}.set")
 
 
 def ablation_model(content: Mapping[str, Any]) -> type[AblateConfig]:
