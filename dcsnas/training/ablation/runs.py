@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,8 @@ class Run:
     architecture: ArchitectureFile
     start: Path | None
     path: Path
+    rules: Mapping[str, Any]
+    """Of its evaluation: the same for all variants, so that their IB losses compare."""
 
     @property
     def record(self) -> Path:
@@ -154,6 +156,9 @@ def _times(
 
 
 def _runs(config: AblateConfig, variants: Sequence[Variant], folder: Path, jobs: int) -> list[Run]:
+    task, loss = find_task(config.recipe.task), getattr(config.recipe, "loss", None)
+    names = task.rules & {"ib_size", "ib_temperature"}
+    rules = {name: getattr(loss, name) for name in names}
     # seed by seed, so that an ablation that was stopped has compared all variants
     found = []
     for seed in config.seeds:
@@ -165,7 +170,7 @@ def _runs(config: AblateConfig, variants: Sequence[Variant], folder: Path, jobs:
                 recipe = recipe.model_copy(update={"run": shared})
             start = one.start(folder) if one.given.weights else None
             path = folder / one.name / f"seed-{seed}"
-            found.append(Run(one.name, seed, recipe, one.architecture, start, path))
+            found.append(Run(one.name, seed, recipe, one.architecture, start, path, rules))
     return found
 
 
@@ -241,11 +246,8 @@ def train_and_measure(run: Run, continued: str, *, progress: bool = False) -> Sc
             "device": run.config.run.device,
             "threads": run.config.run.threads,
         }
-        bound = {name: getattr(run.config, "loss", None) for name in ("ib_size", "ib_temperature")}
-        rules = {name: getattr(loss, name) for name, loss in bound.items()
-                 if name in trained.task.rules}  # fmt: skip
         workers = run.config.data.workers
-        report = evaluate(trained.weights, data, workers=workers, **running, **rules)
+        report = evaluate(trained.weights, data, workers=workers, **running, **run.rules)
         save_report(run.record, report, {})
         folder.checkpoint.unlink(missing_ok=True)  # of many runs they would fill a disk
     return run.score()
