@@ -100,6 +100,7 @@ def _train(
         return None
     with_allocator()
 
+    from dcsnas.training.gradients import advice, bound_percent
     from dcsnas.training.processes import this_process
     from dcsnas.training.train import train
 
@@ -108,6 +109,8 @@ def _train(
         trained = train(resolved, architecture, folder, stage=stage, start=start, progress=True)
     if trained.inherited:
         console.print(f"inherited: {trained.inherited.summary()}")
+    if hint := advice(bound_percent(folder.metrics)):
+        console.print(hint)
     if chosen := trained.chosen_epoch:
         best = f"epoch {chosen.after_epochs} of {resolved.epochs}, the best of those scored"
         label = trained.task.label
@@ -185,7 +188,7 @@ def _show_plan(config: "TuneEtaConfig") -> None:
 
 def _show_choice(choice: "EtaChoice") -> None:
     against = f"against {choice.reference:g}"
-    columns = ("eta", "mAP %", "sd", against, "Rank-1 %", "IBB nats", "IB loss nats")
+    columns = ("eta", "mAP %", "sd", against, "Rank-1 %", "IBB nats", "IB loss nats", "gradient %")
     rows = []
     for eta in choice.etas:
         gain = choice.advantage(eta, choice.reference)
@@ -197,8 +200,10 @@ def _show_choice(choice: "EtaChoice") -> None:
             f"{choice.mean(eta, 'rank1'):.2f}",
             f"{choice.mean(eta, 'ibb'):.5f}",
             f"{choice.mean(eta, 'ib_loss'):.5f}",
+            f"{choice.mean(eta, 'bound_percent'):.2g}",
         )
         rows.append(row)
     print_table(columns, rows, names=False)
     console.print("means over folds; sd over folds; \u00b1 standard error of the paired difference")
+    console.print("gradient: the bound's on the features, in percent of the cross-entropy's")
     console.print(choice.conclusion())

@@ -6,8 +6,8 @@ from pydantic import AfterValidator, Field, NonNegativeFloat, field_validator, m
 
 from dcsnas.config.stages import RetrainConfig
 
-FIRST_EPOCH_OF_BOUND = 3
-"""Centroids come after one epoch, Q after another: see ``losses/bound.py``."""
+FIRST_EPOCH_OF_BOUND = 2
+"""Centroids come after one epoch: see ``losses/bound.py``."""
 
 
 def _compared(etas: tuple[float, ...]) -> tuple[float, ...]:

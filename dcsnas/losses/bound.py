@@ -86,15 +86,16 @@ class InformationBound(nn.Module):
     epoch centroids                           Q                                    ready
     ===== =================================== ==================================== =======
     1     none                                none                                 False
-    2     class means over epoch 1            none                                 False
+    2     class means over epoch 1            assignments of these means           True
+                                              themselves
     3     class means over epoch 2            assignments of epoch 2, made under   True
                                               the centroids of epoch 1
     n     class means over epoch n - 1        assignments of epoch n - 1, made     True
                                               under the centroids of epoch n - 2
     ===== =================================== ==================================== =======
 
-    Q is summed up while the epoch runs, under the centroids then in force; the first epoch has
-    none, so Q appears one epoch after the centroids, and ``forward`` is zero until both exist.
+    Q is summed up while the epoch runs, under the centroids then in force. The first epoch has
+    none, so the second takes what each class's mean is assigned to: the bound holds for any Q.
     A class that an epoch never shows keeps its centroid and its row of Q. A cluster that had no
     centroid while Q was summed gets the uniform share 1/C in every row (the bound holds for any Q).
 
@@ -135,7 +136,7 @@ class InformationBound(nn.Module):
         """Return the IBB of a batch in nats, under the epoch's fixed centroids and Q.
 
         Of features [B, D], inputs [B, X] and labels [B], integers in 0..C-1. Before ``ready`` (the
-        first two epochs) it is a zero without gradient, so that adding it to a loss has no effect.
+        first epoch) it is a zero without gradient, so that adding it to a loss has no effect.
         The inputs X are data: no gradient flows into them.
         """
         if not self.ready:
@@ -178,14 +179,16 @@ class InformationBound(nn.Module):
         images = self.counts.clamp(min=1)[:, None]
         if self.has_centroids:
             self._renew_q(seen, images)
-            self.ready.fill_(True)
         self.feature_centroids.copy_(
             torch.where(seen, self.feature_sums / images, self.feature_centroids)
         )
         self.input_centroids.copy_(
             torch.where(seen, self.input_sums / images, self.input_centroids)
         )
+        if not self.has_centroids:
+            self.q.copy_(self._assign(self.feature_centroids, self.feature_centroids))
         self.has_centroids.fill_(True)
+        self.ready.fill_(True)
         self.begin_epoch()
 
     def _renew_q(self, seen: Tensor, images: Tensor) -> None:

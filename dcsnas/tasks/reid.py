@@ -63,12 +63,18 @@ class ReidObjective(BatchWide, Objective):
             "triplet": batch_hard_triplet(features, labels, margin=self.config.margin),
             "ibb": self.bound(features, inputs, labels),
         }
-        eta = self.config.eta * ramp(self.config.eta_warmup, progress)
-        loss = terms["cross_entropy"] + terms["triplet"] + eta * terms["ibb"]
         if self.center is not None:
             terms["center"] = self.center(features, labels)
-            loss = loss + self.config.center * terms["center"]
+        weights = self.term_weights(progress)
+        weighted = (weights[name] * term for name, term in terms.items())
+        loss = sum(weighted, start=features.new_zeros(()))
         return {**terms, "loss": loss}
+
+    def term_weights(self, progress: float) -> dict[str, float]:
+        """Return what Equation 4 weighs its terms by."""
+        eta = self.config.eta * ramp(self.config.eta_warmup, progress)
+        found = {"cross_entropy": 1.0, "triplet": 1.0, "ibb": eta}
+        return found if self.center is None else {**found, "center": self.config.center}
 
     def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
         """Move the centres by a training batch, and add it to the sums behind the next bound."""

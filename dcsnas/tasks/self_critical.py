@@ -85,6 +85,10 @@ class SelfCritical(Objective):
             terms["loss"] = terms["loss"] - self.config.weight * terms["value"]
         return terms
 
+    def term_weights(self, progress: float) -> dict[str, float]:
+        """Return what the task's objective weighs its terms by."""
+        return self.objective.term_weights(progress)
+
     def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
         """Have the task's objective take in a batch, and the critics learn its rewards."""
         self.objective.observe(output, inputs, labels)

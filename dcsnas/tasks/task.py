@@ -54,6 +54,13 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def term_weights(self, progress: float) -> dict[str, float]:
+        """Return what the loss weighs each term of a batch's by, those that are in it.
+
+        Empty where their gradients on the features are not to be logged.
+        """
+        return {}
+
     def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
         """Take in a batch that trained the weights."""
 

@@ -17,7 +17,7 @@ class FoldScore:
     """A network trained under ``eta`` without fold ``fold``, from 1.
 
     ``map`` and ``rank1`` in percent on that fold; ``ibb`` and ``ib_loss`` in nats on the images
-    that trained it.
+    that trained it; ``bound_percent`` is the bound's gradient in percent of the cross-entropy's.
     """
 
     eta: float
@@ -26,6 +26,7 @@ class FoldScore:
     rank1: float
     ibb: float
     ib_loss: float
+    bound_percent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class EtaChoice:
 
     def _summary(self, eta: float) -> dict[str, float]:
         gain = self.advantage(eta, self.reference)
-        measures = ("map", "rank1", "ibb", "ib_loss")
+        measures = ("map", "rank1", "ibb", "ib_loss", "bound_percent")
         return {
             "eta": eta,
             **{f"{name}_mean": self.mean(eta, name) for name in measures},

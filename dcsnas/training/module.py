@@ -15,6 +15,7 @@ from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import is_batch_wide
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.tasks.task import Objective
+from dcsnas.training.gradients import GRADIENT, gradient_norms
 from dcsnas.training.optimizers import optimization
 from dcsnas.training.trainer import SHARED_STREAM, progress_of, require_finite, step_seed
 
@@ -96,7 +97,10 @@ class TaskModule(pl.LightningModule):
     def terms(
         self, batch: Batch, index: int, progress: float, phase: str = ONE
     ) -> dict[str, Tensor]:
-        """Return the loss of a batch and what it consists of; ``progress`` is of the run."""
+        """Return the loss of a batch and what it consists of; ``progress`` is of the run.
+
+        Of an epoch's first batch also the lengths of the terms' gradients.
+        """
         images, labels, mixed = self.augment(batch.images), batch.labels, None
         if self.mixup:
             mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
@@ -105,13 +109,15 @@ class TaskModule(pl.LightningModule):
             output = self.objective.run(self.network, images)
         inputs = self.objective.inputs(images)
         terms = self.objective(output, inputs, labels, progress=progress)
+        first = self.objective.term_weights(progress) if index == 0 else {}
+        gradients = gradient_norms(terms, first, output.features)
         if mixed:
             partner = self.objective(output, inputs, mixed.partners, progress=progress)
             terms = {name: torch.lerp(partner[name], terms[name], mixed.weight) for name in terms}
             labels = labels if mixed.weight >= 0.5 else mixed.partners
         if phase != "architecture":
             self.objective.observe(output, inputs, labels)
-        return terms
+        return {**terms, **{f"{GRADIENT}{name}": length for name, length in gradients.items()}}
 
     def _shared_draws(self, index: int) -> torch.Generator | None:
         """Return a generator that is the same everywhere, where all processes share one loss."""

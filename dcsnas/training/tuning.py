@@ -22,6 +22,7 @@ from dcsnas.tasks.task import evaluate
 from dcsnas.training.display import duration
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from dcsnas.training.first_weights import check_start
+from dcsnas.training.gradients import bound_percent
 from dcsnas.training.processes import this_process
 from dcsnas.training.train import inputs_of, train
 
@@ -56,7 +57,8 @@ class Run:
                 f"{self.record}: not what dcsnas tune-eta writes ({error!r}); delete it to measure "
                 "this run again"
             ) from None
-        return FoldScore(self.eta, self.fold + 1, *values)
+        moved = bound_percent(self.folder.metrics) or 0.0
+        return FoldScore(self.eta, self.fold + 1, *values, bound_percent=moved)
 
 
 def folds_of(config: TuneEtaConfig, data: ReidData) -> list[ReidData]:
@@ -108,7 +110,8 @@ def tune_eta(
         score, left = run.score(), len(waiting) - done
         seconds = (time.monotonic() - began) / done * left
         ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
-        say(f"  mAP {score.map:.2f} %, Rank-1 {score.rank1:.2f} %{ahead}")
+        moved = f"the bound's gradient {score.bound_percent:.2g} % of the cross-entropy's"
+        say(f"  mAP {score.map:.2f} %, Rank-1 {score.rank1:.2f} %; {moved}{ahead}")
     choice = EtaChoice(tuple(run.score() for run in runs))
     choice.write_csv(folder.path / "eta.csv")
     write_json(folder.path / "eta.json", {**choice.record(), **_conditions(config, data)})

@@ -129,7 +129,7 @@ def test_a_dry_run_prints_configuration_and_plan(command: Command, inputs: Path)
         (("--eta", "0", "--eta", "-1"), "etas[1]: Input should be greater than or equal to 0"),
         (("--eta", "0", "--eta", "inf"), "etas[1]: Input should be a finite number"),
         (("--share", "2"), "share: Input should be less than or equal to 1 (given: 2.0)"),
-        (("--set", "epochs=2"), "epochs is 2, but the bound has an effect from epoch 3 on"),
+        (("--set", "epochs=1"), "epochs is 1, but the bound has an effect from epoch 2 on"),
         (("--set", "batch.identities=7", "--folds", "2"), "batch.identities is 7, but 6 "),
     ],
 )

@@ -7,6 +7,7 @@ import io
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dcsnas.losses.bound import (
@@ -53,22 +54,52 @@ def assert_same_state(first: InformationBound, second: InformationBound) -> None
         assert torch.equal(value, other[name]), name
 
 
-def test_zero_without_effect_until_the_third_epoch():
+def test_zero_without_effect_until_the_second_epoch():
     bound = new_bound()
     batch = epoch_of(9, num_images=10)
-    for epoch in (1, 2):
-        weight = torch.ones(DIM, requires_grad=True)
-        zero = bound(batch[0] * weight, *batch[1:])
-        assert zero.item() == 0.0, epoch
-        assert not bound.ready
-        (weight.sum() + zero).backward()
-        assert torch.equal(weight.grad, torch.ones(DIM))  # type: ignore[arg-type]
-        run_epoch(bound, epoch_of(epoch))
+    weight = torch.ones(DIM, requires_grad=True)
+    zero = bound(batch[0] * weight, *batch[1:])
+    assert zero.item() == 0.0
+    assert not bound.ready
+    (weight.sum() + zero).backward()
+    assert torch.equal(weight.grad, torch.ones(DIM))  # type: ignore[arg-type]
+    run_epoch(bound, epoch_of(1))
     assert bound.ready
     weight = torch.ones(DIM, requires_grad=True)
     bound(batch[0] * weight, *batch[1:]).backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
+
+
+def test_second_epoch_takes_what_each_mean_is_assigned_to():
+    features, inputs, labels = epoch_of(1)
+    bound = new_bound((features, inputs, labels))
+    batch = epoch_of(7, num_images=11)
+    means = class_means(features, labels, CLASSES)
+    q = torch.stack([(2 * F.normalize(means, dim=1) @ one).softmax(0)
+                     for one in F.normalize(means, dim=1)])  # fmt: skip
+    expected = information_bound(
+        soft_assignment(batch[0], means),
+        soft_assignment(batch[1], class_means(inputs, labels, CLASSES)),
+        batch[2],
+        q,
+    )
+    assert torch.allclose(bound.q, q, atol=1e-6)
+    assert bound(*batch).item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_class_that_the_first_epoch_lacks_has_no_effect_in_the_second():
+    features, inputs, labels = epoch_of(1)
+    kept = labels != 0
+    bound = new_bound((features[kept], inputs[kept], labels[kept]))
+    assert torch.allclose(bound.q.sum(dim=1), torch.ones(CLASSES))
+    assert not bound.q[1:, 0].any()
+    batch = epoch_of(7, num_images=11)
+    weight = torch.ones(DIM, requires_grad=True)
+    value = bound(batch[0] * weight, *batch[1:])
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(weight.grad).all()  # type: ignore[arg-type]
 
 
 def test_equals_the_pure_functions_over_whole_epochs():

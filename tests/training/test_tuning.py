@@ -256,7 +256,7 @@ def test_first_weights_that_do_not_fit_are_refused_before_there_is_a_folder(
         ({"etas": [0, -0.1]}, r"etas\[1\]: .*greater than or equal to 0 \(given: -0\.1\)"),
         ({"etas": [0, 0.1, 1, 0.1]}, r"etas: 0\.1 is given more than once"),
         ({"etas": [0, float("nan")]}, r"etas\[1\]: .*finite number"),
-        ({"epochs": 2}, "has an effect from epoch 3 on, so every eta would train the same"),
+        ({"epochs": 1}, "has an effect from epoch 2 on, so every eta would train the same"),
         ({"folds": 1}, r"folds: .*greater than or equal to 2 \(given: 1\)"),
         ({"share": 0}, r"share: .*greater than 0"),
         ({"validation": {"every": 1}}, "the identities that score eta would choose the epoch"),
