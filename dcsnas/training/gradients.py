@@ -55,6 +55,7 @@ def advice(percent: float | None) -> str:
     if percent is None or percent >= LEAST_PERCENT:
         return ""
     return (
-        f"the information bound's gradient on the features was {percent:.2g} % of the cross-entropy's "
-        "in the median epoch: it did next to nothing; raise loss.eta, or lower loss.ib_temperature"
+        f"the information bound's gradient on the features was {percent:.2g} % of the "
+        "cross-entropy's in the median epoch: it did next to nothing; raise loss.eta, or lower "
+        "loss.ib_temperature"
     )

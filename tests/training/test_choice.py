@@ -103,11 +103,13 @@ def test_the_record_and_the_table_hold_every_number(tmp_path: Path) -> None:
     assert record["etas"] == [
         {
             "eta": 0, "map_mean": 45, "rank1_mean": 55, "ibb_mean": 1.5, "ib_loss_mean": 0,
-            "bound_percent_mean": 0, "map_sd": pytest.approx(50**0.5), "advantage": 0, "advantage_se": 0,
+            "bound_percent_mean": 0,
+                "map_sd": pytest.approx(50**0.5), "advantage": 0, "advantage_se": 0,
         },
         {
             "eta": 0.1, "map_mean": 57, "rank1_mean": 67, "ibb_mean": 1.6, "ib_loss_mean": -0.1,
-            "bound_percent_mean": 0, "map_sd": pytest.approx(98**0.5), "advantage": 12, "advantage_se": pytest.approx(2),
+            "bound_percent_mean": 0,
+                "map_sd": pytest.approx(98**0.5), "advantage": 12, "advantage_se": pytest.approx(2),
         },
     ]  # fmt: skip
     choice.write_csv(tmp_path / "eta.csv")
