@@ -40,7 +40,6 @@ def test_space_of_rows_loads(path: Path) -> None:
 
 @pytest.mark.parametrize("path", BACKBONE_FILES, ids=lambda path: path.stem)
 def test_space_of_a_backbone_loads(path: Path) -> None:
-    pytest.importorskip("timm")
     space = SearchSpace.load(path)
     trunk, *attentions = space.any_architecture.layers
     assert trunk.form == f"trunk {path.stem} s{space.file.output_stride}"
@@ -72,7 +71,6 @@ def test_page_lists_exactly_the_shipped_spaces() -> None:
 
 @pytest.mark.parametrize("path", BACKBONE_FILES, ids=lambda path: path.stem)
 def test_page_counts_backbones_like_the_code(path: Path) -> None:
-    pytest.importorskip("timm")
     space = SearchSpace.load(path)
     plain, selecting = (
         space.with_attention(kind).any_architecture.cost(space.size) for kind in ("none", "dcs")
@@ -121,7 +119,6 @@ def test_page_counts_largest_networks_like_the_code(path: Path) -> None:
 @pytest.mark.parametrize(("name", "blocks", "size"), [("example", 6, 2 * 24**3 * 7**2),
                                                        ("resnet50_kinds", 0, 3**4)])  # fmt: skip
 def test_examples_on_the_page_are_spaces(tmp_path: Path, name: str, blocks: int, size: int) -> None:
-    pytest.importorskip("timm")
     examples = re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL)
     (example,) = (text for text in examples if f"name: {name}\n" in text)
     path = tmp_path / "example.yaml"
@@ -147,7 +144,6 @@ ABLATIONS = sorted((ROOT / "experiments" / "ablations").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", ABLATIONS, ids=lambda path: path.stem)
 def test_ablation_loads_and_says_how_it_is_run(path: Path) -> None:
-    pytest.importorskip("timm")
     config = read_ablation(path.stem)
     assert f"# Command: dcsnas ablate {path.stem} " in path.read_text(encoding="utf-8")
     for name, given in config.variants.items():

@@ -118,7 +118,6 @@ def test_mistakes(work: Path, fails: Callable[..., str]) -> None:
 
 
 def test_files_of_timm(work: Path, dcsnas: Command) -> None:
-    pytest.importorskip("timm")
     network = load_space("mobilenetv2_035").without_attention().any_architecture
     trunk = build(network).get_submodule("trunk")
     theirs = {**trunk.state_dict(), "classifier.weight": torch.zeros(1000, 1280)}
