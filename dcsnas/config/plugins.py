@@ -6,12 +6,16 @@ one: files may come from anywhere, and nothing that is read may execute code.
 """
 
 import importlib
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,13 +71,38 @@ def registered(registry: Mapping[str, T], name: Any, kind: str) -> T:
 
 
 def new_processes(count: int) -> ProcessPoolExecutor:
-    """Return a pool of new processes, in which the modules named here are imported first."""
+    """Return a pool of new processes, in which the modules named here are imported first.
+
+    They end soon after this process, however it ends.
+    """
     return ProcessPoolExecutor(
         count,
         mp_context=get_context("spawn"),
-        initializer=load_named,
+        initializer=_begin,
         initargs=(tuple(named),),
     )
+
+
+def _begin(modules: Sequence[str]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    load_named(modules)
+
+
+def _end_with_parent() -> None:
+    """End this process after the one that started it: the pool's own would wait for work forever.
+
+    By SIGTERM, on which a training writes its checkpoint, and in any case after GRACE_S.
+    """
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os._exit(1)
+
+
+GRACE_S = 30.0
+"""For a step of a training and its checkpoint."""
 
 
 def _refuse_another(module: str) -> None:

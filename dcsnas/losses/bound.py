@@ -115,6 +115,7 @@ class InformationBound(nn.Module):
     feature_sums: Tensor
     input_sums: Tensor
     assignment_sums: Tensor
+    joint_sums: Tensor
     counts: Tensor
 
     def __init__(
@@ -130,6 +131,7 @@ class InformationBound(nn.Module):
         self.register_buffer("feature_sums", torch.zeros(num_classes, feature_dim))
         self.register_buffer("input_sums", torch.zeros(num_classes, input_dim))
         self.register_buffer("assignment_sums", torch.zeros(num_classes, num_classes))
+        self.register_buffer("joint_sums", torch.zeros(num_classes, num_classes))
         self.register_buffer("counts", torch.zeros(num_classes, dtype=torch.long))
 
     def forward(self, features: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -156,7 +158,21 @@ class InformationBound(nn.Module):
         if self.has_centroids:
             with torch.autocast(features.device.type, enabled=False):
                 phi_f = self._assign(features, self.feature_centroids)
+                phi_x = self._assign(inputs, self.input_centroids)
+                self.joint_sums += phi_f.T @ phi_x
             self.assignment_sums.index_add_(0, labels, phi_f)
+
+    @torch.no_grad()
+    def ib_loss(self) -> Tensor | None:
+        """Return I(F; X) - I(F; Y) in nats of what the epoch has shown so far.
+
+        As the network was at each batch, under the epoch's centroids; None in the first epoch,
+        which has none, and before the first batch.
+        """
+        if not (self.has_centroids and self.counts.any()):
+            return None
+        with_inputs = mutual_information(self.joint_sums / self.counts.sum())
+        return with_inputs - mutual_information(self.assignment_sums / self.counts.sum())
 
     def _assign(self, features: Tensor, centroids: Tensor) -> Tensor:
         return soft_assignment(features.to(self.q.dtype), centroids, self.temperature)
@@ -164,8 +180,9 @@ class InformationBound(nn.Module):
     @torch.no_grad()
     def begin_epoch(self) -> None:
         """Clear the running sums; call it when an epoch starts from its first batch."""
-        for sums in (self.feature_sums, self.input_sums, self.assignment_sums, self.counts):
+        for sums in (self.feature_sums, self.input_sums, self.assignment_sums, self.joint_sums):
             sums.zero_()
+        self.counts.zero_()
 
     @torch.no_grad()
     def end_epoch(self) -> None:

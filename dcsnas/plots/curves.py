@@ -31,6 +31,7 @@ LOSSES = {
     "cross_entropy": ("cross-entropy", "cross-entropy (nats)"),
     "triplet": ("triplet", "triplet loss (feature distance)"),
     "ibb": ("information bottleneck bound", "IBB (nats)"),
+    "ib_loss": ("information bottleneck loss", "IB loss (nats)"),
     "center": ("centre loss", "squared feature distance"),
 }
 TERMS = {

@@ -83,6 +83,11 @@ class ReidObjective(BatchWide, Objective):
         if self.center is not None:
             self.center.observe(features, labels)
 
+    def measures(self) -> dict[str, Tensor]:
+        """Return the IB loss over the epoch's images, where there are centroids to measure it."""
+        found = self.bound.ib_loss()
+        return {} if found is None else {"ib_loss": found}
+
     def begin_epoch(self) -> None:
         """Begin the bound's epoch."""
         self.bound.begin_epoch()

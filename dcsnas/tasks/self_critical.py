@@ -95,6 +95,10 @@ class SelfCritical(Objective):
         judged: Judged = output.extra
         self.critics.learn(judged.tried, reward(judged.logits, judged.plain, labels))
 
+    def measures(self) -> dict[str, Tensor]:
+        """Return what the task's objective measures over an epoch."""
+        return self.objective.measures()
+
     def begin_epoch(self) -> None:
         """Prepare for an epoch."""
         self.objective.begin_epoch()

@@ -64,6 +64,13 @@ class Objective(nn.Module):
     def observe(self, output: Output, inputs: Tensor, labels: Tensor) -> None:
         """Take in a batch that trained the weights."""
 
+    def measures(self) -> dict[str, Tensor]:
+        """Return what the epoch's training batches so far come to, beside the means of the terms.
+
+        They are logged with the epoch's last batch.
+        """
+        return {}
+
     def begin_epoch(self) -> None:
         """Prepare for an epoch."""
 

@@ -1,7 +1,7 @@
 """How much each term of a loss moves the features: a term that moves nothing does nothing.
 
 A term's gradient is taken at the features [B, D], where all terms meet, so it costs no pass through
-the backbone. Compared are lengths, of one batch an epoch: the first.
+the backbone. Compared are lengths, of one batch an epoch: the last.
 """
 
 import statistics
@@ -22,13 +22,17 @@ LEAST_PERCENT = 1.0
 def gradient_norms(
     terms: Mapping[str, Tensor], weights: Mapping[str, float], features: Tensor
 ) -> dict[str, Tensor]:
-    """Return the length of each weighted term's gradient at ``features``, over the whole batch.
+    """Return the length of each weighted term's gradient at ``features``, by its name in the log.
 
-    0 of a term that does not depend on them; nothing where they are not trained.
+    Over the whole batch; 0 of a term that does not depend on them, and nothing where they are not
+    trained.
     """
     if not features.requires_grad:
         return {}
-    return {name: _norm(weight * terms[name], features) for name, weight in weights.items()}
+    return {
+        f"{GRADIENT}{name}": _norm(weight * terms[name], features)
+        for name, weight in weights.items()
+    }
 
 
 def _norm(term: Tensor, features: Tensor) -> Tensor:

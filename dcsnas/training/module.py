@@ -15,7 +15,7 @@ from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import is_batch_wide
 from dcsnas.nn.heads import TaskNetwork
 from dcsnas.tasks.task import Objective
-from dcsnas.training.gradients import GRADIENT, gradient_norms
+from dcsnas.training.gradients import gradient_norms
 from dcsnas.training.optimizers import optimization
 from dcsnas.training.trainer import SHARED_STREAM, progress_of, require_finite, step_seed
 
@@ -78,28 +78,27 @@ class TaskModule(pl.LightningModule):
 
     def step(self, batch: Batch, index: int, phase: str = ONE) -> Tensor:
         """Return the loss of a batch at step ``index`` of the epoch; the log names the phase."""
-        terms = self.terms(batch, index, progress_of(self.trainer, index), phase)
-        done = self.current_epoch * int(self.trainer.num_training_batches)
+        steps = int(self.trainer.num_training_batches)
+        # with the last batch, so that an epoch that was stopped and goes on has it too
+        last = index == steps - 1 and phase != "architecture"
+        terms = self.terms(batch, index, progress_of(self.trainer, index), phase, measured=last)
+        done = self.current_epoch * steps
         files = {"names": self.names[phase], "indices": batch.indices, "rates": self.rates}
         shared = is_batch_wide(self.objective)
         require_finite(terms["loss"], done + index, self.trainer, **files, shared=shared)
-        logging = {
-            "on_step": False,
-            "on_epoch": True,
-            "batch_size": len(batch.labels),
-            "sync_dist": True,
-        }
+        logging = {"on_step": False, "on_epoch": True, "batch_size": len(batch.labels)}
         prefix = f"{phase}/" if phase else ""
         for name, value in terms.items():
-            self.log(f"{prefix}{name}", value.detach(), **logging)
+            self.log(f"{prefix}{name}", value.detach(), sync_dist=True, **logging)
         return terms["loss"]
 
     def terms(
-        self, batch: Batch, index: int, progress: float, phase: str = ONE
+        self, batch: Batch, index: int, progress: float, phase: str = ONE, *, measured: bool = False
     ) -> dict[str, Tensor]:
         """Return the loss of a batch and what it consists of; ``progress`` is of the run.
 
-        Of an epoch's first batch also the lengths of the terms' gradients.
+        Where it is ``measured`` also the lengths of the terms' gradients, and what the objective
+        measures over an epoch.
         """
         images, labels, mixed = self.augment(batch.images), batch.labels, None
         if self.mixup:
@@ -109,15 +108,16 @@ class TaskModule(pl.LightningModule):
             output = self.objective.run(self.network, images)
         inputs = self.objective.inputs(images)
         terms = self.objective(output, inputs, labels, progress=progress)
-        first = self.objective.term_weights(progress) if index == 0 else {}
-        gradients = gradient_norms(terms, first, output.features)
         if mixed:
             partner = self.objective(output, inputs, mixed.partners, progress=progress)
             terms = {name: torch.lerp(partner[name], terms[name], mixed.weight) for name in terms}
             labels = labels if mixed.weight >= 0.5 else mixed.partners
         if phase != "architecture":
             self.objective.observe(output, inputs, labels)
-        return {**terms, **{f"{GRADIENT}{name}": length for name, length in gradients.items()}}
+        if not measured:
+            return terms
+        lengths = gradient_norms(terms, self.objective.term_weights(progress), output.features)
+        return {**terms, **lengths, **self.objective.measures()}
 
     def _shared_draws(self, index: int) -> torch.Generator | None:
         """Return a generator that is the same everywhere, where all processes share one loss."""

@@ -14,6 +14,7 @@ from dcsnas.losses.bound import (
     InformationBound,
     information_bound,
     input_features,
+    mutual_information,
     soft_assignment,
 )
 from information_reference import class_means, conditional
@@ -220,3 +221,25 @@ def test_input_features_are_block_means():
     assert pooled[0, 0] == images[0, 0, :2].mean()
     assert pooled[1, 5] == images[1, 2, 2:].mean()
     assert input_features(torch.zeros(1, 3, 256, 128)).shape == (1, 3 * 16 * 8)
+
+
+def test_ib_loss_of_an_epoch_is_that_of_all_its_images():
+    first, second = epoch_of(1), epoch_of(2)
+    bound = new_bound()
+    bound.observe(*first)
+    assert bound.ib_loss() is None, "no centroids yet"
+    bound.end_epoch()
+    bound.begin_epoch()
+    assert bound.ib_loss() is None, "no images yet"
+    for part in batches(second):
+        bound.observe(*part)
+    features, inputs, labels = second
+    phi_f = soft_assignment(features, class_means(first[0], first[2], CLASSES))
+    phi_x = soft_assignment(inputs, class_means(first[1], first[2], CLASSES))
+    onehot = F.one_hot(labels, CLASSES).to(phi_f)
+    expected = mutual_information(phi_f.T @ phi_x / len(labels)) - mutual_information(
+        onehot.T @ phi_f / len(labels)
+    )
+    found = bound.ib_loss()
+    assert found is not None
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)

@@ -1,9 +1,13 @@
 """Real ablations of tiny networks: what they train, measure, continue and refuse."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -11,6 +15,7 @@ from safetensors.torch import load_file
 
 from dcsnas.config.ablation import AblateConfig
 from dcsnas.config.errors import UserError
+from dcsnas.config.plugins import GRACE_S
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import validate
@@ -247,3 +252,29 @@ def test_an_edited_record_is_named(finished: tuple[Path, AblationTable]) -> None
             run_ablation(finished[0], config_of())
     finally:
         record.write_text(before)
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_command_and_it_goes_on(
+    finished: tuple[Path, AblationTable], tmp_path: Path
+) -> None:
+    _, table = finished
+    config_of()
+    command = [
+        *(sys.executable, "-m", "dcsnas", "ablate", "ablation.yaml", "--jobs", "2"),
+        *("--out", str(tmp_path / "run")),
+    ]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children: list[psutil.Process] = []
+    while not list((tmp_path / "run").glob("*/seed-*/metrics.jsonl")):
+        assert started.poll() is None, "it ended before it was killed"
+        time.sleep(0.05)
+    children = psutil.Process(started.pid).children(recursive=True)
+    started.kill()
+    started.wait()
+    _, alive = psutil.wait_procs(children, timeout=GRACE_S + 15)
+    assert not alive
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "dcs_ibb against none" in done.stdout
+    record = json.loads((tmp_path / "run/ablation.json").read_text())
+    assert record["runs"] == table.runs()

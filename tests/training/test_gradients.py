@@ -15,9 +15,9 @@ def test_length_is_that_of_the_weighted_derivative() -> None:
     features = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     terms = {"square": (features**2).sum(), "line": features.sum(), "still": torch.zeros(())}
     found = gradient_norms(terms, {"square": 0.5, "line": 2.0, "still": 1.0}, features)
-    assert found["square"].item() == pytest.approx(features.detach().norm().item())
-    assert found["line"].item() == pytest.approx(2 * 12**0.5)
-    assert found["still"].item() == 0.0
+    assert found["gradient/square"].item() == pytest.approx(features.detach().norm().item())
+    assert found["gradient/line"].item() == pytest.approx(2 * 12**0.5)
+    assert found["gradient/still"].item() == 0.0
     assert features.grad is None
     (terms["square"] + terms["line"]).backward()  # the graph is still there
     assert gradient_norms(terms, {"line": 1.0}, features.detach()) == {}
@@ -36,7 +36,7 @@ def bound_by_triplet(temperature: float) -> float:
     features = (directions + torch.randn(len(labels), size)).requires_grad_()
     terms = objective(Output(features, neck(features)), inputs, labels, progress=1.0)
     found = gradient_norms(terms, objective.term_weights(1.0), features)
-    return float(found["ibb"] / found["triplet"])
+    return float(found["gradient/ibb"] / found["gradient/triplet"])
 
 
 def test_bound_at_the_papers_temperature_moves_the_features_far_less() -> None:

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.outputs import one_writer
+from dcsnas.config.plugins import new_processes
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import TrainConfig
 from dcsnas.data.reid import samples_input
@@ -196,20 +199,33 @@ def _finish_at_once(
     waiting: list[Run], jobs: int, continued: str, told: "_Told", report: Count
 ) -> None:
     total = sum(run.config.epochs for run in waiting)
-    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=quiet_libraries) as pool:
-        left: set[Future[Score]] = {pool.submit(train_and_measure, r, continued) for r in waiting}
+    with new_processes(jobs) as pool:
+        left: set[Future[Score]] = {pool.submit(_in_process, run, continued) for run in waiting}
         try:
             while left:
                 over, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 report(sum(run.epochs_done for run in waiting), total)
                 for one in over:
                     told(one.result())
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+                process.terminate()  # a training writes its checkpoint first
+            if not isinstance(error, BrokenProcessPool):
+                raise
+            raise UserError(
+                "a process that trained a network was ended from outside, or the machine has too "
+                f"little memory for --jobs {jobs}; {continued}"
+            ) from None
+
+
+def _in_process(run: Run, continued: str) -> Score:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends this
+    quiet_libraries()
+    try:
+        return train_and_measure(run, continued)
+    except SystemExit as stopped:  # by a signal: the pool would go on with the next run
+        os._exit(int(stopped.code or 0))
 
 
 class _Told:
@@ -231,6 +247,8 @@ class _Told:
 def train_and_measure(run: Run, continued: str, *, progress: bool = False) -> Score:
     """Train a run to its end, score it, and return what it came to."""
     with one_writer(run.path):
+        if run.record.exists():  # by processes that a killed command has left
+            return run.score()
         folder = RunFolder(run.path)
         folder.continued = continued
         trained = train(

@@ -21,8 +21,6 @@ from dcsnas.training.trainer import seed_everything
 
 EPOCHS_BEFORE = 1
 """After which the information bound is in force; of one batch here."""
-ANY_STEP = 1
-"""Of an epoch, but the first, which logs more."""
 Step = Callable[[], None]
 
 
@@ -75,7 +73,7 @@ def _step(variant: Variant, recipe: TrainConfig, data: TaskData, device: torch.d
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed_precision):
-            loss = module.terms(batch, ANY_STEP, progress=1.0)["loss"]
+            loss = module.terms(batch, 0, progress=1.0)["loss"]
         loss.backward()
         optimizer.step()
 
