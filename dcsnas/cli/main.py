@@ -13,11 +13,14 @@ from dcsnas.cli import (
     demo,
     deployment,
     derive,
+    doctor,
     evaluate,
     experiment,
     plot,
     profile,
     profile_check,
+    report,
+    runs,
     sample,
     search,
     spaces,
@@ -28,9 +31,9 @@ from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
 
-FLOW = ("demo", "spaces", "count", "sample", "data", "profile", "profile-check", "search", "derive",
-        "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate", "match", "embed",
-        "export", "experiment", "plot")  # fmt: skip
+FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",
+        "search", "derive", "weights", "pretrain", "tune-eta", "retrain", "evaluate", "calibrate",
+        "match", "embed", "export", "experiment", "plot", "runs", "report")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -79,6 +82,7 @@ def options(
     load_named(plugin or [])
 
 
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
 app.command("count")(count.count)
@@ -99,6 +103,8 @@ app.command("embed")(deployment.embed)
 app.command("export")(deployment.export)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
+app.command("runs")(runs.runs)
+app.command("report")(report.report)
 
 
 def run() -> None:

@@ -1,0 +1,261 @@
+"""What a run folder says of itself: stage, how far it is, how good, on what it runs.
+
+Nothing heavy is imported and nothing is computed, so that a list of many runs is there at once.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from dcsnas import __version__
+from dcsnas.config.errors import UserError
+from dcsnas.config.files import read_json, read_yaml
+from dcsnas.config.jsonl import read_records
+from dcsnas.config.outputs import in_use
+
+State = Literal["running", "stopped", "finished"]
+STAGES = ("search", "pretrain", "retrain", "tune-eta")
+RESULTS = {
+    "search": "result.json",
+    "pretrain": "result.json",
+    "retrain": "model.safetensors",
+    "tune-eta": "eta.json",
+}
+"""The file that a stage writes last."""
+METRICS = ("map", "accuracy")
+"""Scores in percent by which runs are compared, the first that there is."""
+WRITERS_ABOVE = 3
+"""Folders above a run whose writer may be the run's: a demo's, a tuning's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """One run folder.
+
+    ``done`` of ``total`` epochs are over, of a tuning trainings. ``score`` is in percent, of a
+    training as ``dcsnas evaluate`` measured it, else the last one of its validation; ``latency_ms``
+    is the measured latency, else the predicted one, and ``measured`` says which.
+    """
+
+    path: Path
+    stage: str
+    task: str
+    state: State
+    done: int
+    total: int
+    config: Mapping[str, Any] = field(repr=False)
+    environment: Mapping[str, Any] = field(repr=False)
+    metric: str = ""
+    score: float | None = None
+    latency_ms: float | None = None
+    measured: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return what the folder is called."""
+        return self.path.resolve().name
+
+    @property
+    def configuration(self) -> str:
+        """Return the name of the configuration, which a folder's own name ends in."""
+        numbered = re.fullmatch(r"[a-z-]+-\d{4}-(.+)", self.name)
+        return numbered[1] if numbered else self.name
+
+    @property
+    def device(self) -> str:
+        """Return what the run ran on; what older versions did not note is not known."""
+        return self.environment.get("device") or "unknown"
+
+    @property
+    def started(self) -> datetime | None:
+        """Return when the run was started, None where that is not known."""
+        try:
+            return datetime.fromisoformat(self.environment["started"])
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def age_s(self, now: datetime) -> float | None:
+        """Return how many seconds ago the run was started."""
+        return None if self.started is None else (now - self.started).total_seconds()
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values for scripts."""
+        return {
+            "path": str(self.path),
+            "stage": self.stage,
+            "task": self.task,
+            "configuration": self.configuration,
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "metric": self.metric or None,
+            "score": self.score,
+            "latency_ms": self.latency_ms,
+            "latency_measured": self.measured if self.latency_ms is not None else None,
+            "device": self.device,
+            "started": self.environment.get("started"),
+            "age_s": self.age_s(datetime.now(UTC)),
+        }
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A folder that is a run, but cannot be read, and why."""
+
+    path: Path
+    reason: str
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values for scripts."""
+        return {"path": str(self.path), "state": "unreadable", "reason": self.reason}
+
+
+def find_runs(root: Path) -> Iterator[RunRecord | Unreadable]:
+    """Yield the runs in ``root`` and in folders below it, by path; those within a run are its own.
+
+    Raises UserError where there is no such folder.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; give one that holds run folders, such as runs")
+    yield from _walk(root)
+
+
+def _walk(folder: Path) -> Iterator[RunRecord | Unreadable]:
+    if (folder / "id.json").is_file() and (folder / "experiment.yaml").is_file():
+        return  # its trials are listed by dcsnas experiment
+    if (folder / "config.yaml").is_file():
+        try:
+            yield read_run(folder)
+        except UserError as error:  # one that cannot be read does not hide the others
+            yield Unreadable(folder, str(error).partition("\n")[0])
+        return
+    try:
+        below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
+    except OSError as error:
+        yield Unreadable(folder, error.strerror or str(error))
+        return
+    for one in below:
+        yield from _walk(one)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return what the run folder ``path`` says.
+
+    Raises UserError where it is no run, of a newer version, or holds a broken file.
+    """
+    config, environment = _config(path), _environment(path)
+    stage = config["stage"]
+    done, total = _progress(path, stage, config)
+    metric, score = _score(path, stage)
+    latency_ms, measured = _latency(path)
+    return RunRecord(
+        path=path,
+        stage=stage,
+        task=str(config.get("task", "reid")),
+        state=_state(path, stage),
+        done=done,
+        total=total,
+        config=config,
+        environment=environment,
+        metric=metric,
+        score=score,
+        latency_ms=latency_ms,
+        measured=measured,
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.yaml"
+    if not file.is_file():
+        problem = "holds no config.yaml" if path.is_dir() else "no such folder"
+        raise UserError(
+            f"{path}: {problem}; give the run folder of a {', '.join(STAGES)} stage, such as "
+            "runs/search-0000-search_tiny"
+        )
+    content = read_yaml(file)
+    if (stage := content.get("stage")) not in STAGES:
+        raise UserError(
+            f"{file}: stage: {stage!r} is none of {', '.join(STAGES)}; give the folder of a run"
+        )
+    return content
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    """Return what the run was started with; raises UserError for one of a newer version."""
+    file = path / "environment.json"
+    found = read_json(file) if file.is_file() else {}
+    if _numbers(written := str(found.get("dcsnas", ""))) > _numbers(__version__):
+        raise UserError(
+            f"{path}: written by dcsnas {written}, this is {__version__}; upgrade dcsnas to read it"
+        )
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version that decide how its files are laid out."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _state(path: Path, stage: str) -> State:
+    if (path / RESULTS[stage]).is_file():
+        return "finished"
+    writers = [path, *list(path.absolute().parents)[:WRITERS_ABOVE]]
+    return "running" if any(map(in_use, writers)) else "stopped"
+
+
+def _progress(path: Path, stage: str, config: Mapping[str, Any]) -> tuple[int, int]:
+    if stage == "tune-eta":
+        etas = config.get("etas")
+        total = len(etas) * _whole(config.get("folds")) if isinstance(etas, list) else 0
+        return len(list(path.glob("fold-*/eta-*/metrics.json"))), total
+    return len(read_log(path / "metrics.jsonl")), _whole(config.get("epochs"))
+
+
+def _whole(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a log, none where there is no file; raises UserError."""
+    return read_records(path) if path.is_file() else []
+
+
+def _score(path: Path, stage: str) -> tuple[str, float | None]:
+    """Return the name of the run's main score and its value in percent."""
+    files = {"retrain": ["metrics.json"], "search": ["result.json"], "pretrain": ["result.json"]}
+    for name in files.get(stage, []):
+        if (path / name).is_file():
+            found = read_json(path / name)
+            values = {
+                metric: found.get(metric, found.get(f"{metric}_percent")) for metric in METRICS
+            }
+            for metric, value in values.items():
+                if isinstance(value, int | float):
+                    return metric, float(value)
+    if stage == "tune-eta" and (path / "eta.json").is_file():
+        found = read_json(path / "eta.json")
+        rows = [row for row in found.get("etas", []) if isinstance(row, dict)]
+        best = [row.get("map_mean") for row in rows if row.get("eta") == found.get("chosen")]
+        return "map", best[0] if best else None
+    for epoch in reversed(read_log(path / "metrics.jsonl")):
+        for key, value in epoch.items():
+            if key.startswith("validation/") and isinstance(value, int | float):
+                return key.removeprefix("validation/"), float(value)
+    return "", None
+
+
+def _latency(path: Path) -> tuple[float | None, bool]:
+    """Return the network's latency in milliseconds, and whether it was measured."""
+    if (file := path / "metrics.json").is_file():
+        latency = read_json(file).get("latency") or {}
+        same_speed, plain = latency.get("at_table_speed_ms"), latency.get("measured_ms")
+        if (found := same_speed or plain) is not None:
+            return float(found), True
+    if (file := path / "architecture.yaml").is_file():
+        origin = read_yaml(file).get("provenance") or {}
+        if (found := origin.get("predicted_latency_ms")) is not None:
+            return float(found), False
+    return None, False
