@@ -32,6 +32,29 @@ class Line:
         return len(set(self.values)) > 1
 
 
+@dataclass(frozen=True)
+class Configurations:
+    """The configurations of a stage's runs, key by key."""
+
+    stage: str
+    labels: list[str]
+    lines: Sequence[Line]
+
+    def rows(self, lines: Iterable[Line]) -> list[list[str]]:
+        """Return rows of a table: the key, and its value in each run."""
+        return [[line.key, *line.values] for line in lines]
+
+
+def configurations_of(runs: Sequence[tuple[str, RunRecord]]) -> list[Configurations]:
+    """Return the configurations of runs with their labels, by stage."""
+    found = []
+    for stage in dict.fromkeys(run.stage for _, run in runs):
+        own = [(label, run.config) for label, run in runs if run.stage == stage]
+        contents = [{k: v for k, v in config.items() if k != "stage"} for _, config in own]
+        found.append(Configurations(stage, [label for label, _ in own], lines_of(contents)))
+    return found
+
+
 def lines_of(contents: Sequence[Mapping[str, Any]]) -> list[Line]:
     """Return every key of nested ``contents`` in order, with its value in each."""
     found = [flat(content) for content in contents]

@@ -1,6 +1,6 @@
 """``dcsnas report``: several runs on one page that needs no server and asks nobody for anything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from dcsnas.config.files import read_text, write_text
 from dcsnas.config.outputs import output
 from dcsnas.plots.records import metric_text
 from dcsnas.reports import charts
-from dcsnas.reports.comparison import lines_of, scatter_charts, verdicts_of
+from dcsnas.reports.comparison import configurations_of, lines_of, scatter_charts, verdicts_of
 from dcsnas.reports.curves import charts_of
 from dcsnas.reports.experiments import is_experiment, read_sweep
 from dcsnas.reports.networks import networks_of, tables_of
@@ -42,6 +42,7 @@ def render(paths: Sequence[Path], *, title: str) -> str:
     sweeps = [read_sweep(labels[path], path) for path in experiments]
     records = [run for _, run in runs]
     tables = tables_of(records)
+    environment = lines_of([_shortened(run.environment) for run in records])
     galleries = [gallery_of(label, run.path) for label, run in runs]
     content = {
         "title": title,
@@ -49,8 +50,8 @@ def render(paths: Sequence[Path], *, title: str) -> str:
         "made": datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
         "runs": runs,
         "sweeps": sweeps,
-        "config": lines_of([_without_stage(run.config) for run in records]),
-        "environment": lines_of([run.environment for run in records]),
+        "configurations": configurations_of(runs),
+        "environment": [[line.key + "*" * line.differs, *line.values] for line in environment],
         "curves": charts_of(runs),
         "networks": networks_of(runs, tables),
         "scatters": [*scatter_charts(runs), *(one.chart for one in sweeps if one.chart)],
@@ -74,9 +75,10 @@ def labels_of(paths: Sequence[Path]) -> dict[Path, str]:
     return labels
 
 
-def _without_stage(config: Any) -> dict[str, Any]:
-    """Return a configuration without what the overview says of it."""
-    return {key: value for key, value in config.items() if key != "stage"}
+def _shortened(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run was started with, its commit in as many digits as git prints."""
+    commit, _, changed = str(environment.get("commit") or "").partition("-")
+    return {**environment, "commit": commit[:12] + f"-{changed}" * bool(changed) or None}
 
 
 def _environment() -> Environment:
