@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     *("config", "spaces", "nn", "zoo", "losses", "latency", "data", "evaluation", "deployment"),
-    *("tasks", "training", "search", "plots", "experiments", "demo", "api", "cli"),
+    *("tasks", "training", "search", "plots", "experiments", "doctor", "reports", "demo"),
+    *("api", "cli"),
 ]
 ONLY_IN = {
     "nni.nas": {"search"},

@@ -48,7 +48,6 @@ app = typer.Typer(
     cls=FlowOrder,
     help="Latency-aware differentiable architecture search around FBNetV2 with DCS-Attention.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

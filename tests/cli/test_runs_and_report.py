@@ -91,3 +91,19 @@ def test_mistakes(fails: Fails, work: Path) -> None:
 )
 def test_ages(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("dcsnas prof", {"profile", "profile-check"}), ("dcsnas report --fo", {"--force"})],
+)
+def test_a_shell_completes_commands_and_options(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    offered: set[str],
+) -> None:
+    monkeypatch.setenv("_DCSNAS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    assert set(said(monkeypatch, capsys).split()) == offered
