@@ -34,14 +34,15 @@ def runs(
 ) -> None:
     """List the run folders in DIR and below it: stage, progress, score, device, age.
 
-    Those of experiments are listed by dcsnas experiment list.
+    An experiment counts its trials; their own folders are not listed.
 
     Example: dcsnas runs
 
     Example: dcsnas runs runs --board
     """
     from dcsnas.reports.board import boards_of
-    from dcsnas.reports.run_records import RunRecord, find_runs
+    from dcsnas.reports.found import find_runs
+    from dcsnas.reports.run_records import RunRecord
 
     root = folder or Path("runs")
     found = list(find_runs(root)) if folder or root.is_dir() else []

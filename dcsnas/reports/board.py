@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsnas.config.files import digest, read_json
-from dcsnas.reports.run_records import RunRecord
+from dcsnas.reports.run_records import STAGES, RunRecord, mapping
 
 NOT_OF_A_RECIPE = {"stage", "inputs", "run.seed", "run.device", "run.devices", "run.threads",
                    "run.checkpoint_minutes", "data.root", "data.workers"}  # fmt: skip
@@ -59,7 +59,7 @@ def boards_of(runs: Iterable[RunRecord]) -> list[Board]:
     """Return a board for each recipe and data set, over the runs that have a score."""
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        if run.score is not None:
+        if run.score is not None and run.stage in STAGES:
             groups.setdefault(_kind(run), []).append(run)
     return [_board(kind, members) for kind, members in groups.items()]
 
@@ -76,7 +76,7 @@ def _board(kind: tuple[str, ...], runs: Iterable[RunRecord]) -> Board:
 
 def _kind(run: RunRecord) -> tuple[str, ...]:
     """Return what runs must have in common to be compared."""
-    inputs = run.config.get("inputs") or {}
+    inputs = mapping(run.config.get("inputs"))
     evaluated = _evaluated(run.path)
     recipe = {
         "config": {k: v for k, v in flat(run.config).items() if _is_recipe(k)},
@@ -84,9 +84,9 @@ def _kind(run: RunRecord) -> tuple[str, ...]:
         "first weights": bool(inputs.get("start")),
         "table": inputs.get("table") if run.stage == "search" else None,
         "protocol": evaluated.get("protocol"),
-        "scored": {name: (evaluated.get("data") or {}).get(name) for name in OF_A_SCORE},
+        "scored": {name: mapping(evaluated.get("data")).get(name) for name in OF_A_SCORE},
     }
-    root = Path(str((run.config.get("data") or {}).get("root", "")))
+    root = Path(str(mapping(run.config.get("data")).get("root", "")))
     return run.stage, run.metric, root.name, digest(recipe)[:8]
 
 
@@ -96,7 +96,7 @@ def _is_recipe(key: str) -> bool:
 
 def _network(run: RunRecord) -> str:
     """Return what tells a run's network from others; of a search there is none, but its seed."""
-    inputs = run.config.get("inputs") or {}
+    inputs = mapping(run.config.get("inputs"))
     return str(inputs.get("architecture") or run.stage)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsnas.config.files import read_json
+from dcsnas.config.strict import validate
 from dcsnas.latency.table import LatencyTable
 from dcsnas.latency.verdict import Verdict
 from dcsnas.plots.pareto import Point
@@ -13,10 +14,16 @@ from dcsnas.plots.records import metric_text
 from dcsnas.plots.style import TIMES
 from dcsnas.reports.board import boards_of, flat
 from dcsnas.reports.charts import ScatterChart
-from dcsnas.reports.run_records import RunRecord
+from dcsnas.reports.run_records import RunRecord, mapping, number
+from dcsnas.spaces.architecture import load_architecture
 
 NOTHING = "\u2013"
 """In a table, where a run has no such key."""
+TIMES_OF_A_NETWORK = {
+    "measured_ms": "measured",
+    "at_table_speed_ms": "at the table's speed",
+    "predicted_ms": "predicted",
+}
 
 
 @dataclass(frozen=True)
@@ -87,11 +94,11 @@ def verdicts_of(
     found = [_of_table(table) for table in tables]
     for label, run in runs:
         file = run.path / "metrics.json"
-        latency = (read_json(file).get("latency") if file.is_file() else None) or {}
-        if latency.get("conditions"):
-            verdict = latency.get("verdict")
-            judged = Verdict.model_validate(verdict) if verdict else None
-            facts = [*_conditions(latency["conditions"]), *_errors(latency)]
+        latency = mapping(read_json(file).get("latency")) if file.is_file() else {}
+        if conditions := mapping(latency.get("conditions")):
+            verdict = mapping(latency.get("verdict"))
+            judged = validate(Verdict, verdict, file) if verdict else None
+            facts = [*_conditions(conditions), *_errors(latency)]
             found.append(Measured(f"measured network of {label}", facts, *_in_words(judged)))
     return found
 
@@ -115,22 +122,19 @@ def _of_table(table: LatencyTable) -> Measured:
 
 
 def _conditions(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    height, width = found.get("input", ("?", "?"))
+    size = found.get("input")
+    pixels = TIMES.join(map(str, size)) if isinstance(size, list | tuple) else "unknown"
     how = f"{found.get('backend')}, {found.get('dtype')}, threads {found.get('threads')}"
     return [
         ("device", str(found.get("device_name"))),
-        ("run by", f"{how}, batch {found.get('batch')}, {height}{TIMES}{width}"),
+        ("run by", f"{how}, batch {found.get('batch')}, {pixels}"),
         ("allocator", str(found.get("allocator"))),
     ]
 
 
 def _errors(latency: Mapping[str, Any]) -> list[tuple[str, str]]:
-    measured, predicted = latency.get("measured_ms"), latency.get("predicted_ms")
-    same_speed = latency.get("at_table_speed_ms")
-    facts = [("measured", f"{measured:.3f} ms")] if measured is not None else []
-    if same_speed is not None:
-        facts.append(("at the table's speed", f"{same_speed:.3f} ms"))
-    return facts + ([("predicted", f"{predicted:.3f} ms")] if predicted is not None else [])
+    found = {what: number(latency.get(name)) for name, what in TIMES_OF_A_NETWORK.items()}
+    return [(what, f"{ms:.3f} ms") for what, ms in found.items() if ms is not None]
 
 
 def _in_words(verdict: Verdict | None) -> tuple[str, str]:
@@ -145,8 +149,8 @@ def scatter_charts(runs: Sequence[tuple[str, RunRecord]]) -> list[ScatterChart]:
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for board in boards_of(run for _, run in runs):
         for run in (run for one in board.standings for run in one.runs):
-            where = _where(run.path, run.measured)
-            if run.latency_ms is not None and where:
+            if run.latency_ms is not None:
+                where = _where(run.path, run.measured)
                 kind = (board.stage, board.recipe, run.metric, str(run.measured), where)
                 groups.setdefault(kind, []).append(run)
     charts = []
@@ -163,12 +167,11 @@ def scatter_charts(runs: Sequence[tuple[str, RunRecord]]) -> list[ScatterChart]:
 def _where(path: Path, measured: bool) -> str:
     """Return under what conditions a run's latency holds."""
     if measured:
-        found = read_json(path / "metrics.json")["latency"].get("conditions") or {}
+        latency = mapping(read_json(path / "metrics.json").get("latency"))
+        found = mapping(latency.get("conditions"))
         names = ("device_name", "backend", "dtype", "threads", "batch")
         device, backend, dtype, threads, batch = (found.get(name) for name in names)
     else:
-        from dcsnas.spaces.architecture import load_architecture
-
         origin = load_architecture(path / "architecture.yaml").provenance
         device, backend, dtype = (
             origin.latency_device, origin.latency_backend, origin.latency_dtype

@@ -24,11 +24,6 @@ class Sweep:
     chart: ScatterChart | None
 
 
-def is_experiment(path: Path) -> bool:
-    """Return whether a folder is an experiment's."""
-    return (path / "id.json").is_file() and (path / "experiment.yaml").is_file()
-
-
 def read_sweep(label: str, path: Path) -> Sweep:
     """Return what an experiment's report says; raises UserError where it has none."""
     folder = ExperimentFolder(path)

@@ -4,7 +4,7 @@ Nothing heavy is imported and nothing is computed, so that a list of many runs i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,8 +25,10 @@ RESULTS = {
     "tune-eta": "eta.json",
 }
 """The file that a stage writes last."""
-METRICS = ("map", "accuracy")
-"""Scores in percent by which runs are compared, the first that there is."""
+SCORED = {"retrain": "metrics.json", "search": "result.json", "pretrain": "result.json"}
+"""The file with a stage's scores."""
+METRICS = {"reid": "map", "classify": "accuracy"}
+"""The main score of a task, in percent; one of a plugin is found in its validation."""
 WRITERS_ABOVE = 3
 """Folders above a run whose writer may be the run's: a demo's, a tuning's."""
 
@@ -67,7 +69,7 @@ class RunRecord:
     @property
     def device(self) -> str:
         """Return what the run ran on; what older versions did not note is not known."""
-        return self.environment.get("device") or "unknown"
+        return str(self.environment.get("device") or "unknown")
 
     @property
     def started(self) -> datetime | None:
@@ -111,34 +113,6 @@ class Unreadable:
     def record(self) -> dict[str, Any]:
         """Return plain values for scripts."""
         return {"path": str(self.path), "state": "unreadable", "reason": self.reason}
-
-
-def find_runs(root: Path) -> Iterator[RunRecord | Unreadable]:
-    """Yield the runs in ``root`` and in folders below it, by path; those within a run are its own.
-
-    Raises UserError where there is no such folder.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder; give one that holds run folders, such as runs")
-    yield from _walk(root)
-
-
-def _walk(folder: Path) -> Iterator[RunRecord | Unreadable]:
-    if (folder / "id.json").is_file() and (folder / "experiment.yaml").is_file():
-        return  # its trials are listed by dcsnas experiment
-    if (folder / "config.yaml").is_file():
-        try:
-            yield read_run(folder)
-        except UserError as error:  # one that cannot be read does not hide the others
-            yield Unreadable(folder, str(error).partition("\n")[0])
-        return
-    try:
-        below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
-    except OSError as error:
-        yield Unreadable(folder, error.strerror or str(error))
-        return
-    for one in below:
-        yield from _walk(one)
 
 
 def read_run(path: Path) -> RunRecord:
@@ -218,6 +192,11 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
+def main_metric(task: str) -> str:
+    """Return the name of a task's main score."""
+    return METRICS.get(task, "score")
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the epochs of a log, none where there is no file; raises UserError."""
     return read_records(path) if path.is_file() else []
@@ -225,37 +204,52 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def _score(path: Path, stage: str) -> tuple[str, float | None]:
     """Return the name of the run's main score and its value in percent."""
-    files = {"retrain": ["metrics.json"], "search": ["result.json"], "pretrain": ["result.json"]}
-    for name in files.get(stage, []):
-        if (path / name).is_file():
-            found = read_json(path / name)
-            values = {
-                metric: found.get(metric, found.get(f"{metric}_percent")) for metric in METRICS
-            }
-            for metric, value in values.items():
-                if isinstance(value, int | float):
-                    return metric, float(value)
-    if stage == "tune-eta" and (path / "eta.json").is_file():
-        found = read_json(path / "eta.json")
-        rows = [row for row in found.get("etas", []) if isinstance(row, dict)]
-        best = [row.get("map_mean") for row in rows if row.get("eta") == found.get("chosen")]
-        return "map", best[0] if best else None
+    if stage == "tune-eta":
+        return _best_eta(path / RESULTS[stage])
+    found = _json(path / SCORED[stage])
+    for metric in METRICS.values():
+        score = number(found.get(metric, found.get(f"{metric}_percent")))
+        if score is not None:
+            return metric, score
     for epoch in reversed(read_log(path / "metrics.jsonl")):
         for key, value in epoch.items():
-            if key.startswith("validation/") and isinstance(value, int | float):
-                return key.removeprefix("validation/"), float(value)
+            if key.startswith("validation/") and (score := number(value)) is not None:
+                return key.removeprefix("validation/"), score
+    return "", None
+
+
+def _best_eta(path: Path) -> tuple[str, float | None]:
+    """Return the mean mAP of the chosen eta."""
+    found = _json(path)
+    rows = found.get("etas", [])
+    for row in map(mapping, rows if isinstance(rows, list) else []):
+        if row.get("eta") == found.get("chosen"):
+            return METRICS["reid"], number(row.get("map_mean"))
     return "", None
 
 
 def _latency(path: Path) -> tuple[float | None, bool]:
     """Return the network's latency in milliseconds, and whether it was measured."""
-    if (file := path / "metrics.json").is_file():
-        latency = read_json(file).get("latency") or {}
-        same_speed, plain = latency.get("at_table_speed_ms"), latency.get("measured_ms")
-        if (found := same_speed or plain) is not None:
-            return float(found), True
+    latency = mapping(_json(path / "metrics.json").get("latency"))
+    for name in ("at_table_speed_ms", "measured_ms"):
+        if (found := number(latency.get(name))) is not None:
+            return found, True
     if (file := path / "architecture.yaml").is_file():
-        origin = read_yaml(file).get("provenance") or {}
-        if (found := origin.get("predicted_latency_ms")) is not None:
-            return float(found), False
+        origin = mapping(read_yaml(file).get("provenance"))
+        return number(origin.get("predicted_latency_ms")), False
     return None, False
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return ``value`` if it is a mapping, else an empty one: files may have been edited."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def number(value: Any) -> float | None:
+    """Return ``value`` if it is a number, else None."""
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """Return the object in a file, empty where there is none; raises UserError."""
+    return read_json(path) if path.is_file() else {}

@@ -1,5 +1,6 @@
 """What run folders say of themselves, and which of them are compared."""
 
+import os
 import statistics
 import time
 from pathlib import Path
@@ -11,8 +12,13 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.outputs import one_writer
 from dcsnas.config.runs import RunFolder
+from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.reports.board import boards_of
-from dcsnas.reports.run_records import RunRecord, Unreadable, find_runs, read_run
+from dcsnas.reports.experiment_records import read_experiment
+from dcsnas.reports.found import find_runs
+from dcsnas.reports.page import render
+from dcsnas.reports.run_records import RunRecord, Unreadable, read_run
+from experiment_setup import write_database
 from outcome_setup import run as train_briefly
 from plot_fakes import write_retrain_run
 from reid_data import write_reid_set
@@ -66,14 +72,29 @@ def test_a_newer_version_is_refused(runs: list[Path]) -> None:
 
 
 def test_runs_are_found_and_one_that_is_broken_hides_none(runs: list[Path], tmp_path: Path) -> None:
-    write_experiment(tmp_path / "runs")
+    sweep = write_experiment(tmp_path / "runs")
     (runs[1] / "config.yaml").write_text("stage: [")
     found = {one.path.name: one for one in find_runs(tmp_path)}
-    assert found.keys() == {run.name for run in runs}
+    assert found.keys() == {*(run.name for run in runs), sweep.name}
     broken = found[runs[1].name]
     assert isinstance(broken, Unreadable)
     assert "not valid YAML" in broken.reason
     assert isinstance(found[runs[2].name], RunRecord)
+
+
+def test_an_experiment_counts_its_trials(tmp_path: Path) -> None:
+    folder = ExperimentFolder(write_experiment(tmp_path))
+    begun = read_experiment(folder.path)
+    assert (begun.stage, begun.state, begun.done, begun.total) == ("experiment", "stopped", 0, 2)
+    assert begun.score is None
+    folder.database().path.unlink()
+    ended = [("good", "SUCCEEDED", {"final": {"default": 41.5}}), ("dead", "FAILED", {})]
+    trials = [{"id": i, "status": status, "weight": 0, **more} for i, status, more in ended]
+    write_database(folder, trials)
+    write_json(folder.manager, {"pid": os.getpid(), "url": "http://localhost:1"})
+    done = read_experiment(folder.path)
+    assert (done.state, done.done, done.metric, done.score) == ("finished", 2, "map", 41.5)
+    assert not boards_of([done])
 
 
 def test_what_a_real_training_says(tmp_path: Path) -> None:
@@ -142,3 +163,21 @@ def test_other_protocols_are_not_compared(tmp_path: Path) -> None:
     metrics["protocol"]["camera_filter"] = False
     write_json(runs[1].path / "metrics.json", metrics)
     assert len(boards_of([runs[0], read_run(runs[1].path)])) == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"latency": [1], "map": "much", "protocol": 3, "data": "x"},
+        {"latency": {"measured_ms": "long", "conditions": []}, "map": None, "data": None},
+    ],
+)
+def test_edited_values_are_no_values(runs: list[Path], content: dict[str, object]) -> None:
+    write_json(runs[1] / "metrics.json", content)
+    write_yaml(
+        runs[1] / "config.yaml", {"stage": "retrain", "data": 3, "inputs": [], "epochs": "x"}
+    )
+    run = read_run(runs[1])
+    assert (run.score, run.measured, run.total) == (None, False, 0)
+    assert not boards_of([run])
+    render([runs[1]], title="t")
