@@ -42,4 +42,4 @@ def _show(found: "Diagnosis") -> None:
             console.print(f"{'':7}  {'':{width}}  -> {finding.advice}")
     console.print()
     for stage in STAGES:
-        console.print(f"{stage:{max(map(len, STAGES))}}  {found.uses(stage)}")
+        console.print(f"{stage:{max(map(len, STAGES))}}  {found.in_words(stage)}")

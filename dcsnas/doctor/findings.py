@@ -55,15 +55,36 @@ class Diagnosis:
         return not any(finding.stops for finding in self.findings)
 
     def uses(self, stage: str) -> str:
-        """Return what a stage would use, or lacks."""
+        """Return what a stage would use here; nothing where it takes no more than any other."""
+        if stage in TRAINING:
+            threads = self._fact("torch", "threads")
+            return f"{self.device}, {threads} threads" if threads else self.device
+        if stage == "profile":
+            return f"backends {', '.join(self._fact('latency backends', 'dtypes') or ())}"
+        if stage == "export":
+            return f"onnxruntime {self._fact('ONNX', 'onnxruntime')}"
+        if stage == "experiment":
+            return f"NNI {self._fact('NNI', 'version')}, port {self._fact('NNI', 'port')}"
+        return ""
+
+    def in_words(self, stage: str) -> str:
+        """Return whether a stage can run, on what, or what it lacks."""
         if missing := self.lacking(stage):
             return f"cannot run: {', '.join(missing)}"
-        return f"runs on {self.device}" if stage in TRAINING and self.device else "runs"
+        used = self.uses(stage)
+        return f"can run: {used}" if used else "can run"
+
+    def _fact(self, name: str, key: str) -> Any:
+        return next((f.facts.get(key) for f in self.findings if f.name == name), None)
 
     def record(self) -> dict[str, Any]:
         """Return plain values: one object for scripts."""
         stages = {
-            stage: {"runs": not self.lacking(stage), "lacks": self.lacking(stage)}
+            stage: {
+                "runs": not self.lacking(stage),
+                "uses": "" if self.lacking(stage) else self.uses(stage),
+                "lacks": self.lacking(stage),
+            }
             for stage in STAGES
         }
         return {

@@ -221,10 +221,11 @@ def test_a_problem_stops_its_stages_alone() -> None:
     fine = Finding("torch", "ok", "2.13")
     found = Diagnosis([fine, lack], "the CPU")
     assert not found.sound
-    assert found.uses("export") == "cannot run: ONNX"
-    assert found.uses("retrain") == "runs on the CPU"
+    assert found.in_words("export") == "cannot run: ONNX"
+    assert found.in_words("retrain") == "can run: the CPU"
+    assert found.in_words("data") == "can run"
     record = json.loads(json.dumps(found.record()))
-    assert record["stages"]["export"] == {"runs": False, "lacks": ["ONNX"]}
+    assert record["stages"]["export"] == {"runs": False, "uses": "", "lacks": ["ONNX"]}
     assert list(record["stages"]) == list(STAGES)
 
 
@@ -244,6 +245,8 @@ def test_the_command(
             record = json.loads(text)
             assert record["sound"] is sound
             assert record["stages"]["export"]["runs"] is sound
+            assert record["stages"]["retrain"]["uses"].startswith(("the CPU", "CUDA"))
+            assert "eager" in record["stages"]["profile"]["uses"]
             for finding in record["findings"]:
                 assert (finding["state"] == "ok") == (not finding["advice"])
         else:
