@@ -1,5 +1,7 @@
 """Finding runs: the folders below one that are runs or experiments."""
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,17 +21,24 @@ def find_runs(root: Path) -> Iterator[RunRecord | Unreadable]:
 
 
 def _walk(folder: Path) -> Iterator[RunRecord | Unreadable]:
-    experiment = is_experiment(folder)
-    if experiment or (folder / "config.yaml").is_file():
-        try:
-            yield read_experiment(folder) if experiment else read_run(folder)
-        except UserError as error:  # one that cannot be read does not hide the others
-            yield Unreadable(folder, str(error).partition("\n")[0])
-        return
     try:
-        below = sorted(one for one in folder.iterdir() if one.is_dir() and not one.is_symlink())
-    except OSError as error:
-        yield Unreadable(folder, error.strerror or str(error))
+        experiment = is_experiment(folder)
+        if experiment or _is_run(folder):
+            yield read_experiment(folder) if experiment else read_run(folder)
+            return
+        with os.scandir(folder) as entries:  # of a data set there are many, asked once for all
+            below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except UserError as error:  # one that cannot be read does not hide the others
+        yield Unreadable(folder, str(error).partition("\n")[0])
         return
-    for one in below:
-        yield from _walk(one)
+    except OSError as error:
+        yield Unreadable(folder, f"{folder}: {error.strerror or error}")
+        return
+    for name in below:
+        yield from _walk(folder / name)
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder has a configuration with a stage; other programs have theirs."""
+    file = folder / "config.yaml"
+    return file.is_file() and re.search(rb"^stage:", file.read_bytes(), re.M) is not None

@@ -73,6 +73,9 @@ def test_a_newer_version_is_refused(runs: list[Path]) -> None:
 
 def test_runs_are_found_and_one_that_is_broken_hides_none(runs: list[Path], tmp_path: Path) -> None:
     sweep = write_experiment(tmp_path / "runs")
+    (tmp_path / "another").mkdir()
+    (tmp_path / "another" / "config.yaml").write_text("name: of another program")
+    (tmp_path / "runs" / "again").symlink_to(tmp_path)
     (runs[1] / "config.yaml").write_text("stage: [")
     found = {one.path.name: one for one in find_runs(tmp_path)}
     assert found.keys() == {*(run.name for run in runs), sweep.name}
