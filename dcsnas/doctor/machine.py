@@ -16,8 +16,8 @@ from dcsnas.doctor.limits import cpu_limit, memory_limit
 GIB = 1 << 30
 LEAST_DISK = GIB // 2
 """Free bytes below which a run may not find room: a demo writes 54 MB, larger networks more."""
-LEAST_MEMORY = 2 * GIB
-"""Available bytes below which trainings are likely to be ended by the system."""
+LEAST_MEMORY = GIB
+"""Available bytes below which even small trainings may not fit: a search of tiny takes 0.8 GiB."""
 INSTRUCTIONS = {
     "AVX2": "avx2",
     "AVX-512": "avx512f",

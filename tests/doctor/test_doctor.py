@@ -90,7 +90,7 @@ def test_instruction_sets() -> None:
 
 @pytest.mark.parametrize(
     ("available_kib", "limit", "state"),
-    [(8 << 20, None, "ok"), (8 << 20, 1 << 30, "note"), (1 << 20, None, "note")],
+    [(8 << 20, None, "ok"), (8 << 20, 1 << 29, "note"), (1 << 19, None, "note")],
 )
 def test_memory(available_kib: int, limit: int | None, state: str) -> None:
     text = f"MemTotal: {16 << 20} kB\nMemAvailable: {available_kib} kB\n"
