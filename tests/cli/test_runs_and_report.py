@@ -1,6 +1,9 @@
 """``dcsnas runs`` and ``dcsnas report`` as commands: what they print, and how they refuse."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,13 +100,14 @@ def test_ages(seconds: float, words: str) -> None:
     ("words", "offered"),
     [("dcsnas prof", {"profile", "profile-check"}), ("dcsnas report --fo", {"--force"})],
 )
-def test_a_shell_completes_commands_and_options(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: str,
-    offered: set[str],
-) -> None:
-    monkeypatch.setenv("_DCSNAS_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    assert set(said(monkeypatch, capsys).split()) == offered
+def test_a_shell_completes_commands_and_options(words: str, offered: set[str]) -> None:
+    """As a shell asks: by variables, of a program of that name."""
+    asked = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    program = "import sys; sys.argv = ['dcsnas']; from dcsnas.cli.main import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **asked, "_DCSNAS_COMPLETE": "complete_bash"},
+    )
+    assert (set(done.stdout.split()), done.returncode, done.stderr) == (offered, 0, "")
