@@ -117,7 +117,9 @@ def networks_of(
     columns = [column for _, _, own, _ in found for column in own]
     widest = max((column.width for column in columns if column.kind != "head"), default=1)
     slowest = max((column.ms or 0.0 for column in columns), default=0.0) or 1.0
-    return [NetworkCard(*one, widest, slowest) for one in found]
+    return [
+        NetworkCard(label, file, own, table, widest, slowest) for label, file, own, table in found
+    ]
 
 
 def _table_of(file: ArchitectureFile, tables: dict[str, LatencyTable]) -> LatencyTable | None:

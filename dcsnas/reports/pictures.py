@@ -95,14 +95,13 @@ def _rows(path: Path) -> list[Row]:
     variant = validate(VariantConfig, ranking.get("variant", {}), path)
     data = read_reid(Path(ranking.get("data", "")), variant)
     neighbours = ranking.get("neighbours")
-    fits = isinstance(neighbours, list) and len(neighbours) == len(data.query)
-    if not fits or not all(_are_positions(row, len(data.gallery)) for row in neighbours):
+    rows = neighbours if isinstance(neighbours, list) else []
+    fit = all(_are_positions(row, len(data.gallery)) for row in rows)
+    if not fit or len(rows) != len(data.query):
         raise UserError(f"{path}: does not fit {data.root}; evaluate again")
     sought = {sample.identity for sample in data.query}
-    rows = []
-    for position in chosen_queries(len(data.query), QUERIES):
-        rows.append(_row(data, position, neighbours[position][:NEAREST], sought))
-    return rows
+    shown = chosen_queries(len(data.query), QUERIES)
+    return [_row(data, position, rows[position][:NEAREST], sought) for position in shown]
 
 
 def _row(data: ReidData, position: int, nearest: list[int], sought: set[int]) -> Row:
