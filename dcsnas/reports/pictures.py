@@ -93,7 +93,7 @@ def gallery_of(label: str, run: Path) -> Gallery | None:
 def _rows(path: Path) -> list[Row]:
     ranking = read_json(path)
     variant = validate(VariantConfig, ranking.get("variant", {}), path)
-    data = read_reid(Path(ranking.get("data", "")), variant)
+    data = read_reid(Path(str(ranking.get("data", ""))), variant)
     neighbours = ranking.get("neighbours")
     rows = neighbours if isinstance(neighbours, list) else []
     fit = all(_are_positions(row, len(data.gallery)) for row in rows)
