@@ -9,7 +9,7 @@ help:
 	@echo "make demo    the whole flow on this machine, in minutes"
 	@echo "make test    the tests"
 	@echo "make slow    the long tests as well"
-	@echo "make browser the test of the web page, in Chromium"
+	@echo "make browser the tests of web pages, in Chromium"
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
 	@echo "make check   ruff and pyright"
@@ -25,7 +25,8 @@ slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
 
 browser: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py \
+		tests/reports/test_page_in_browser.py
 
 # they wait more than they compute, so two at a time
 EXPERIMENTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup

@@ -4,7 +4,8 @@ A session in Python or a notebook starts with ``import dcsnas as dn``; ``docs/py
 flows one way, and so do imports (checked by ``tests/test_layers.py``)::
 
     config -> spaces -> nn -> zoo -> losses -> latency -> data -> evaluation -> deployment -> tasks
-           -> training -> search -> plots -> experiments -> demo -> api -> cli
+           -> training -> search -> plots -> experiments -> doctor -> reports -> demo -> api
+           -> cli
 
 Nothing heavy is imported before a name is used, so that ``dcsnas --help`` answers at once.
 """

@@ -46,6 +46,11 @@ def mend_torchvision() -> None:
     sys.meta_path.insert(0, _Declaring())  # type: ignore[arg-type]
 
 
+def operators_were_declared() -> bool:
+    """Return whether torchvision could be imported only with its operators declared."""
+    return bool(_declared)
+
+
 def declare_operators() -> None:
     """Declare the operators that torchvision's Python looks up and that torch does not have."""
     import torch

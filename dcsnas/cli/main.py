@@ -14,11 +14,14 @@ from dcsnas.cli import (
     demo,
     deployment,
     derive,
+    doctor,
     evaluate,
     experiment,
     plot,
     profile,
     profile_check,
+    report,
+    runs,
     sample,
     search,
     spaces,
@@ -29,9 +32,10 @@ from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
 
-FLOW = ("demo", "spaces", "count", "sample", "data", "profile", "profile-check", "search", "derive",
-        "weights", "pretrain", "tune-eta", "retrain", "ablate", "evaluate", "calibrate", "match",
-        "embed", "export", "experiment", "plot")  # fmt: skip
+FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",
+        "search", "derive", "weights", "pretrain", "tune-eta", "retrain", "ablate", "evaluate",
+        "calibrate", "match", "embed", "export", "experiment", "plot", "runs",
+        "report")  # fmt: skip
 
 
 class FlowOrder(TyperGroup):
@@ -46,7 +50,6 @@ app = typer.Typer(
     cls=FlowOrder,
     help="Latency-aware differentiable architecture search around FBNetV2 with DCS-Attention.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
@@ -80,6 +83,7 @@ def options(
     load_named(plugin or [])
 
 
+app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("spaces")(spaces.spaces)
 app.command("count")(count.count)
@@ -101,6 +105,8 @@ app.command("embed")(deployment.embed)
 app.command("export")(deployment.export)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
+app.command("runs")(runs.runs)
+app.command("report")(report.report)
 
 
 def run() -> None:

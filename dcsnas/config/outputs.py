@@ -87,6 +87,22 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
                 lock.unlink(missing_ok=True)
 
 
+def in_use(folder: Path) -> bool:
+    """Return whether another process holds ``folder`` as its writer now."""
+    try:
+        file = (folder / LOCK).open("rb")
+    except OSError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # a file system without locks
+    return False
+
+
 @contextmanager
 def _folders_of(file: Path) -> Iterator[None]:
     """Remove those folders of ``file`` that are made in the block and empty after it."""

@@ -81,10 +81,17 @@ class RunFolder:
         """Return the path of the checkpoint that a resumed run continues from."""
         return self.path / "last.ckpt"
 
-    def start(self, stage: str, config: BaseModel, inputs: Mapping[str, Input]) -> None:
+    def start(
+        self,
+        stage: str,
+        config: BaseModel,
+        inputs: Mapping[str, Input],
+        *,
+        device: str | None = None,
+    ) -> None:
         """Create the folder, or accept it if it holds the same run.
 
-        ``inputs`` are what else decides the result, by name.
+        ``inputs`` are what else decides the result, by name; ``device`` is what it runs on.
         Raises UserError that names every difference to the run already there.
         """
         digests = {name: one.digest for name, one in inputs.items()}
@@ -100,7 +107,7 @@ class RunFolder:
         if not self.inputs.exists():
             write_json(self.inputs, {name: vars(one) for name, one in inputs.items()})
         if not self.environment.exists():
-            write_json(self.environment, _environment())
+            write_json(self.environment, {**_environment(), "device": device})
 
     def _refuse_changes(
         self, old: dict[str, Any], record: dict[str, Any], now: Mapping[str, Input]

@@ -101,7 +101,7 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
 
     ``action`` is "create", "resume" or "view". Raises UserError where it does not start.
     """
-    _require_version()
+    require_version()
     experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
     with _port(host) as port, manager_environment(host), _patience(experiment.id):
         if is_running(folder):  # another command was faster
@@ -274,7 +274,8 @@ def _answers(address: str, port: int) -> bool:
         return False
 
 
-def _require_version() -> None:
+def require_version() -> None:
+    """Raise UserError for an NNI that the patches are not for."""
     if (found := version("nni")) != NNI_VERSION:
         raise UserError(
             f"nni {found} is installed, the patches are for {NNI_VERSION}; install with "

@@ -9,8 +9,9 @@ import torch
 from dcsnas.config.errors import UserError
 from dcsnas.latency.allocator import current_allocator
 from dcsnas.latency.backends import backend_named
-from dcsnas.latency.conditions import Conditions, DType, Statistic
+from dcsnas.latency.conditions import Conditions, Device, DType, Statistic
 from dcsnas.latency.table import LatencyTable, load_table
+from dcsnas.nn.distributed import pick_device
 from dcsnas.spaces.layers import Size
 
 
@@ -32,7 +33,7 @@ def current_conditions(
     on_cuda = chosen.device == "cuda"
     return Conditions(
         device=chosen.device,
-        device_name=torch.cuda.get_device_name() if on_cuda else cpu_name(),
+        device_name=device_name(chosen.device),
         driver=_nvidia_driver() if on_cuda else None,
         torch=torch.__version__,
         cuda=f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}" if on_cuda else None,
@@ -61,6 +62,16 @@ def conditions_like(measured: Conditions) -> Conditions:
         dtype=measured.dtype,
         statistic=measured.statistic,
     )
+
+
+def device_name(device: Device) -> str:
+    """Return the name of the GPU that torch uses, or of the CPU."""
+    return torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+
+
+def running_on(name: str) -> str:
+    """Return the name of what ``auto``, ``cpu`` or ``cuda`` stands for; raises UserError."""
+    return device_name("cuda" if pick_device(name).type == "cuda" else "cpu")
 
 
 def cpu_name() -> str:

@@ -6,6 +6,7 @@ from dcsnas.config.files import write_yaml
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import Sample
+from dcsnas.latency.machine import running_on
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.distributed import pick_device
 from dcsnas.search.registry import resumes
@@ -34,7 +35,8 @@ def start_run(
 ) -> None:
     """Begin the run or go on with it; one that cannot be continued says that it starts over."""
     inputs = _inputs(config.space, space, table)
-    folder.start("search", config, {**inputs, "data": data})
+    running = running_on(config.run.device)
+    folder.start("search", config, {**inputs, "data": data}, device=running)
     _copy_inputs(folder, space, table)
     if folder.checkpoint.exists() and not resumes(config):
         print(f"{folder.path}: {config.strategy} cannot continue a search; it starts over")

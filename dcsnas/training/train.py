@@ -14,6 +14,7 @@ from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.stages import RunConfig, Size, TrainConfig
 from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
+from dcsnas.latency.machine import running_on
 from dcsnas.nn.build import build
 from dcsnas.nn.cameras import name_cameras
 from dcsnas.nn.distributed import Process, cpu_threads, pick_device
@@ -149,7 +150,7 @@ def _start(
     """Begin the run or go on with it; what chooses an epoch is an input as well."""
     if config.validation.every:
         inputs["scored"] = samples_input(part.root, [*part.probes, *part.references])
-    folder.start(stage, config, inputs)
+    folder.start(stage, config, inputs, device=running_on(config.run.device))
     save_architecture(folder.path / "architecture.yaml", architecture)
 
 

@@ -17,6 +17,7 @@ from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.tuning import TuneEtaConfig
 from dcsnas.data.folds import hold_out
 from dcsnas.data.reid import ReidData, read_reid
+from dcsnas.latency.machine import running_on
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.tasks.task import evaluate
 from dcsnas.training.display import duration
@@ -98,7 +99,8 @@ def tune_eta(
     runs = list(_runs(config, folds_of(config, data), folder))
     if start:
         check_start(start, architecture, config, data)
-    folder.start("tune-eta", config, inputs_of(architecture, data, start))
+    inputs = inputs_of(architecture, data, start)
+    folder.start("tune-eta", config, inputs, device=running_on(config.run.device))
     save_architecture(folder.path / "architecture.yaml", architecture)
     waiting = {n: run for n, run in enumerate(runs, 1) if not run.record.exists()}
     if finished := len(runs) - len(waiting):

@@ -52,7 +52,7 @@ def test_version_is_pinned_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f'"nni=={NNI_VERSION}"' in (ROOT / "pyproject.toml").read_text()
     monkeypatch.setattr(nni_manager, "NNI_VERSION", "2.10")
     with pytest.raises(UserError, match=r"nni 3\.0 is installed, the patches are for 2\.10"):
-        nni_manager._require_version()
+        nni_manager.require_version()
 
 
 def test_listens_on_loopback_alone(inputs: Path, tmp_path: Path, patched: bool) -> None:

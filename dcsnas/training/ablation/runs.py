@@ -97,7 +97,8 @@ def ablate(
     inputs = {one.name: one.weights for one in variants}
     _try_batches(config, variants, data)
     with imported(variants, folder.path) as made:
-        folder.start("ablate", config.recipe, {"data": samples_input(data.root, data.train)})
+        known = {"data": samples_input(data.root, data.train)}
+        folder.start("ablate", config.recipe, known, device=running_on(config.recipe.run.device))
         for one in variants:
             described = {
                 "architecture": architecture_input(one.architecture),
@@ -106,6 +107,8 @@ def ablate(
             RunFolder(folder.path / one.name).start("variant", one.given, described)
         for name, file in made.items():
             file.replace(folder.path / name / "first.safetensors")
+    planned = len(variants) * len(config.seeds)
+    write_json(folder.path / "plan.json", {"runs": planned, "seeds": list(config.seeds)})
     times = _times(config, variants, data, folder, report)
     runs = _runs(config, variants, folder.path, jobs)
     _finish(runs, jobs, folder, say=say, progress=progress, report=report)

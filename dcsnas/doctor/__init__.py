@@ -1,0 +1,1 @@
+"""What this machine has, and what each stage would use or lacks; see ``dcsnas doctor``."""
