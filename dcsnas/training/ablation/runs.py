@@ -22,6 +22,7 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.config.stages import TrainConfig
 from dcsnas.data.reid import samples_input
 from dcsnas.evaluation.record import save_report
+from dcsnas.latency.machine import running_on
 from dcsnas.nn.distributed import ALONE
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input
 from dcsnas.tasks.task import Task, TaskData, evaluate, find_task, read_data
