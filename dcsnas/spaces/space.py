@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
@@ -55,10 +57,17 @@ class SearchSpace:
         return cls(load_space_file(path))
 
     def with_attention(self, kind: str | Sequence[str]) -> "SearchSpace":
-        """Return the same space with one kind of attention, or a choice, at every position."""
+        """Return the same space with one kind of attention, or a choice, at every position.
+
+        Raises UserError where there is no such kind, or its arguments are missing.
+        """
         given = self.file.attention
         alike = isinstance(given, AttentionSettings)
-        changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
+        try:
+            changed = given.of_kind(kind) if alike else tuple(one.of_kind(kind) for one in given)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"attention {kind}: {reason}") from None
         kinds = kind if isinstance(kind, str) else "-".join(kind)
         return SearchSpace(self.file.model_copy(update={"attention": changed}), attention=kinds)
 
@@ -168,9 +177,8 @@ def load_space(name: str | Path, attention: str | Sequence[str] | None = None) -
     space = SearchSpace.named(str(name))
     try:
         return space.with_attention(attention) if attention else space
-    except ValueError as error:
-        reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
-        raise UserError(f"--attention {attention}: {reason}") from None
+    except UserError as error:
+        raise UserError(f"--{error}") from None
 
 
 Variant = tuple[tuple[int, ...], Operator]
