@@ -11,7 +11,6 @@ the same round. The last line is one JSON object.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -20,11 +19,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from outcome import conclude
 from steps import PRECISIONS, Step, autocast, milliseconds
 from torch import Tensor
 
 from dcsnas.cli.options import parse_size
-from dcsnas.config.files import write_json
 from dcsnas.config.stages import LossConfig
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.machine import cpu_name
@@ -180,9 +179,7 @@ def main() -> None:
         "rounds": options.rounds,
         "seed": 0,
     }
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

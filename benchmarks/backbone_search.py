@@ -9,13 +9,14 @@ given, and compare with nothing.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
+from outcome import conclude
+
+from dcsnas.config.files import read_json, read_yaml, write_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.latency.allocator import allocator_environment
 from dcsnas.latency.table import load_table
@@ -90,9 +91,7 @@ def main() -> None:
         f"{given.training}, {given.data.name}",
         "backbones": [measure(name, *shared) for name in given.backbone],
     }
-    if given.result:
-        write_json(given.result, record)
-    print(json.dumps(record))
+    conclude(record, given.result)
 
 
 if __name__ == "__main__":

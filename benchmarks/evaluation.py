@@ -13,7 +13,6 @@ above the features. The last line is one JSON object.
 """
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable
@@ -21,9 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
+from outcome import conclude
 from steps import wait
 
-from dcsnas.config.files import write_json
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.reranking import KReciprocal, Reranked
@@ -154,9 +153,7 @@ def main() -> None:
         conditions["gpu"] = torch.cuda.get_device_name()
     found = measure(scale, arguments.device, runs=arguments.runs, rerank=arguments.rerank)
     result = {**found, **conditions}
-    if arguments.out:
-        write_json(arguments.out, result)
-    print(json.dumps(result))
+    conclude(result, arguments.out)
 
 
 if __name__ == "__main__":

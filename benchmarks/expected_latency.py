@@ -8,16 +8,15 @@ one JSON object.
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
+from outcome import conclude
 from steps import milliseconds
 
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.latency.machine import cpu_name
@@ -77,9 +76,7 @@ def main() -> None:
         "rounds": rounds,
         "seed": 0,
     }
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,15 @@ second or two for each operator, so its table is sparse. The last line is one JS
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from dcsnas.config.files import read_json, write_json
+from outcome import conclude
+
+from dcsnas.config.files import read_json
 
 QUICK = ["--sparse", "--rounds", "8"], ["--networks", "8", "--rounds", "8"]
 
@@ -99,9 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         result = measure(options, options.folder or Path(temporary))
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ object.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from outcome import conclude
 
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.spaces.space import Choice, Option
 
@@ -104,9 +103,7 @@ def main() -> None:
             named = ["--backend", options.backend, "--out", str(path)]
             subprocess.run([*command, *named, *sparse], check=True)
         result = measure(path, options.seed)
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from outcome import conclude
+
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.latency.allocator import reexec_with_allocator
 
 WAYS = ("eager", "channels_last", "onnxruntime")
@@ -122,9 +123,7 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         result = measure(options, folder)
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

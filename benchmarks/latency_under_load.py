@@ -12,7 +12,6 @@ table's error, ``loaded_mape_percent`` the second's against the networks under l
 """
 
 import argparse
-import json
 import multiprocessing
 import sys
 import tempfile
@@ -22,8 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from outcome import conclude
+
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.latency.allocator import reexec_with_allocator
 
 WAVE_S = 4.0
@@ -181,9 +181,7 @@ def main() -> None:
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(options, Path(folder))
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from outcome import conclude
 from safetensors.torch import load_file
 
-from dcsnas.config.files import write_json
 from dcsnas.config.jsonl import read_records
 from dcsnas.latency.allocator import allocator_environment
 
@@ -91,9 +91,7 @@ def main() -> None:
         "after": new,
         "same": old == new,
     }
-    if given.out:
-        write_json(given.out, record)
-    print(json.dumps(record))
+    conclude(record, given.out)
 
 
 if __name__ == "__main__":

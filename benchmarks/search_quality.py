@@ -20,7 +20,6 @@ one JSON object.
 """
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Sequence
@@ -36,8 +35,9 @@ from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from outcome import conclude
+
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.evaluation.paired import paired_difference
 from dcsnas.latency.expectation import ExpectedCost
@@ -246,9 +246,7 @@ def main() -> None:
     first, last = options.seeds
     asked = (range(first, last + 1), EPOCHS, STEPS)
     result = measure(*(([first], 20, 50) if options.quick else asked))
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from outcome import conclude
+
 from dcsnas.latency.allocator import reexec_with_allocator
 
 if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
 from dcsnas.config.strict import load_with_overrides
@@ -102,9 +103,7 @@ def main() -> None:
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), options.table, 8 if options.quick else 20)
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

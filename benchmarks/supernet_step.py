@@ -25,11 +25,11 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import LayerChoice, ModelSpace, MutableBatchNorm2d, MutableConv2d
 from nni.nas.strategy import GumbelDARTS
+from outcome import conclude
 from steps import PRECISIONS, Step, autocast, milliseconds
 from torch import Tensor, nn
 
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.files import write_json
 from dcsnas.config.search import AddConfig, ArchitectureConfig
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.expectation import ExpectedCost
@@ -244,9 +244,7 @@ def main() -> None:
         "rounds": rounds,
         "seed": 0,
     }
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

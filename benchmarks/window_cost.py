@@ -11,7 +11,6 @@ together, ``stages`` has those of each.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Callable
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from outcome import conclude
 from steps import Step, milliseconds
 from torch import Tensor, nn
 
-from dcsnas.config.files import write_json
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.latency.machine import cpu_name
 from dcsnas.nn.attention.block import AttentionBlock
@@ -128,9 +127,7 @@ def main() -> None:
         "memory_format": "channels_last",
         "seed": 0,
     }
-    if options.out:
-        write_json(options.out, result)
-    print(json.dumps(result))
+    conclude(result, options.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,10 +38,15 @@ def files_of(root: Path) -> list[Path]:
     return sorted((root / "dcsnas").rglob("*.py"))
 
 
+@cache
+def parsed(text: str) -> ast.Module:
+    return ast.parse(text)
+
+
 def imports_in(file: Path, root: Path) -> Iterator[tuple[int, str]]:
     """Yield (line, dotted name); ``from a import b`` gives ``a.b``, since b may be a module."""
     package = file.relative_to(root).parent.parts
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -53,7 +59,7 @@ def for_type_checkers(file: Path) -> set[int]:
     """Return the lines of a file below ``if TYPE_CHECKING``."""
     blocks = (
         node
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
     return {line for node in blocks for line in range(node.lineno, (node.end_lineno or 0) + 1)}
@@ -181,7 +187,7 @@ def test_files_are_short_and_named_for_what_they_hold() -> None:
 def test_functions_are_short() -> None:
     count, long = 0, []
     for file in files_of(ROOT):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 count += 1
                 length = (node.end_lineno or node.lineno) - node.lineno + 1

@@ -71,7 +71,7 @@ def evaluate(
 
     from dcsnas.config.outputs import output
     from dcsnas.config.stages import DataConfig, VariantConfig
-    from dcsnas.evaluation.record import save_report
+    from dcsnas.evaluation.record import save_metrics, save_report
     from dcsnas.evaluation.speed import measure_latency
     from dcsnas.tasks import task as tasks
 
@@ -91,7 +91,7 @@ def evaluate(
         if latency:
             with bar("measuring latency") as progress:
                 measured = measure_latency(weights, device=device, progress=progress)
-            save_report(path, report, measured)
+            save_metrics(path, report, measured)
             _show_latency(measured)
     console.print(f"all in {path}")
 

@@ -24,6 +24,7 @@ from dcsnas.cli.profile_plan import (
     refuse_other_runtimes,
     write_plan,
 )
+from dcsnas.config.durations import duration
 from dcsnas.config.errors import UserError
 
 if TYPE_CHECKING:
@@ -246,11 +247,7 @@ def _announce(space: "SearchSpace", conditions: "Conditions", settings: "Setting
     if settings.sparse:
         console.print(f"{len(measured):,} of them measured, the others interpolated")
     seconds = estimated_seconds(space, measured, conditions, settings)
-    console.print(f"{conditions.backend} on {conditions.device_name}: about {_rough(seconds)}")
-
-
-def _rough(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    console.print(f"{conditions.backend} on {conditions.device_name}: about {duration(seconds)}")
 
 
 def _summarise(table: "LatencyTable") -> None:

@@ -40,9 +40,14 @@ class Report(ABC):
 
 def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
     """Write ``path`` (metrics.json) and the files beside it."""
-    write_json(path, {**report.record(), "latency": dict(latency)})
+    save_metrics(path, report, latency)
     for name, content in report.files().items():
         write_json(path.with_name(name), content)
+
+
+def save_metrics(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
+    """Write ``path`` (metrics.json) alone."""
+    write_json(path, {**report.record(), "latency": dict(latency)})
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,8 @@ def trial_inputs(
     if attention is not None:
         try:
             space = space.with_attention(attention)
-        except ValueError:
-            raise UserError(f"{source}: attention: {attention!r}: give none, sa or dcs") from None
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
     size = config.input or space.size
     accepted = {"allow_foreign": sweep.allow_foreign, "allow_disturbed": sweep.allow_disturbed}
     table = open_table(config.table, size, **accepted)

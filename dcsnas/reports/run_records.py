@@ -39,8 +39,8 @@ class RunRecord:
     """One run folder.
 
     ``done`` of ``total`` epochs are over, of a tuning or an ablation trainings. ``score`` is in
-    percent, of a training as ``dcsnas evaluate`` measured it, else the last one of its validation; ``latency_ms``
-    is the measured latency, else the predicted one, and ``measured`` says which.
+    percent, of a training as ``dcsnas evaluate`` measured it, else the last one of its validation;
+    ``latency_ms`` is the measured latency, else the predicted one, and ``measured`` says which.
     """
 
     path: Path

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import digest
 from dcsnas.config.strict import NEWEST_SCHEMA, validate
@@ -59,13 +61,17 @@ class SearchSpace:
     ) -> "SearchSpace":
         """Return the same space with one kind of attention, or a choice, at every position.
 
-        ``arguments`` are of kinds by their names, in place of the file's; raises ValueError where
-        they do not fit.
+        ``arguments`` are of kinds by their names, in place of the file's. Raises UserError where
+        there is no such kind, or its arguments are missing or do not fit.
         """
         given = self.file.attention
         alike = isinstance(given, AttentionSettings)
         each = (given,) if alike else given
-        new = tuple(one.of_kind(kind, arguments) for one in each)
+        try:
+            new = tuple(one.of_kind(kind, arguments) for one in each)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"attention {kind}: {reason}") from None
         changed = new[0] if alike else new
         kinds = kind if isinstance(kind, str) else "-".join(kind)
         return SearchSpace(self.file.model_copy(update={"attention": changed}), attention=kinds)
@@ -180,9 +186,8 @@ def load_space(
     space = SearchSpace.named(str(name))
     try:
         return space.with_attention(attention, arguments) if attention else space
-    except ValueError as error:
-        reason = str(error).partition("Value error, ")[2].partition(" [type=")[0]
-        raise UserError(f"--attention {attention}: {reason}") from None
+    except UserError as error:
+        raise UserError(f"--{error}") from None
 
 
 Variant = tuple[tuple[int, ...], Operator]

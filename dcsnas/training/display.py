@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
+from dcsnas.config.durations import duration
+
 PHASES = {"train": "weights", "val": "architecture"}
 """What the parts of a search's batch are for, by the names that NNI gives them."""
 NAMES = {"ibb": "IBB", "map": "mAP"}
@@ -145,11 +147,6 @@ class EpochLines(Callback):
 def show_start(folder: Path, *facts: str) -> None:
     """Print where a training writes, and what it trains on what."""
     print(f"{folder}: {'; '.join(facts)}", flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a rough time for people."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def phase_of(batch: Any) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dcsnas.config.durations import duration
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
@@ -20,7 +21,6 @@ from dcsnas.data.reid import ReidData, read_reid
 from dcsnas.latency.machine import running_on
 from dcsnas.spaces.architecture import ArchitectureFile, save_architecture
 from dcsnas.tasks.task import evaluate
-from dcsnas.training.display import duration
 from dcsnas.training.eta_choice import EtaChoice, FoldScore
 from dcsnas.training.first_weights import check_start
 from dcsnas.training.gradients import bound_percent

@@ -38,7 +38,7 @@ def _from(module: str, name: str) -> Callable[[], Backbone]:
     return lambda: import_module(f"dcsnas.zoo.{module}").backbone(name)
 
 
-register_backbone("hacnn", _from("hacnn_backbone", "hacnn"))
+register_backbone("hacnn", _from("hacnn", "hacnn"))
 register_backbone("mobilenetv2_200", _from("mobilenetv2", "mobilenetv2_200"))
 for _name in ("osnet_x1_0", "osnet_x0_75", "osnet_x0_5", "osnet_x0_25"):
     register_backbone(_name, _from("osnet", _name))

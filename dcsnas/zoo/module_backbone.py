@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
-from dcsnas.spaces.backbones import Size, StageEnd
+from dcsnas.spaces.backbones import FeaturePart, Size, StageEnd
 from dcsnas.spaces.units import Cost, TrunkMemory
 from dcsnas.zoo.batch_norm import make_batch_wide
 from dcsnas.zoo.counting import count
@@ -44,6 +44,7 @@ class ModuleBackbone:
     ``new_network`` returns it with fresh weights and with ``feature_info``, a list with ``module``,
     ``num_chs`` and ``reduction`` of each stage, as timm's networks have. It is looked at with
     images of (height, width) ``usual_size``. ``published`` returns or fetches its authors' weights.
+    ``feature_parts`` are those of features that consist of several vectors.
     """
 
     layout: Layout
@@ -58,6 +59,7 @@ class ModuleBackbone:
         *,
         usual_size: Size,
         published: Published | None = None,
+        feature_parts: tuple[FeaturePart, ...] = (),
     ) -> None:
         """Examine the network; raises UserError with the reason where it cannot be adapted."""
         self.name = name
@@ -74,6 +76,7 @@ class ModuleBackbone:
                 f"backbone {name}: {error}, so attention cannot be put after its stages; choose "
                 "another, such as resnet50 or mobilenetv2_100"
             ) from None
+        self.feature_parts = feature_parts or (FeaturePart(self.feature_dim),)
         self._strides: tuple[str, ...] = ()
         self._why_no_finer = ""
         try:
@@ -127,6 +130,8 @@ class ModuleBackbone:
         modules = [end.module for end in self.stage_ends]
         try:
             return observe(network.eval(), modules, size)
+        except UserError:  # a network of ours that knows what it can take
+            raise
         except Exception as error:  # whatever the network's own code raises
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise NotAdaptableError(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import run_here
 
 from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of
@@ -13,6 +14,16 @@ from latency_fakes import fake_table, micro_space
 from reid_data import write_reid_set
 
 SPACE = micro_space()
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a space and its table as it was measured here, to copy."""
+    folder = tmp_path_factory.mktemp("measured")
+    (folder / "micro.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
+    output = run_here(folder, "profile", "micro.yaml", "--rounds", "2", "--out", "table.json")
+    assert "entries in table.json" in output
+    return folder
 
 
 @pytest.fixture

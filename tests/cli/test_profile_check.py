@@ -1,15 +1,14 @@
-"""``dcsnas profile-check`` on a small measured table, in a process of its own; what it refuses."""
+"""``dcsnas profile-check`` on a small measured table; what it refuses."""
 
 import json
-import subprocess
-import sys
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from commands import run_here
 
 from dcsnas.cli.main import run
 from dcsnas.latency.accuracy import accuracy
@@ -21,31 +20,15 @@ SPACE = micro_space()
 Fails = Callable[..., str]
 
 
-def dcsnas(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "dcsnas", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def profiled(measured: Path, tmp_path: Path) -> Path:
     """Return a folder with a measured table."""
-    folder = tmp_path_factory.mktemp("profiled")
-    (folder / "micro.yaml").write_text(yaml.safe_dump(SPACE.file.model_dump(mode="json")))
-    dcsnas(folder, "profile", "micro.yaml", "--rounds", "2", "--out", "table.json")
-    return folder
+    return shutil.copytree(measured, tmp_path / "profiled")
 
 
 def test_a_check_writes_what_it_predicted_and_measured(profiled: Path):
     before = (profiled / "table.json").read_bytes()
-    shown = dcsnas(profiled, "profile-check", "table.json", "--networks", "5", "--rounds", "2")
+    shown = run_here(profiled, "profile-check", "table.json", "--networks", "5", "--rounds", "2")
     assert "report in table.check.json, picture in table.check.png" in shown
     assert "a quick look: 24 networks or more make a check" in shown
     assert (profiled / "table.json").read_bytes() == before

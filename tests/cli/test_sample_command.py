@@ -1,6 +1,7 @@
 """``dcsnas sample``: networks of a space without a search."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import dcsnas as dn
 from dcsnas.cli.main import run
 from dcsnas.latency.table import load_table, predict_ms
+from dcsnas.search import random_search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture
 from dcsnas.spaces.shipped import find_space
 from dcsnas.spaces.space import SearchSpace
@@ -115,6 +117,8 @@ def test_mistakes_are_said_and_nothing_is_written(
     arguments: list[str],
     message: str,
 ):
+    fewer = partial(random_search.random_choice_at, max_steps=600)
+    monkeypatch.setattr(random_search, "random_choice_at", fewer)
     monkeypatch.chdir(tmp_path)
     out = [] if "--out" in arguments else ["--out", "a.yaml"]
     code, errors = sample(*arguments, *out)

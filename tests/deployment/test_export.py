@@ -115,11 +115,12 @@ def test_every_attention(
     assert [found.selections > 0 for found in exported.differences] == [kind == "dcs"] * 2
 
 
-LARGE = ("large", "hrnet", "convnext", "vit", "transreid", "mobilenetv2_200")
+LARGE = ("large", "hrnet", "convnext", "vit", "transreid", "mobilenetv2_200", "resnet50")
+LARGE += ("osnet_x0_5", "osnet_x0_75", "osnet_x1_0")  # osnet_x0_25 is a narrower one
 
 
 def every_space() -> list:
-    """Return the files of all spaces; the large ones take 5 to 10 s each."""
+    """Return the files of all spaces; the large ones take 3 to 10 s each."""
     large = {file: any(name in file.stem for name in LARGE) for file in shipped_spaces()}
     return [
         pytest.param(file, id=file.stem, marks=[pytest.mark.slow] if is_large else [])

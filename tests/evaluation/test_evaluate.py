@@ -197,7 +197,13 @@ def test_command_prints_the_rules_and_writes_them(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     latency = fake_latency(1.0, {"batch": 1})
-    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", lambda path, **options: latency)
+
+    def measure(path: Path, **options: Any) -> dict[str, Any]:
+        assert read_json(folder / "command.json")["latency"] == {}  # kept before what may fail
+        (folder / "neighbours.json").write_text("as they were")
+        return latency
+
+    monkeypatch.setattr("dcsnas.evaluation.speed.measure_latency", measure)
     arguments = ["evaluate", str(folder / "model.safetensors"), "--data", str(folder / "people")]
     options = ["--ap", "trapezoid", "--flip", "--rerank", "--workers", "0", "--device", "cpu"]
     monkeypatch.setattr(
@@ -207,6 +213,8 @@ def test_command_prints_the_rules_and_writes_them(
         run()
     printed = capsys.readouterr().out
     record = read_json(folder / "command.json")
+    assert record["latency"] == latency
+    assert (folder / "neighbours.json").read_text() == "as they were"
     assert record["protocol"]["re_ranking"] == {"k1": 20, "k2": 6, "weight": 0.3}
     assert record["protocol"]["ap_rule"] == "trapezoid"
     assert record["protocol"]["flip"] is True

@@ -20,6 +20,7 @@ from dcsnas.experiments.settings import load_sweep, read_sweep, retrain_of, sear
 from dcsnas.experiments.sweep import dump, planned, search_space
 from dcsnas.experiments.trial_inputs import check_inputs, trial_inputs, with_absolute_paths
 from dcsnas.search.derive import architecture_of
+from dcsnas.spaces.attention import KINDS
 from dcsnas.spaces.shipped import find_sweep, shipped_folder
 from experiment_setup import load_content, sweep_content
 from latency_fakes import fake_table, micro_space
@@ -207,7 +208,7 @@ def test_wrong_inputs_are_refused_before_anything_starts(tmp_path: Path) -> None
     with pytest.raises(UserError, match=r"objective\.target: 1e-06: the networks of space"):
         check_inputs(load_content(search=good, parameters={"target": far}, allow_foreign=True))
     kinds = {"kind": {"key": "attention", "values": ["full"]}}
-    with pytest.raises(UserError, match="attention: 'full': give none, sa or dcs"):
+    with pytest.raises(UserError, match=f"attention full: expected one of {', '.join(KINDS)}"):
         check_inputs(load_content(search=good, parameters=kinds, allow_foreign=True))
     nowhere = {**good, "data": {"root": str(tmp_path / "nowhere")}}
     with pytest.raises(UserError, match="nowhere"):

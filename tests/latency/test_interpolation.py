@@ -4,6 +4,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ MEASURED = {  # operators of the space, and how many of them are measured
 all_spaces = pytest.mark.parametrize("name", MEASURED)
 
 
+@cache
 def operators_of(name: str) -> Operators:
     return space_operators(SPACES[name], SPACES[name].size)
 

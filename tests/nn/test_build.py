@@ -138,8 +138,7 @@ def tiny_network(seed: int, **attention: object) -> AnyNetwork:
     return space.architecture(sample_choice(space, random.Random(seed)))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("size", [(64, 32), (65, 31), (17, 40)])
+@pytest.mark.parametrize(("seed", "size"), [(0, (64, 32)), (1, (65, 31)), (2, (17, 40))])
 @pytest.mark.parametrize(
     ("kind", "affinity"),
     [("dcs", "dot"), ("dcs", "softmax"), ("sa", "dot"), ("sa", "softmax"), ("none", "dot")],

@@ -35,7 +35,7 @@ SHIPPED = [
     for p in shipped_spaces()
     if isinstance(load_space_file(p), BackboneFile) and p.stem != "hacnn"
 ]
-LARGE = ("convnext_small", "convnext_base", "hrnet_w32", "transreid")
+LARGE = ("convnext_small", "convnext_base", "hrnet_w32", "transreid", "osnet_x0_75", "osnet_x1_0")
 every_network = pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow if n in LARGE else []) for n in SHIPPED]
 )

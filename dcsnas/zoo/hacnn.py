@@ -5,12 +5,16 @@ Source: Li et al., "Harmonious Attention Network for Person Re-Identification", 
 Shapes: B images, C channels, H x W positions, R regions, D features.
 """
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
 from dcsnas.nn.harmonious import REGIONS, HarmoniousAttention, cut_regions
 from dcsnas.nn.inception import ConvNormReLU, InceptionA, InceptionB
+from dcsnas.spaces.backbones import FeaturePart
+from dcsnas.zoo.module_backbone import ModuleBackbone
 
 INPUT = (160, 64)
 STEM = 32
@@ -20,6 +24,24 @@ REGION_SIZES = ((24, 28), (12, 14), (6, 7))
 """(height, width) that the regions of each stage are resized to."""
 FEATURES = 512
 """Of either branch."""
+
+
+def backbone(name: str) -> ModuleBackbone:
+    """Return the backbone, under ``name``.
+
+    The losses of the two branches have equal weights that sum to 1, as in torchreid's training, and
+    images are compared by both vectors, each of unit length.
+    """
+    branch = FeaturePart(FEATURES, loss_weight=0.5, unit=True)
+    parts = (branch, branch)
+    return ModuleBackbone(name, HACNN, usual_size=INPUT, published=_no_weights, feature_parts=parts)
+
+
+def _no_weights() -> NoReturn:
+    raise UserError(
+        "backbone hacnn: no weights are published that dcsnas can fetch; give a file, such as one "
+        "of torchreid's: dcsnas weights import FILE --arch hacnn --out OUT"
+    )
 
 
 def refuse_other_input(height: int, width: int) -> None:
@@ -38,6 +60,11 @@ class HACNN(nn.Module):
     layer, BatchNorm and ReLU. ``stage1`` to ``stage3`` do nothing: they are the names of the maps
     after each stage's soft attention, for whatever else is to follow there.
     """
+
+    feature_info = tuple(
+        {"module": f"stage{number}", "num_chs": channels, "reduction": 2 ** (number + 1)}
+        for number, channels in enumerate(WIDTHS, start=1)
+    )
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,12 +18,12 @@ from dcsnas.deployment.export import export_onnx
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.build import BackboneModule, build
 from dcsnas.nn.distributed import span_processes
-from dcsnas.nn.hacnn import HACNN
 from dcsnas.nn.harmonious import HardAttention, cut_regions
 from dcsnas.nn.heads import PartsHead
 from dcsnas.nn.weights import network_in_memory
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.spaces.space import load_space
+from dcsnas.zoo.hacnn import HACNN
 
 SIZE = (160, 64)
 
@@ -160,8 +160,21 @@ def test_another_input_is_refused(size: tuple[int, int]) -> None:
         with pytest.raises(UserError) as stop:
             ask()
         assert str(stop.value) == message
-    with pytest.raises(UserError, match="output_stride 8 is not 16"):
-        backbone.create(8)
+    with pytest.raises(UserError, match="output_stride 4 is not 16 or 8"):
+        backbone.create(4)
+
+
+@torch.no_grad()
+def test_without_its_last_stride_the_last_map_is_finer() -> None:
+    backbone, images = find_backbone("hacnn"), torch.randn(2, 3, *SIZE)
+    natural, finer = backbone.create(16).eval(), backbone.create(8).eval()
+    finer.load_state_dict(natural.state_dict())
+    assert backbone.map_sizes(8, SIZE) == ((40, 16), (20, 8), (20, 8))
+    assert backbone.cost(8, SIZE).params == backbone.cost(16, SIZE).params
+    assert backbone.cost(8, SIZE).macs > backbone.cost(16, SIZE).macs
+    found, before = finer(images), natural(images)
+    assert not torch.allclose(found[:, :512], before[:, :512], atol=1e-4)
+    assert found.shape == before.shape
 
 
 @torch.no_grad()
