@@ -18,6 +18,7 @@ from dcsnas.config.files import write_json
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
+from dcsnas.data.class_names import write_class_names
 from dcsnas.data.loading import Loader, names_below
 from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
@@ -100,6 +101,7 @@ def search(
     loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
         start_run(config, folder, space, table, samples_input(data.root, data.train))
+        write_class_names(folder.path, data.classes)
         if progress:
             show_start(folder.path, *described(config, space, size, table, parts))
 
@@ -266,6 +268,7 @@ def _save_supernet(context: SearchContext, network: TaskNetwork) -> Path:
         context.data.num_classes,
         task=context.task.name,
         trained_on=(samples_digest(context.data.train),),
+        classes=context.data.classes,
     )
     neck = {f"neck.{name}": tensor for name, tensor in network.neck.state_dict().items()}
     save_weights(path, {**network_weights(network.backbone), **neck}, header)

@@ -12,6 +12,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.stages import RunConfig, Size, TrainConfig
+from dcsnas.data.class_names import write_class_names
 from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
 from dcsnas.nn.build import build
@@ -104,6 +105,7 @@ def train(
             part.num_classes,
             task=task.name,
             trained_on=known_images(start, whole),
+            classes=part.classes,
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
@@ -150,6 +152,7 @@ def _start(
     if config.validation.every:
         inputs["scored"] = samples_input(part.root, [*part.probes, *part.references])
     folder.start(stage, config, inputs)
+    write_class_names(folder.path, part.classes)
     save_architecture(folder.path / "architecture.yaml", architecture)
 
 
