@@ -86,6 +86,8 @@ def labels_of(images: Sequence[Path], kit: Path) -> Mapping[str, list[Path]]:
 
 def _names(path: Path) -> dict[str, str]:
     """Return the WordNet id of each class number, both as text."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; unpack {KIT}.tar.gz as a whole")
     try:
         content: Any = loadmat(path, squeeze_me=True)
         rows = content["synsets"]
@@ -95,8 +97,6 @@ def _names(path: Path) -> dict[str, str]:
             for row in rows
             if int(row["num_children"]) == 0
         }
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; unpack {KIT}.tar.gz as a whole") from None
     except Exception as error:  # scipy names no common type for a file that is not Matlab's
         raise UserError(
             f"{path}: not the development kit's table of classes ({error}); unpack {KIT}.tar.gz "
