@@ -7,8 +7,8 @@ detail and noise so that a file has about as many bytes as a photograph's. Both 
 parts (RandomResizedCrop, 8 to 100 % of the area) scaled to ``--input``, the same parts:
 
 - ``pillow``: ``Image.open(path).convert("RGB").crop(box).resize(size, BILINEAR)`` and an array;
-- ours: an ``ImageSet``, which has JPEG decoded smaller where the part allows it, cuts, and scales by
-  torch's kernel.
+- ours: an ``ImageSet``, which has JPEG decoded smaller where the part allows it, cuts, and scales
+  by torch's kernel.
 
 Each is the best of ``--rounds`` rounds taken in turns, on one core, files in the system's cache.
 ``by_size`` has both for each size; ``images_per_s``, ``pillow_images_per_s`` and ``ratio`` are of

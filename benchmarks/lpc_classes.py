@@ -3,8 +3,8 @@
 Command: .venv/bin/python benchmarks/lpc_classes.py lpc_reid --out data/lpc_classes
 
 The names of its files carry who is drawn and which of four views it is, and nothing else; so a
-class is a character, and of its pictures from each view one in four is for ``val``. ``--label view``
-makes the four views the classes instead, and ``val`` is then of characters that are not in
+class is a character, and of its pictures from each view one in four is for ``val``. With ``--label
+view`` the four views are the classes instead, and ``val`` is of characters that are not in
 ``train``. Files are linked, or copied with ``--copy``. The last line is one JSON object with the
 counts.
 """

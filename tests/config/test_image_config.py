@@ -81,6 +81,6 @@ def test_a_run_of_before_is_not_continued_with_other_images(tmp_path: Path) -> N
     old_run(tmp_path / "run", config, "pretrain")
     with pytest.raises(UserError) as refused:
         RunFolder(tmp_path / "run").start("pretrain", config, {})
-    assert "data.crop: there null, now 0.875" in str(refused.value)
+    assert "data.crop: there None, now 0.875" in str(refused.value)
     before = {"data": {"root": "classes", "crop": None}, "augment": {"crop": None}}
     RunFolder(tmp_path / "run").start("pretrain", validate(PretrainConfig, before, "f.yaml"), {})
