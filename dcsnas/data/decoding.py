@@ -10,18 +10,19 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from torch import Tensor
 
 from dcsnas.config.errors import UserError
 from dcsnas.data.geometry import Box, BoxOf, Size, whole
 
-Resize = Callable[[Image.Image, Size, Box], Image.Image]
-"""Takes a picture, the size to make of it, and which part of it."""
+T = TypeVar("T")
 EPSILON = 1e-6
 """Of a pixel: what rounding may have added to a side."""
 
@@ -49,35 +50,50 @@ class PixelError(ImageError):
     """An image is whole, but what range its pixels have, or how they become RGB, is not known."""
 
 
-def decode_rgb(
-    path: Path, size: Size | None = None, box_of: BoxOf = whole, *, resize: Resize | None = None
-) -> Image.Image:
+def decode_rgb(path: Path, size: Size | None = None, box_of: BoxOf = whole) -> Image.Image:
     """Return an image file as RGB, its part ``box_of`` resized to ``size`` where that is given.
 
-    ``resize`` is ``resize_part`` unless given. A JPEG is decoded at 1/2, 1/4 or 1/8 where the part
-    then still has twice the pixels of ``size`` a side, which keeps its detail; for ``cut_part``,
-    which training takes, where it has as many.
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where the part then still has twice the pixels of ``size``
+    a side, which keeps its detail.
 
     Raises ImageError, a UserError that names the file, where it is truncated or no image, and
     PixelError where its pixels have no known range.
     """
-    resize = resize or resize_part
+    if size is None:
+        return _opened(path, lambda image: None)[0]
+    picture, box = decode_for(path, size, box_of, detail=2)
+    return resize_part(picture, size, box)
+
+
+def decode_for(path: Path, size: Size, box_of: BoxOf, *, detail: int) -> tuple[Image.Image, Box]:
+    """Return an image file as RGB, large enough for a part of ``size``, and where that part is.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where the part then still has ``detail`` times the pixels
+    of ``size`` a side. Raises as ``decode_rgb``.
+    """
+
+    def prepare(image: Image.Image) -> tuple[int, int, Box]:
+        before, box = (image.width, image.height), box_of((image.height, image.width))
+        image.draft(None, _least(before, size, box, detail))
+        return *before, box
+
+    picture, (width, height, box) = _opened(path, prepare)
+    across, down = picture.width / width, picture.height / height
+    return picture, (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+
+
+def _opened(path: Path, prepare: Callable[[Image.Image], T]) -> tuple[Image.Image, T]:
+    """Return an image file as RGB, and what ``prepare`` gave of it before it was decoded."""
     try:
         with Image.open(path) as image:
-            if size is None:
-                return _rgb(image, path)
-            before = image.width, image.height
-            box = box_of((image.height, image.width))
-            image.draft(None, _least(before, size, box, 1 if resize is cut_part else 2))
-            rgb = _rgb(image, path)
+            prepared = prepare(image)
+            return _rgb(image, path), prepared
     except ImageError:
         raise
     except _DECODING_ERRORS as error:
         raise ImageError(
             f"{path}: cannot be decoded as an image ({error}); replace or remove the file"
         ) from None
-    across, down = rgb.width / before[0], rgb.height / before[1]
-    return resize(rgb, size, (box[0] * across, box[1] * down, box[2] * across, box[3] * down))
 
 
 def _least(picture: tuple[int, int], size: Size, box: Box, detail: int) -> tuple[int, int]:
@@ -97,17 +113,16 @@ def resize_part(picture: Image.Image, size: Size, box: Box) -> Image.Image:
     return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=within)
 
 
-def cut_part(picture: Image.Image, size: Size, box: Box) -> Image.Image:
-    """Return the part ``box``, cut out at whole pixels and then resized, as RandomResizedCrop does.
+def cut_part(picture: Image.Image, size: Size, box: Box) -> Tensor:
+    """Return the part ``box``, cut out at whole pixels and then resized, as uint8 [3,H,W].
 
-    It is bilinear like Pillow's, by torch's kernel for bytes, which takes less time.
+    It is bilinear as Pillow's resizing is, by torch's kernel for bytes, which takes less time.
     """
     left, top = (min(round(box[side]), picture.size[side] - 1) for side in (0, 1))
     right, bottom = (min(round(box[2 + side]), picture.size[side]) for side in (0, 1))
     part = np.array(picture.crop((left, top, max(left + 1, right), max(top + 1, bottom))))
     pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
-    scaled = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-    return Image.fromarray(scaled[0].permute(1, 2, 0).contiguous().numpy())
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].contiguous()
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -4,7 +4,7 @@ Legend: H height, W width.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.images import AugmentConfig, DataConfig, RandAugmentConfig, RandomCropConfig
-from dcsnas.data.decoding import cut_part, decode_rgb, resize_part
+from dcsnas.data.decoding import cut_part, decode_for, decode_rgb, resize_part
 from dcsnas.data.geometry import Box, Size, center_box, random_box, whole
 from dcsnas.data.held import HeldImages
 from dcsnas.data.randaugment import randaugment
@@ -88,22 +88,32 @@ class ImageSet(Dataset[Item]):
         self._held = HeldImages.decoded(len(self), load, self.path(0).parent.parent)
         return self
 
-    def picture(self, index: int, draw: int = 0) -> Image.Image:
-        """Return an image of the set's size; raises ImageError where there is none."""
+    def pixels(self, index: int, draw: int = 0) -> Tensor:
+        """Return an image, uint8 [3,H,W] of the set's size; raises ImageError where there is none.
+
+        ``draw`` is the number of the draw.
+        """
         if self.draws is None:
-            return self._held[index] if self._held else self._evaluated(index)
-        rng = self.draws.generator(draw, index)
-        if self.draws.crop is None:
-            picture = self._held[index] if self._held else self._evaluated(index)
+            return _tensor(self._held[index] if self._held else self._evaluated(index))
+        rng, operations = self.draws.generator(draw, index), self.draws.randaugment
+        if self.draws.crop is not None:
+            pixels = self._cut(index, partial(random_box, config=self.draws.crop, rng=rng))
         else:
-            box = partial(random_box, size=self.size, config=self.draws.crop, rng=rng)
-            if self._held:
-                held = self._held[index]
-                picture = cut_part(held, self.size, box((held.height, held.width)))
-            else:
-                picture = decode_rgb(self.path(index), self.size, box, resize=cut_part)
-        config = self.draws.randaugment
-        return picture if config is None else randaugment(picture, config, rng)
+            pixels = _tensor(self._held[index] if self._held else self._evaluated(index))
+        if operations is None:
+            return pixels
+        picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        return _tensor(randaugment(picture, operations, rng))
+
+    def _cut(self, index: int, drawn: Callable[..., Box]) -> Tensor:
+        """Return the part of an image that ``drawn`` says, of its size and the set's."""
+        if self._held:
+            picture = self._held[index]
+            box = drawn((picture.height, picture.width), size=self.size)
+        else:
+            box_of = partial(drawn, size=self.size)
+            picture, box = decode_for(self.path(index), self.size, box_of, detail=1)
+        return cut_part(picture, self.size, box)
 
     def _whole(self, index: int) -> Image.Image:
         return decode_rgb(self.path(index))
@@ -117,9 +127,12 @@ class ImageSet(Dataset[Item]):
 
     def __getitem__(self, key: int) -> Item:
         draw, index = divmod(key, len(self))
-        pixels = np.array(self.picture(index, draw))
-        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        image = self.pixels(index, draw)
         return image, int(self.labels[index]), int(self.cameras[index]), index
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def training_images(

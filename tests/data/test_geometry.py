@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from dcsnas.config.images import RandomCropConfig
-from dcsnas.data.decoding import cut_part, decode_rgb, resize_part
+from dcsnas.data.decoding import cut_part, decode_for, decode_rgb, resize_part
 from dcsnas.data.geometry import center_box, random_box, whole
 
 SIDES = st.integers(8, 700)
@@ -139,7 +139,7 @@ def test_a_jpeg_is_decoded_smaller_where_its_part_stays_large_enough(tmp_path, m
         ((0.0, 0.0, 480.0, 320.0), (240, 160)),
         ((7.0, 3.0, 150.0, 99.0), (960, 640)),
     ):
-        decode_rgb(path, (66, 100), lambda size, box=box: box, resize=cut_part)
+        decode_for(path, (66, 100), lambda size, box=box: box, detail=1)
         assert sizes.pop() == expected
     decode_rgb(path, (66, 100))
     assert sizes.pop() == (240, 160), "a whole picture keeps its detail"
@@ -150,7 +150,8 @@ def test_a_jpeg_is_decoded_smaller_where_its_part_stays_large_enough(tmp_path, m
 )
 def test_a_cut_part_is_pillows_within_rounding(box):
     picture = noise(47, 61).resize((61, 47), Image.Resampling.BICUBIC)
-    found = np.asarray(cut_part(picture, (24, 24), box)).astype(int)
+    found = cut_part(picture, (24, 24), box).permute(1, 2, 0).numpy().astype(int)
+    assert found.shape == (24, 24, 3)
     expected = picture.crop(box).resize((24, 24), Image.Resampling.BILINEAR)
     assert np.abs(found - np.asarray(expected).astype(int)).max() <= 2
 
