@@ -52,6 +52,7 @@ def _refuse_seen(start: Path, header: WeightsHeader, data: TaskData, task: Task)
     either, and are not where their task is the same.
     """
     part = task.held_out.removeprefix("held-out ")
+    unseen = {"identities": "people"}.get(part, part)
     if samples_digest(data.train) in header.trained_on:
         known = f"was trained on the {part} that are to be held out"
     elif not header.trained_on and header.stage != "import" and header.task == task.name:
@@ -59,7 +60,7 @@ def _refuse_seen(start: Path, header: WeightsHeader, data: TaskData, task: Task)
     else:
         return
     raise UserError(
-        f"{start}: {known}, so their scores would not be of unseen ones; start without --from, "
+        f"{start}: {known}, so their scores would not be of unseen {unseen}; start without --from, "
         "or from a backbone trained on other images, or hold none out (validation.hold_out: 0)"
     )
 

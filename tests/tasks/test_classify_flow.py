@@ -159,6 +159,7 @@ def test_images_are_held_out_and_classes_drawn(work: Path, searched: Path, dcsna
 def test_random_search_keeps_the_most_accurate(work: Path, dcsnas: Command) -> None:
     free = ("--set", "strategy=random", "--set", "validate_every=0")
     free = (*free, "--set", "objective={form: add, weight: 0}", "--allow-foreign")
+    free = (*free, "--set", "augment={randaugment: {}}")  # and random parts, unless padded
     dcsnas(work, "search", "search.yaml", *free, "--out", "random")
     networks = read_json(work / "random" / "random.json")["networks"]
     best = max(network["accuracy"] for network in networks)
