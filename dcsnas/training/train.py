@@ -97,6 +97,7 @@ def train(
         trainer = _make_trainer(config, folder, outcome, progress)
         trainer.fit(module, loader, ckpt_path=resume_path(folder))
         leave_unless_first(process)
+        known = {"trained_on": known_images(start, whole), "classes": part.classes}
         header = header_of(
             stage,
             architecture,
@@ -104,8 +105,7 @@ def train(
             score.size,
             part.num_classes,
             task=task.name,
-            trained_on=known_images(start, whole),
-            classes=part.classes,
+            **known,
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
