@@ -99,13 +99,7 @@ def train(
         leave_unless_first(process)
         known = {"trained_on": known_images(start, whole), "classes": part.classes}
         header = header_of(
-            stage,
-            architecture,
-            config.data,
-            score.size,
-            part.num_classes,
-            task=task.name,
-            **known,
+            stage, architecture, config.data, score.size, part.num_classes, task=task.name, **known
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
