@@ -18,9 +18,8 @@ from dcsnas.config.files import write_json
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.class_names import write_class_names
 from dcsnas.data.loading import Loader, names_below
-from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
+from dcsnas.data.reid import Sample, TaskData, samples_digest, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
 from dcsnas.nn.cameras import name_cameras
@@ -100,8 +99,7 @@ def search(
         validator.refuse_unscorable()
     loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
-        start_run(config, folder, space, table, samples_input(data.root, data.train))
-        write_class_names(folder.path, data.classes)
+        start_run(config, folder, space, table, data)
         if progress:
             show_start(folder.path, *described(config, space, size, table, parts))
 
