@@ -193,8 +193,8 @@ class ClassifySearchConfig(SearchConfig):
     """A search for task ``classify``."""
 
     task: TaskName = "classify"
-    data: ClassDataConfig
-    augment: ClassAugmentConfig = ClassAugmentConfig()
+    data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    augment: ClassAugmentConfig = ClassAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     batch_size: Annotated[int, Field(ge=2)] = 128
     label_smoothing: Share = 0.1
 

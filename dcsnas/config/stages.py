@@ -184,11 +184,11 @@ class PretrainConfig(TrainConfig):
     """Task ``classify``, which ``dcsnas pretrain`` trains for: an image folder such as ImageNet."""
 
     task: TaskName = "classify"
-    data: ClassDataConfig
+    data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     epochs: PositiveInt = 350
     batch_size: Annotated[int, Field(ge=2)] = 128
     label_smoothing: Share = 0.1
-    augment: ClassMixingConfig = ClassMixingConfig()
+    augment: ClassMixingConfig = ClassMixingConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     optimizer: OptimizerConfig = OptimizerConfig(
         lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
     )

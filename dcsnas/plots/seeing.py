@@ -50,8 +50,8 @@ class Seen:
         picture = decode_rgb(self.paths[index])
         if self.crop is None:
             return np.asarray(picture)
-        box = center_box((picture.height, picture.width), self.size, self.crop)
-        return np.asarray(picture.crop(tuple(map(round, box))))
+        left, top, *end = center_box((picture.height, picture.width), self.size, self.crop)
+        return np.asarray(picture.crop((round(left), round(top), round(end[0]), round(end[1]))))
 
 
 def see(used: NetworkInUse, paths: Sequence[Path], place: Place = (0.5, 0.5)) -> Seen:

@@ -3,6 +3,7 @@
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_keyed_orders_hold_the_epoch():
         order.set_epoch(3)
     assert [key - 30 for key in keyed] == list(plain)
     labels = [0, 0, 1, 1, 2, 2]
-    rules = {"identities_per_batch": 2, "images_per_identity": 2, "seed": 0}
+    rules: dict[str, Any] = {"identities_per_batch": 2, "images_per_identity": 2, "seed": 0}
     plain, keyed = (PKSampler(labels, keyed=one, **rules) for one in (False, True))
     for order in (plain, keyed):
         order.set_epoch(2)
