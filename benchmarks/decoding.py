@@ -63,8 +63,8 @@ def plain(path: Path, size: int, draws: Draws, index: int) -> torch.Tensor:
     with Image.open(path) as image:
         rgb = image.convert("RGB")
     rng = draws.generator(0, index)
-    box = random_box((rgb.height, rgb.width), (size, size), CROP, rng)
-    part = rgb.crop(tuple(map(int, box))).resize((size, size), Image.Resampling.BILINEAR)
+    left, top, right, bottom = random_box((rgb.height, rgb.width), (size, size), CROP, rng)
+    part = rgb.crop((left, top, right, bottom)).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(part)).permute(2, 0, 1).contiguous()
 
 
