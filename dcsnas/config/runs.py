@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.outputs import LOCK, InUseError, one_writer
+from dcsnas.config.strict import completed
 
 PACKAGES = ("torch", "nni", "pytorch-lightning", "numpy", "kornia", "pillow")
 INDIFFERENT = {"data.workers", "run.checkpoint_minutes"}
@@ -97,7 +97,7 @@ class RunFolder:
         digests = {name: one.digest for name, one in inputs.items()}
         record = {"stage": stage, "inputs": digests, **config.model_dump(mode="json")}
         if self.config.exists():
-            self._refuse_changes(_completed(read_yaml(self.config), config), record, inputs)
+            self._refuse_changes(completed(read_yaml(self.config), config), record, inputs)
         elif self._holds_other_things():
             raise UserError(f"{self.path}: not empty and no run of dcsnas; give another --out")
         for abandoned in self.path.glob("*.partial"):
@@ -191,18 +191,6 @@ def run_folder(
                 path = number
         os.environ[NEW_RUN] = str(path)
         yield RunFolder(path)
-
-
-def _completed(old: Mapping[str, Any], config: BaseModel) -> dict[str, Any]:
-    """Return ``old`` with the defaults of the keys that a file of an older version lacks."""
-    found = dict(old)
-    for name, key in type(config).model_fields.items():
-        section, there = getattr(config, name), old.get(name)
-        if isinstance(section, BaseModel) and isinstance(there, Mapping):
-            found[name] = _completed(there, section)
-        elif not key.is_required():
-            found.setdefault(name, to_jsonable_python(key.default))
-    return found
 
 
 def _differences(

@@ -21,6 +21,7 @@ from pydantic import (
 
 from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
+from dcsnas.config.images import ClassAugmentConfig, ClassDataConfig
 from dcsnas.config.plugins import registered
 from dcsnas.config.stages import (
     AugmentConfig,
@@ -192,6 +193,8 @@ class ClassifySearchConfig(SearchConfig):
     """A search for task ``classify``."""
 
     task: TaskName = "classify"
+    data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+    augment: ClassAugmentConfig = ClassAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     batch_size: Annotated[int, Field(ge=2)] = 128
     label_smoothing: Share = 0.1
 

@@ -6,7 +6,6 @@ has the same schedule as a long one.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -21,56 +20,15 @@ from pydantic import (
 
 from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
+from dcsnas.config.images import DEFAULT_VARIANT as DEFAULT_VARIANT
+from dcsnas.config.images import IMAGENET_MEAN as IMAGENET_MEAN
+from dcsnas.config.images import IMAGENET_STD as IMAGENET_STD
+from dcsnas.config.images import AugmentConfig as AugmentConfig
+from dcsnas.config.images import ClassDataConfig, ClassMixingConfig, MixingConfig, Share, Size
+from dcsnas.config.images import DataConfig as DataConfig
+from dcsnas.config.images import VariantConfig as VariantConfig
 from dcsnas.config.plugins import registered
 from dcsnas.config.strict import Strict
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Size = tuple[PositiveInt, PositiveInt]
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class VariantConfig(Strict):
-    """Which part of a data set that has several; every other data set ignores it."""
-
-    msmt17: Literal["train", "train+val"] = "train"
-    """Training images of MSMT17: 30,248, as in most papers, or all 32,621."""
-    cuhk03: Literal["detected", "labeled"] = "detected"
-    """Bounding boxes of CUHK03: a detector's or drawn by hand."""
-    cuhk03_classic: Annotated[int, Field(ge=0, lt=20)] | None = None
-    """Number of a classic split of CUHK03 (1,367/100 identities); null is the new protocol."""
-
-
-DEFAULT_VARIANT = VariantConfig()
-
-
-class DataConfig(Strict):
-    """Where the images are and how they are loaded."""
-
-    root: Path
-    variant: VariantConfig = DEFAULT_VARIANT
-    workers: NonNegativeInt = 2
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
-
-
-class AugmentConfig(Strict):
-    """Random changes of the training images."""
-
-    pad: NonNegativeInt = 10
-    """Pixels added on each side before a random crop back to the input size."""
-    flip: Share = 0.5
-    erase: Share = 0.5
-    erase_value: Literal["mean", "bot"] = "mean"
-    """What erasing fills with: the mean colour, or the value of Bag of Tricks' program."""
-
-
-class MixingConfig(AugmentConfig):
-    """Random changes where images may also be mixed."""
-
-    mixup: NonNegativeFloat = 0.0
-    """Beta parameter of mixup; 0 is off."""
 
 
 class BatchConfig(Strict):
@@ -152,8 +110,8 @@ class ValidationConfig(Strict):
     every: NonNegativeInt = 0
     """Epochs between scores, the last epoch is scored too; 0 keeps the last epoch's weights."""
     hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-    """Share of the training identities to score on instead of training on them; 0 scores what
-    ``dcsnas evaluate`` does, which makes the score there no longer one of unseen data."""
+    """Share of the training identities, or of each class's images, to score on instead of training
+    on them; 0 scores what ``dcsnas evaluate`` does, whose data is then no longer unseen."""
 
     @property
     def folds(self) -> int:
@@ -166,7 +124,7 @@ class ValidationConfig(Strict):
             return self
         if not self.every:
             raise ValueError(
-                f"hold_out is {self.hold_out:g}, but every is 0, so the held-out identities would "
+                f"hold_out is {self.hold_out:g}, but every is 0, so the held-out images would "
                 "never be scored; set every, or hold_out to 0"
             )
         if abs(1 / self.hold_out - self.folds) > 0.01 * self.folds:
@@ -226,10 +184,11 @@ class PretrainConfig(TrainConfig):
     """Task ``classify``, which ``dcsnas pretrain`` trains for: an image folder such as ImageNet."""
 
     task: TaskName = "classify"
+    data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     epochs: PositiveInt = 350
     batch_size: Annotated[int, Field(ge=2)] = 128
     label_smoothing: Share = 0.1
-    augment: MixingConfig = MixingConfig(pad=4, erase=0.0)
+    augment: ClassMixingConfig = ClassMixingConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     optimizer: OptimizerConfig = OptimizerConfig(
         lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)
     )

@@ -20,6 +20,8 @@ from pydantic import (
     ValidationError,
     create_model,
 )
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import parse_yaml, read_yaml
@@ -33,6 +35,38 @@ class Strict(BaseModel):
     """Base of every file's model: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+BEFORE = "before"
+
+
+def meant_before(value: Any, *, now: Any) -> Any:
+    """Return a field with the default ``now``; runs of before it was there had ``value``."""
+    return Field(default=now, json_schema_extra={BEFORE: value})
+
+
+def completed(content: Mapping[str, Any], model: BaseModel | type[BaseModel]) -> dict[str, Any]:
+    """Return ``content``, resolved by an older version, with what it meant by keys it lacks.
+
+    ``model`` is the class of the configuration today, or one of its objects, whose sections say
+    their classes.
+    """
+    kind = model if isinstance(model, type) else type(model)
+    found = dict(content)
+    for name, key in kind.model_fields.items():
+        there = content.get(name)
+        section = key.annotation if isinstance(model, type) else getattr(model, name)
+        if isinstance(there, Mapping) and (isinstance(section, BaseModel) or _is_model(section)):
+            found[name] = completed(there, section)  # type: ignore[arg-type]
+        elif not key.is_required():
+            found.setdefault(name, to_jsonable_python(_default_before(key)))
+    return found
+
+
+def _default_before(key: FieldInfo) -> Any:
+    """Return what a missing key meant when files did not have it."""
+    extra = key.json_schema_extra
+    return extra[BEFORE] if isinstance(extra, dict) and BEFORE in extra else key.default
 
 
 NEWEST_SCHEMA = 2
@@ -228,8 +262,10 @@ def path_override(key: str, path: Path | str | None) -> list[str]:
 def load_with_overrides(model: Model[M], path: Path, overrides: Iterable[str]) -> M:
     """Read the YAML file ``path`` as ``model`` after applying ``--set`` overrides."""
     data = read_yaml(path)
-    for added in ("stage", "inputs"):  # a run's config.yaml has these beside the configuration
-        data.pop(added, None)
+    if "stage" in data:  # a run's config.yaml has these beside the configuration
+        for added in ("stage", "inputs"):
+            data.pop(added, None)
+        data = completed(data, model if isinstance(model, type) else model(data))
     return validate_with_overrides(model, data, path, overrides)
 
 

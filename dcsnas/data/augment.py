@@ -4,10 +4,7 @@ Random draws come from torch's global generator, which ``seed_everything`` seeds
 Legend: B images, H height, W width.
 """
 
-from typing import NamedTuple
-
 import kornia.augmentation as kornia
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -93,33 +90,6 @@ def make_augment(data: DataConfig, augment: AugmentConfig, size: Size) -> Augmen
         erase=augment.erase,
         erase_value=data.mean if augment.erase_value == "bot" else (0.0, 0.0, 0.0),
     )
-
-
-class Mixed(NamedTuple):
-    """Mixed images, the labels of both originals, and the weight of the first."""
-
-    images: Tensor
-    labels: Tensor
-    partners: Tensor
-    weight: float
-
-
-def mixup(
-    images: Tensor, labels: Tensor, *, alpha: float, generator: torch.Generator | None = None
-) -> Mixed:
-    """Blend each image [B,3,H,W] with another of the batch, by one weight from Beta(alpha, alpha).
-
-    The loss to take is ``weight * loss(labels) + (1 - weight) * loss(partners)``. Without a
-    generator the draw is torch's global one.
-
-    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
-    """
-    # torch's Beta takes no generator, so a seed drawn from it goes to NumPy's
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
-    weight = float(np.random.default_rng(seed).beta(alpha, alpha))
-    order = torch.randperm(len(images), generator=generator).to(images.device)
-    blended = torch.lerp(images[order], images, weight)
-    return Mixed(blended, labels, labels[order], weight)
 
 
 def _float(images: Tensor) -> Tensor:

@@ -5,15 +5,26 @@ its whole range. Alpha is left out: a transparent pixel has the colour that is s
 several frames or pages the first is read. Colour profiles and EXIF orientation are not applied.
 """
 
+import math
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from torch import Tensor
 
 from dcsnas.config.errors import UserError
+from dcsnas.data.geometry import Box, BoxOf, Size, whole
+
+T = TypeVar("T")
+EPSILON = 1e-6
+"""Of a pixel: what rounding may have added to a side."""
 
 # what Pillow's decoders raise on damaged files; OSError covers most of them
 _DECODING_ERRORS = (
@@ -39,27 +50,79 @@ class PixelError(ImageError):
     """An image is whole, but what range its pixels have, or how they become RGB, is not known."""
 
 
-def decode_rgb(path: Path, size: tuple[int, int] | None = None) -> Image.Image:
-    """Return an image file as RGB, resized (bilinear) to ``size`` = (height, width) where given.
+def decode_rgb(path: Path, size: Size | None = None, box_of: BoxOf = whole) -> Image.Image:
+    """Return an image file as RGB, its part ``box_of`` resized to ``size`` where that is given.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where the part then still has twice the pixels of ``size``
+    a side, which keeps its detail.
 
     Raises ImageError, a UserError that names the file, where it is truncated or no image, and
     PixelError where its pixels have no known range.
     """
+    if size is None:
+        return _opened(path, lambda image: None)[0]
+    picture, box = decode_for(path, size, box_of, detail=2)
+    return resize_part(picture, size, box)
+
+
+def decode_for(path: Path, size: Size, box_of: BoxOf, *, detail: int) -> tuple[Image.Image, Box]:
+    """Return an image file as RGB, large enough for a part of ``size``, and where that part is.
+
+    A JPEG is decoded at 1/2, 1/4 or 1/8 where the part then still has ``detail`` times the pixels
+    of ``size`` a side. Raises as ``decode_rgb``.
+    """
+
+    def prepare(image: Image.Image) -> tuple[int, int, Box]:
+        before, box = (image.width, image.height), box_of((image.height, image.width))
+        image.draft(None, _least(before, size, box, detail))
+        return *before, box
+
+    picture, (width, height, box) = _opened(path, prepare)
+    across, down = picture.width / width, picture.height / height
+    return picture, (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+
+
+def _opened(path: Path, prepare: Callable[[Image.Image], T]) -> tuple[Image.Image, T]:
+    """Return an image file as RGB, and what ``prepare`` gave of it before it was decoded."""
     try:
         with Image.open(path) as image:
-            if size is None:
-                return _rgb(image, path)
-            height, width = size
-            # JPEG can decode at 1/2, 1/4 or 1/8; twice the size asked for keeps the detail
-            image.draft(None, (2 * width, 2 * height))
-            rgb = _rgb(image, path)
+            prepared = prepare(image)
+            return _rgb(image, path), prepared
     except ImageError:
         raise
     except _DECODING_ERRORS as error:
         raise ImageError(
             f"{path}: cannot be decoded as an image ({error}); replace or remove the file"
         ) from None
-    return rgb.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _least(picture: tuple[int, int], size: Size, box: Box, detail: int) -> tuple[int, int]:
+    """Return the (width, height) at which the part ``box`` has ``detail`` times ``size``."""
+    across, down = size[1] / (box[2] - box[0]), size[0] / (box[3] - box[1])
+    sides = detail * across * picture[0], detail * down * picture[1]
+    return math.ceil(sides[0] - EPSILON), math.ceil(sides[1] - EPSILON)
+
+
+def resize_part(picture: Image.Image, size: Size, box: Box) -> Image.Image:
+    """Return the part ``box`` of ``picture`` resized (bilinear) to ``size`` = (height, width).
+
+    At the part's borders pixels beyond them count as well, as where the picture is resized first.
+    """
+    left, top, right, bottom = box
+    within = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+    return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=within)
+
+
+def cut_part(picture: Image.Image, size: Size, box: Box) -> Tensor:
+    """Return the part ``box``, cut out at whole pixels and then resized, as uint8 [3,H,W].
+
+    It is bilinear as Pillow's resizing is, by torch's kernel for bytes, which takes less time.
+    """
+    left, top = (min(round(box[side]), picture.size[side] - 1) for side in (0, 1))
+    right, bottom = (min(round(box[2 + side]), picture.size[side]) for side in (0, 1))
+    part = np.array(picture.crop((left, top, max(left + 1, right), max(top + 1, bottom))))
+    pixels = torch.from_numpy(part).permute(2, 0, 1)[None]
+    return F.interpolate(pixels, size, mode="bilinear", antialias=True)[0].contiguous()
 
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -71,6 +134,9 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
             f"{path}: {pixels} (mode {image.mode}), of which it is not known how they become RGB;"
             " save it as .png with 8 or 16 bits a channel"
         )
+    if image.mode == "RGB":
+        image.load()
+        return image  # convert would copy it
     # Pillow warns of a palette with transparency unless it goes by way of RGBA
     return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
 

@@ -4,27 +4,22 @@ Legend: B images, H height, W width.
 """
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 
-from dcsnas.config.errors import UserError
-from dcsnas.data.decoding import decode_rgb
+from dcsnas.data.images import Given as Given
+from dcsnas.data.images import GivenImages as GivenImages
+from dcsnas.data.images import ImageSet, Item
 from dcsnas.data.reid import Sample
 from dcsnas.data.samplers import EpochShuffle, PKSampler, equal_share
 from dcsnas.data.sets.folders import relative_to
 from dcsnas.data.workers import AHEAD, begin_worker, explained, start
-
-# one decoded image: uint8 [3,H,W], its label, camera and index in the set
-Item = tuple[Tensor, int, int, int]
 
 
 class Batch(NamedTuple):
@@ -34,79 +29,6 @@ class Batch(NamedTuple):
     labels: Tensor
     cameras: Tensor
     indices: Tensor
-
-
-class ImageSet(Dataset[Item]):
-    """Samples decoded on access, as RGB of ``size`` = (height, width) pixels."""
-
-    of_cameras = True
-    """Whether it is known which camera took an image."""
-
-    def __init__(self, samples: Sequence[Sample], size: tuple[int, int]) -> None:
-        # arrays, because worker processes would copy a list of Python objects page by page
-        self._paths = np.array([os.fsencode(sample.path) for sample in samples])
-        self.labels = torch.tensor([sample.identity for sample in samples], dtype=torch.int64)
-        self.cameras = torch.tensor([sample.camera for sample in samples], dtype=torch.int64)
-        self.size = size
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def path(self, index: int) -> Path:
-        """Return the file of an image."""
-        return Path(os.fsdecode(self._paths[index]))
-
-    def picture(self, index: int) -> Image.Image:
-        """Return an image of the set's size; raises ImageError where there is none."""
-        return decode_rgb(self.path(index), self.size)
-
-    def __getitem__(self, index: int) -> Item:
-        pixels = np.array(self.picture(index))
-        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-        return image, int(self.labels[index]), int(self.cameras[index]), index
-
-
-Given = Path | str | np.ndarray | Tensor
-"""An image: a file, or RGB of any size as an array uint8 [H,W,3] or a tensor uint8 [3,H,W]."""
-
-
-class GivenImages(ImageSet):
-    """Images of nobody known, as a caller has them; raises UserError for what is no image."""
-
-    of_cameras = False
-
-    def __init__(self, images: Sequence[Given], size: tuple[int, int]) -> None:
-        files = [
-            Path(one) if isinstance(one, Path | str) else Path(f"image {index}")
-            for index, one in enumerate(images)
-        ]
-        super().__init__([Sample(file, identity=0, camera=0) for file in files], size)
-        self._arrays = {
-            index: _array(one, files[index])
-            for index, one in enumerate(images)
-            if not isinstance(one, Path | str)
-        }
-
-    def picture(self, index: int) -> Image.Image:
-        """Return an image of the set's size, scaled as those of files are."""
-        if index not in self._arrays:
-            return super().picture(index)
-        height, width = self.size
-        picture = Image.fromarray(self._arrays[index])
-        return picture.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def _array(image: np.ndarray | Tensor, name: Path) -> np.ndarray:
-    """Return an image in memory as uint8 [H,W,3]."""
-    is_tensor = isinstance(image, Tensor)
-    array = image.permute(1, 2, 0).cpu().numpy() if is_tensor and image.ndim == 3 else image
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-        given = f"{type(image).__name__} {image.dtype} {tuple(image.shape)}"
-        raise UserError(
-            f"{name}: {given}: expected RGB from 0 to 255 as uint8, an array [H, W, 3] or a tensor "
-            "[3, H, W], not normalised; convert it"
-        )
-    return np.ascontiguousarray(array)
 
 
 class Loader(DataLoader[Item]):
@@ -195,7 +117,13 @@ def make_loader(
     assert batch_size is not None
     if not shuffle:
         return Loader(dataset, batch_size=batch_size, sampler=SequentialSampler(dataset), **common)
-    sampler = EpochShuffle(len(dataset), seed=seed, rank=rank, world_size=world_size)
+    sampler = EpochShuffle(
+        len(dataset),
+        seed=seed,
+        rank=rank,
+        world_size=world_size,
+        keyed=dataset.draws is not None,
+    )
     share = equal_share("batch_size", batch_size, world_size)
     drop_last = len(sampler) >= share
     return Loader(dataset, batch_size=share, sampler=sampler, drop_last=drop_last, **common)

@@ -23,7 +23,15 @@ class EpochShuffle(Sampler[int]):
     Raises UserError where there are fewer indices than processes.
     """
 
-    def __init__(self, size: int, *, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        keyed: bool = False,
+    ) -> None:
         if size < world_size:
             raise UserError(
                 f"{size} images are too few for {world_size} processes; lower run.devices, so that "
@@ -33,6 +41,7 @@ class EpochShuffle(Sampler[int]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.keyed = keyed
         self.epoch = 0
         self.skip = 0
         """Indices at the beginning that the next iteration leaves out."""
@@ -47,6 +56,7 @@ class EpochShuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         skipped, self.skip = self.skip, 0
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.size)
+        order += self.epoch * self.size if self.keyed else 0
         yield from order[self.rank :: self.world_size][skipped : len(self)].tolist()
 
 
@@ -61,8 +71,10 @@ class PKSampler(Sampler[list[int]]):
     its share of the identities of every batch, in the order of their ranks.
 
     Source: Hermans et al., "In Defense of the Triplet Loss", 2017, section 2 (PK batches).
-    ``name`` says in messages what the images are. Raises UserError where there are fewer than P
-    identities, or P cannot be shared out equally.
+    With ``keyed`` each index comes with the number of its batch since the first epoch, as index +
+    number * images, so that whoever reads it can draw from both. ``name`` says in messages what the
+    images are. Raises UserError where there are fewer than P identities, or P cannot be shared out
+    equally.
     """
 
     def __init__(
@@ -75,6 +87,7 @@ class PKSampler(Sampler[list[int]]):
         rank: int = 0,
         world_size: int = 1,
         name: str = "the training images",
+        keyed: bool = False,
     ) -> None:
         order = np.argsort(labels, kind="stable")
         _, starts = np.unique(np.asarray(labels)[order], return_index=True)
@@ -90,6 +103,7 @@ class PKSampler(Sampler[list[int]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.stride = len(labels) if keyed else 0
         self.epoch = 0
         self.skip = 0
         """Batches at the beginning that the next iteration leaves out."""
@@ -119,9 +133,9 @@ class PKSampler(Sampler[list[int]]):
         images = [rng.permutation(indices) for indices in self._images]
         used = np.zeros(len(images), dtype=int)
         own = slice(self.rank * self.share, (self.rank + 1) * self.share)
-        for identities in self._draw_identities(rng):
+        for number, identities in enumerate(self._draw_identities(rng), self.epoch * len(self)):
             yield [
-                int(images[i][place % len(images[i])])
+                number * self.stride + int(images[i][place % len(images[i])])
                 for i in identities[own]
                 for place in range(used[i], used[i] + self.images_per_identity)
             ]

@@ -85,7 +85,8 @@ class Embedder:
         self, images: Sequence[Given], progress: Progress = lambda done, total: None
     ) -> np.ndarray:
         """Return the L2-normalised features [N, D], float32, of images; raises UserError."""
-        given = GivenImages(images, self._used.header.input)
+        header = self._used.header
+        given = GivenImages(images, header.input, crop=header.crop)
         return self.embed_samples(given, progress).features.numpy()
 
 

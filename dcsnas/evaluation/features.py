@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dcsnas.data.augment import Normalize
-from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.data.images import ImageSet
+from dcsnas.data.loading import make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.losses.bound import input_features
@@ -41,7 +42,7 @@ def counted(progress: Progress, total: int) -> Callable[[int], None]:
 
 
 class Extractor:
-    """Runs a network over image files at one input size and normalisation."""
+    """Runs a network over image files at one input size, crop (None: squashed), normalisation."""
 
     def __init__(
         self,
@@ -51,11 +52,13 @@ class Extractor:
         mean: tuple[float, float, float],
         std: tuple[float, float, float],
         device: torch.device,
+        crop: float | None = None,
         batch_size: int = 128,
         workers: int = 2,
     ) -> None:
         self.network = network.to(device).eval()
         self.size = size
+        self.crop = crop
         self.normalize = Normalize(mean, std).to(device)
         self.device = device
         self.batch_size = batch_size
@@ -68,11 +71,15 @@ class Extractor:
         return cls(
             used.network,
             size=header.input,
+            crop=header.crop,
             mean=header.mean,
             std=header.std,
             device=pick_device(device),
             workers=workers,
         )
+
+    def _images(self, samples: Sequence[Sample]) -> ImageSet:
+        return ImageSet(samples, self.size, crop=self.crop)
 
     @torch.no_grad()
     def embed(
@@ -86,7 +93,7 @@ class Extractor:
 
         ``flip`` takes the mean of an image's own features and its mirror image's.
         """
-        images = samples if isinstance(samples, ImageSet) else ImageSet(samples, self.size)
+        images = samples if isinstance(samples, ImageSet) else self._images(samples)
         rows = []
         for pixels, features in self._run(images, advance):
             retrieval = self.network.neck.embed(features)
@@ -101,7 +108,7 @@ class Extractor:
         self, samples: Sequence[Sample], advance: Advance = unheard
     ) -> tuple[Tensor, Tensor]:
         """Return the logits [N, C] of ``samples``, and their labels [N]."""
-        images = ImageSet(samples, self.size)
+        images = self._images(samples)
         runs = self._run(images, advance)
         rows = [self.network.neck(features).float().cpu() for _, features in runs]
         return torch.cat(rows), images.labels
@@ -110,7 +117,7 @@ class Extractor:
         self, samples: Sequence[Sample], advance: Advance, *, ib_size: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return features F [N, D] before the head, inputs X [N, X] and labels [N]."""
-        images = ImageSet(samples, self.size)
+        images = self._images(samples)
         rows = [
             (features.float().cpu(), input_features(pixels, ib_size).cpu())
             for pixels, features in self._run(images, advance)

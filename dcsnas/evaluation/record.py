@@ -1,12 +1,12 @@
 """What an evaluation says of one trained network, and how ``metrics.json`` states it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dcsnas.config.files import write_json
+from dcsnas.config.files import write_csv, write_json
 from dcsnas.config.stages import VariantConfig
 from dcsnas.evaluation.pairs import JUNK
 from dcsnas.evaluation.ranking import RetrievalResult
@@ -34,15 +34,21 @@ class Report(ABC):
         """Return what to print beside the scores."""
 
     def files(self) -> dict[str, object]:
-        """Return what pictures need, by the names of files beside ``metrics.json``."""
+        """Return what else there is, by the names of files beside ``metrics.json``.
+
+        A .json has a value of JSON, a .csv rows.
+        """
         return {}
+
+
+WRITERS: dict[str, Callable[[Path, Any], None]] = {".json": write_json, ".csv": write_csv}
 
 
 def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
     """Write ``path`` (metrics.json) and the files beside it."""
     save_metrics(path, report, latency)
     for name, content in report.files().items():
-        write_json(path.with_name(name), content)
+        WRITERS[Path(name).suffix](path.with_name(name), content)
 
 
 def save_metrics(path: Path, report: Report, latency: Mapping[str, Any]) -> None:

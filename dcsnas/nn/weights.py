@@ -22,6 +22,7 @@ from dcsnas.nn.heads import Head, TaskNetwork, head_for, plain_head
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 
+HeldOut = Literal["held-out identities", "held-out images"]
 Stage = Literal["search", "derive", "import", "pretrain", "retrain"]
 OLD_THETA = re.compile(r"^((?:.*\.)?(?:layers\.\d+\.))theta\.(weight|bias)$")
 WITH_HEAD: tuple[Stage, ...] = ("derive", "retrain")
@@ -41,7 +42,7 @@ class ChosenEpoch(Strict):
     """What the score is, such as ``map``."""
     score: float
     """In percent, the best of the training."""
-    selected_on: Literal["test", "held-out identities"]
+    selected_on: Literal["test"] | HeldOut
     """Whose images that was taken on; the best of several scores on the test set is too high."""
 
     @model_validator(mode="before")
@@ -70,10 +71,14 @@ class WeightsHeader(Strict):
     """The search space that the weights are of."""
     num_classes: int
     input: tuple[int, int]
+    crop: float | None = Field(default=None, exclude_if=lambda crop: crop is None)
+    """What a centre crop keeps of each side of an image; absent where images are squashed."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     chosen_epoch: ChosenEpoch | None = None
     """None for the weights at the end of a training."""
+    classes: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    """Names of the classes, by label, where the data set has them. Absent in older files."""
     trained_on: tuple[str, ...] = Field(default=(), exclude_if=lambda sets: not sets)
     """Digests of the training images, those of the weights that it started from first. A set of
     which some identities were held out counts whole. Empty in older files, and in imported ones."""
@@ -88,10 +93,11 @@ def header_of(
     *,
     task: str = DEFAULT_TASK,
     trained_on: tuple[str, ...] = (),
+    classes: tuple[str, ...] = (),
 ) -> WeightsHeader:
     """Return the header for weights of a network or a supernet, trained at ``size``.
 
-    ``trained_on`` are the digests of the training images.
+    ``trained_on`` are the digests of the training images, ``classes`` the names of what they show.
     """
     derived = isinstance(network, ArchitectureFile)
     return WeightsHeader(
@@ -101,8 +107,10 @@ def header_of(
         space_digest=network.provenance.space_digest if derived else network.digest,
         num_classes=num_classes,
         input=size,
+        crop=data.crop,
         mean=data.mean,
         std=data.std,
+        classes=classes,
         trained_on=trained_on,
     )
 

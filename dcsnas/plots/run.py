@@ -15,6 +15,7 @@ from dcsnas.data.reid import read_reid
 from dcsnas.latency.table import load_table
 from dcsnas.plots.ablation import plot_ablation
 from dcsnas.plots.architecture import plot_architecture
+from dcsnas.plots.confusion import plot_confusion
 from dcsnas.plots.curves import plot_cmc, plot_training_curves
 from dcsnas.plots.eta import plot_eta
 from dcsnas.plots.evolution import animate_evolution, plot_evolution
@@ -79,7 +80,7 @@ def draw_gallery(run: Path) -> Figure:
         raise UserError(f"{path}: does not fit {data.root} ({error}); evaluate again") from None
 
 
-BITMAPS = ("probabilities", "gallery")
+BITMAPS = ("probabilities", "gallery", "confusion")
 OF_RETRIEVAL = ("retrieval", "gallery")
 PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
     "search": {
@@ -93,6 +94,7 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
         "curves": ("metrics.jsonl", plot_training_curves),
         "retrieval": ("metrics.json", plot_cmc),
         "gallery": ("neighbours.json", draw_gallery),
+        "confusion": ("confusion.csv", plot_confusion),
         "architecture": ("architecture.yaml", draw_architecture),
     },
     "tune-eta": {"eta": ("eta.json", plot_eta)},

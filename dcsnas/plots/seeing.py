@@ -16,6 +16,7 @@ from matplotlib.patches import Circle, Rectangle
 
 from dcsnas.data.augment import Normalize
 from dcsnas.data.decoding import decode_rgb
+from dcsnas.data.geometry import Size, center_box
 from dcsnas.data.loading import GivenImages
 from dcsnas.evaluation.seeing import Heat, Place, affinities_at, grad_cam
 from dcsnas.evaluation.selection import SelectedChannels, SelectionCounter
@@ -40,6 +41,17 @@ class Seen:
     affinities: list[Heat]
     selected: tuple[SelectedChannels, ...]
     place: Place
+    size: Size
+    crop: float | None
+    """What of each picture the network sees."""
+
+    def picture(self, index: int) -> np.ndarray:
+        """Return the part of a picture that the network sees, in the picture's own resolution."""
+        picture = decode_rgb(self.paths[index])
+        if self.crop is None:
+            return np.asarray(picture)
+        left, top, *end = center_box((picture.height, picture.width), self.size, self.crop)
+        return np.asarray(picture.crop((round(left), round(top), round(end[0]), round(end[1]))))
 
 
 def see(used: NetworkInUse, paths: Sequence[Path], place: Place = (0.5, 0.5)) -> Seen:
@@ -48,13 +60,16 @@ def see(used: NetworkInUse, paths: Sequence[Path], place: Place = (0.5, 0.5)) ->
     ``place`` is the query position of the affinities, as shares of height and width.
     """
     shown = list(paths[:SHOWN])
-    images = GivenImages(shown, used.header.input)
+    size, crop = used.header.input, used.header.crop
+    images = GivenImages(shown, size, crop=crop)
     pixels = torch.stack([images[index][0] for index in range(len(shown))])
     normalised = Normalize(used.header.mean, used.header.std)(pixels)
     network = used.network.eval()
     with (counter := SelectionCounter(network)).counting():
         affinities = affinities_at(network, normalised, place)
-    return Seen(shown, grad_cam(network, normalised), affinities, counter.shares(), place)
+    return Seen(
+        shown, grad_cam(network, normalised), affinities, counter.shares(), place, size, crop
+    )
 
 
 def plot_seen(seen: Seen) -> Figure:
@@ -63,7 +78,7 @@ def plot_seen(seen: Seen) -> Figure:
     side_by_side = sum(1 + len(part) for part in parts) <= WIDEST
     columns = sum(1 + len(part) for part in parts) if side_by_side else 1 + max(map(len, parts))
     rows_each = 1 if side_by_side else len(parts)
-    first = np.asarray(decode_rgb(seen.paths[0]))
+    first = seen.picture(0)
     tile_height = _TILE_IN * first.shape[0] / first.shape[1] + 0.28
     title = "Grad-CAM and affinities" if seen.affinities else "Grad-CAM"
     affinities = (
@@ -94,7 +109,7 @@ def _draw_row(
     row: Sequence[Axes], seen: Seen, index: int, heats: Sequence[Heat], name: str | None
 ) -> None:
     """Draw an image and its maps; without a ``name`` they are affinities, and it is marked."""
-    image = np.asarray(decode_rgb(seen.paths[index]))
+    image = seen.picture(index)
     _draw_image(row[0], image, name or "", None if name else seen.place)
     kind = "stage" if name else "attention"
     for number, (tile, heat) in enumerate(zip(row[1:], heats, strict=False), 1):

@@ -13,7 +13,7 @@ from dcsnas.config.search import WITHIN_PERCENT, SearchConfig, check_count, sear
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import samples_digest, split_train
 from dcsnas.nn.inherit import State
-from dcsnas.nn.weights import header_of, read_state, save_weights
+from dcsnas.nn.weights import header_of, read_header, read_state, save_weights
 from dcsnas.search.derive import derive_ranked
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -36,6 +36,8 @@ def save_derived_weights(
     network = validator.network(layers, neck, found.provenance.choice)
     data, classes = validator.config.data, validator.num_classes
     header = header_of("derive", found, data, found.input, classes, task=validator.task.name)
+    named = {"classes": read_header(run / "supernet.safetensors").classes}
+    header = header.model_copy(update=named)
     save_weights(path, network.state_dict(), header)
 
 

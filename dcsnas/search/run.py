@@ -19,7 +19,7 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.loading import Loader, names_below
-from dcsnas.data.reid import Sample, TaskData, samples_digest, samples_input, split_train
+from dcsnas.data.reid import Sample, TaskData, samples_digest, split_train
 from dcsnas.latency.expectation import ExpectedCost, expected_latency
 from dcsnas.latency.machine import open_table
 from dcsnas.nn.cameras import name_cameras
@@ -99,7 +99,7 @@ def search(
         validator.refuse_unscorable()
     loaders = _make_loaders(task, config, size, parts, process)
     if process.first:
-        start_run(config, folder, space, table, samples_input(data.root, data.train))
+        start_run(config, folder, space, table, data)
         if progress:
             show_start(folder.path, *described(config, space, size, table, parts))
 
@@ -266,6 +266,7 @@ def _save_supernet(context: SearchContext, network: TaskNetwork) -> Path:
         context.data.num_classes,
         task=context.task.name,
         trained_on=(samples_digest(context.data.train),),
+        classes=context.data.classes,
     )
     neck = {f"neck.{name}": tensor for name, tensor in network.neck.state_dict().items()}
     save_weights(path, {**network_weights(network.backbone), **neck}, header)

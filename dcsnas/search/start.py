@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dcsnas.config.files import write_yaml
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.search import SearchConfig
-from dcsnas.data.reid import Sample
+from dcsnas.data.class_names import write_class_names
+from dcsnas.data.reid import Sample, TaskData, samples_input
 from dcsnas.latency.machine import running_on
 from dcsnas.latency.table import LatencyTable, save_table
 from dcsnas.nn.distributed import pick_device
@@ -31,12 +32,13 @@ def described(
 
 
 def start_run(
-    config: SearchConfig, folder: RunFolder, space: SearchSpace, table: LatencyTable, data: Input
+    config: SearchConfig, folder: RunFolder, space: SearchSpace, table: LatencyTable, data: TaskData
 ) -> None:
     """Begin the run or go on with it; one that cannot be continued says that it starts over."""
     inputs = _inputs(config.space, space, table)
-    running = running_on(config.run.device)
-    folder.start("search", config, {**inputs, "data": data}, device=running)
+    known = {**inputs, "data": samples_input(data.root, data.train)}
+    folder.start("search", config, known, device=running_on(config.run.device))
+    write_class_names(folder.path, data.classes)
     _copy_inputs(folder, space, table)
     if folder.checkpoint.exists() and not resumes(config):
         print(f"{folder.path}: {config.strategy} cannot continue a search; it starts over")

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dcsnas.config.search import ClassifySearchConfig
 from dcsnas.config.stages import DataConfig, PretrainConfig, Size
-from dcsnas.data.image_folder import ImageFolderData, read_image_folder
-from dcsnas.data.loading import ImageSet, Loader, make_loader
+from dcsnas.data.image_folder import ImageFolderData, hold_out_images, read_image_folder
+from dcsnas.data.images import training_images
+from dcsnas.data.loading import Loader, make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.evaluation.classification import classify, evaluate_classes
 from dcsnas.nn.distributed import ALONE, Process
@@ -33,8 +34,8 @@ class ClassifyObjective(Objective):
 
 
 def read_classes(config: DataConfig) -> ImageFolderData:
-    """Return the image folder that ``config`` names; raises UserError where it is none."""
-    return read_image_folder(config.root)
+    """Return the image folder and the classes that ``config`` names; raises UserError."""
+    return read_image_folder(config.root, config.classes)
 
 
 def shuffled_loader(
@@ -46,8 +47,9 @@ def shuffled_loader(
     name: str = "the training images",
 ) -> Loader:
     """Return a loader of ``config.batch_size`` images at a time, in another order each epoch."""
+    images = training_images(samples, size, config.data, config.augment, seed=config.run.seed)
     return make_loader(
-        ImageSet(samples, size),
+        images,
         batch_size=config.batch_size,
         shuffle=True,
         workers=config.data.workers,
@@ -69,5 +71,7 @@ CLASSIFY = Task(
     objective=ClassifyObjective,
     score=classify,
     evaluate=evaluate_classes,
+    hold_out=hold_out_images,
+    held_out="held-out images",
 )
 register_task(CLASSIFY)

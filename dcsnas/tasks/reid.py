@@ -15,7 +15,8 @@ from torch import Tensor
 from dcsnas.config.search import ReidSearchConfig
 from dcsnas.config.stages import DataConfig, LossConfig, RetrainConfig, Size
 from dcsnas.data.folds import hold_out
-from dcsnas.data.loading import ImageSet, Loader, make_loader
+from dcsnas.data.images import training_images
+from dcsnas.data.loading import Loader, make_loader
 from dcsnas.data.reid import ReidData, Sample, has_matches, read_reid
 from dcsnas.data.samplers import PKSampler
 from dcsnas.evaluation.reid import evaluate_reid, retrieve
@@ -123,7 +124,7 @@ def pk_loader(
 
     Raises UserError where there are too few identities, or they cannot be shared out equally.
     """
-    images = ImageSet(samples, size)
+    images = training_images(samples, size, config.data, config.augment, seed=config.run.seed)
     sampler = PKSampler(
         images.labels.tolist(),
         identities_per_batch=config.batch.identities,
@@ -132,6 +133,7 @@ def pk_loader(
         rank=process.rank,
         world_size=process.world_size,
         name=name,
+        keyed=images.draws is not None,
     )
     return make_loader(
         images, batch_sampler=sampler, workers=config.data.workers, seed=config.run.seed

@@ -22,7 +22,7 @@ from dcsnas.evaluation.features import Extractor
 from dcsnas.evaluation.record import Report
 from dcsnas.nn.distributed import cpu_threads
 from dcsnas.nn.heads import Head, Output, TaskNetwork, head_for
-from dcsnas.nn.weights import NetworkInUse, load_network, read_header
+from dcsnas.nn.weights import HeldOut, NetworkInUse, load_network, read_header
 from dcsnas.spaces.backbones import FeaturePart
 
 
@@ -156,6 +156,8 @@ class Task:
     """Says why probes and references cannot be scored; empty where they can."""
     hold_out: Callable[..., TaskData] | None = None
     """Returns a data set with one of its folds as probes and references, if the task has that."""
+    held_out: HeldOut = "held-out identities"
+    """What such a fold consists of."""
 
     def head_of(self, parts: Sequence[FeaturePart], num_classes: int) -> Head:
         """Return the head for features that consist of ``parts``."""
@@ -210,7 +212,13 @@ def extractor_of(
 ) -> Extractor:
     """Return what runs a network in training over images, on ``device``."""
     return Extractor(
-        network, size=size, mean=data.mean, std=data.std, device=device, workers=data.workers
+        network,
+        size=size,
+        crop=data.crop,
+        mean=data.mean,
+        std=data.std,
+        device=device,
+        workers=data.workers,
     )
 
 

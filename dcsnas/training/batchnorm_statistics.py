@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dcsnas.config.stages import AugmentConfig, DataConfig, Size
 from dcsnas.data.augment import Normalize, make_augment
-from dcsnas.data.loading import ImageSet, make_loader
+from dcsnas.data.images import ImageSet, training_images
+from dcsnas.data.loading import make_loader
 from dcsnas.data.reid import Sample
 from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import span_processes
@@ -54,7 +55,8 @@ def plain_batches(
     network: nn.Module, samples: Sequence[Sample], size: Size, data: DataConfig
 ) -> Iterator[Tensor]:
     """Yield normalised images for ``network`` in batches of nearly one size, which count alike."""
-    return _changed_batches(network, samples, size, data, Normalize(data.mean, data.std))
+    images = ImageSet(samples, size, crop=data.crop)
+    return _changed_batches(network, images, data, Normalize(data.mean, data.std))
 
 
 def augmented_batches(
@@ -72,7 +74,10 @@ def augmented_batches(
     """
     order = np.random.default_rng(seed).permutation(len(samples))[:AUGMENTED_IMAGES]
     change = make_augment(data, augment, size)
-    return _changed_batches(network, [samples[i] for i in order], size, data, change)
+    from_files = data.model_copy(update={"in_memory": False})  # each is read once
+    drawn = [samples[i] for i in order]
+    images = training_images(drawn, size, from_files, augment, seed=seed)
+    return _changed_batches(network, images, data, change)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -81,13 +86,12 @@ def device_of(network: nn.Module) -> torch.device:
 
 
 def _changed_batches(
-    network: nn.Module, samples: Sequence[Sample], size: Size, data: DataConfig, change: nn.Module
+    network: nn.Module, images: ImageSet, data: DataConfig, change: nn.Module
 ) -> Iterator[Tensor]:
     """Yield batches for ``network``, which knows the cameras of one until the next is asked for."""
-    device, count = device_of(network), len(samples)
+    device, count = device_of(network), len(images)
     change = change.to(device)
     batch_size = math.ceil(count / math.ceil(count / RECALIBRATION_BATCH))
-    images = ImageSet(samples, size)
     for batch in make_loader(images, batch_size=batch_size, workers=data.workers, seed=0):
         with seen_by(network, batch.cameras):
             yield change(batch.images.to(device))

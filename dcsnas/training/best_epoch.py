@@ -233,7 +233,7 @@ class Outcome:
         best = self.scores and self.scores.best
         if not best:
             return None
-        on = "held-out identities" if self.config.validation.hold_out else "test"
+        on = self.score.task.held_out if self.config.validation.hold_out else "test"
         metric = self.score.task.metric
         return ChosenEpoch(
             after_epochs=best.epoch + 1, metric=metric, score=best.score, selected_on=on

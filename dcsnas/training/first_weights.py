@@ -17,7 +17,7 @@ from dcsnas.nn.weights import (
     read_state,
 )
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.tasks.task import TaskData
+from dcsnas.tasks.task import Task, TaskData, find_task
 from dcsnas.training.batchnorm_statistics import measure_statistics
 
 
@@ -42,23 +42,25 @@ def check_start(
             f"({architecture.provenance.space}); give the one of the search that it came from"
         )
     if config.holds_out:
-        _refuse_seen(start, header, data, config.task)
+        _refuse_seen(start, header, data, find_task(config.task))
 
 
-def _refuse_seen(start: Path, header: WeightsHeader, data: TaskData, task: str) -> None:
+def _refuse_seen(start: Path, header: WeightsHeader, data: TaskData, task: Task) -> None:
     """Raise UserError where weights know the images of ``data``.
 
     Imported ones say nothing of their images, and are taken; files of earlier versions say nothing
     either, and are not where their task is the same.
     """
+    part = task.held_out.removeprefix("held-out ")
+    unseen = {"identities": "people"}.get(part, part)
     if samples_digest(data.train) in header.trained_on:
-        known = "was trained on the identities that are to be held out"
-    elif not header.trained_on and header.stage != "import" and header.task == task:
-        known = "may know the identities to be held out: an earlier version wrote it, without them"
+        known = f"was trained on the {part} that are to be held out"
+    elif not header.trained_on and header.stage != "import" and header.task == task.name:
+        known = f"may know the {part} to be held out: an earlier version wrote it, without them"
     else:
         return
     raise UserError(
-        f"{start}: {known}, so their scores would not be of unseen people; start without --from, "
+        f"{start}: {known}, so their scores would not be of unseen {unseen}; start without --from, "
         "or from a backbone trained on other images, or hold none out (validation.hold_out: 0)"
     )
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from dcsnas.config.search import SearchConfig
 from dcsnas.config.stages import Size, TrainConfig
-from dcsnas.data.augment import make_augment, mixup
+from dcsnas.data.augment import make_augment
 from dcsnas.data.loading import Batch
+from dcsnas.data.mixing import Mixing
 from dcsnas.nn.cameras import seen_by
 from dcsnas.nn.distributed import is_batch_wide
 from dcsnas.nn.heads import TaskNetwork
@@ -51,10 +52,11 @@ class TaskModule(pl.LightningModule):
         self.augment = make_augment(config.data, config.augment, size)
         if isinstance(config, TrainConfig):
             self.optimizer_config = config.optimizer
-            self.mixup, self.classifier_epochs = config.augment.mixup, config.classifier_epochs
+            self.mixing = Mixing(config.augment.mixup, config.augment.cutmix)
+            self.classifier_epochs = config.classifier_epochs
         else:
             self.optimizer_config = config.weights
-            self.mixup, self.classifier_epochs = 0.0, 0
+            self.mixing, self.classifier_epochs = Mixing(), 0
 
     def on_train_start(self) -> None:
         """Hold the backbone where an epoch goes on: ``on_train_epoch_start`` is of whole ones."""
@@ -101,8 +103,8 @@ class TaskModule(pl.LightningModule):
         measures over an epoch.
         """
         images, labels, mixed = self.augment(batch.images), batch.labels, None
-        if self.mixup:
-            mixed = mixup(images, labels, alpha=self.mixup, generator=self._shared_draws(index))
+        if self.mixing:
+            mixed = self.mixing(images, labels, generator=self._shared_draws(index))
             images = mixed.images
         with seen_by(self.network, batch.cameras):
             output = self.objective.run(self.network, images)

@@ -12,6 +12,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.config.stages import RunConfig, Size, TrainConfig
+from dcsnas.data.class_names import write_class_names
 from dcsnas.data.loading import names_below
 from dcsnas.data.reid import samples_input
 from dcsnas.latency.machine import running_on
@@ -97,14 +98,9 @@ def train(
         trainer = _make_trainer(config, folder, outcome, progress)
         trainer.fit(module, loader, ckpt_path=resume_path(folder))
         leave_unless_first(process)
+        known = {"trained_on": known_images(start, whole), "classes": part.classes}
         header = header_of(
-            stage,
-            architecture,
-            config.data,
-            score.size,
-            part.num_classes,
-            task=task.name,
-            trained_on=known_images(start, whole),
+            stage, architecture, config.data, score.size, part.num_classes, task=task.name, **known
         ).model_copy(update={"chosen_epoch": outcome.chosen_epoch})
         weights, reached = _save(folder, header, outcome.result(), score, config.run)
     return Trained(weights, task, part.num_classes, report, outcome.chosen_epoch, reached)
@@ -151,6 +147,7 @@ def _start(
     if config.validation.every:
         inputs["scored"] = samples_input(part.root, [*part.probes, *part.references])
     folder.start(stage, config, inputs, device=running_on(config.run.device))
+    write_class_names(folder.path, part.classes)
     save_architecture(folder.path / "architecture.yaml", architecture)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from test_profile_check import dcsnas
+from commands import run_here
 
 from dcsnas.latency.table import load_table, save_table
 from dcsnas.latency.verdict import judge
@@ -28,7 +28,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def transfer(work: Path) -> str:
     """Write here.json, and return what the command says."""
     like = ("--like", "there.json", "--measure", "4", "--rounds", "4")
-    return dcsnas(work, "profile", "micro.yaml", *like, "--out", "here.json")
+    return run_here(work, "profile", "micro.yaml", *like, "--out", "here.json")
 
 
 def test_a_table_is_transferred(work: Path):
@@ -43,7 +43,7 @@ def test_a_table_is_transferred(work: Path):
 @pytest.mark.slow
 def test_what_was_transferred_can_be_checked(work: Path):
     transfer(work)
-    checked = dcsnas(work, "profile-check", "here.json", "--networks", "4", "--rounds", "2")
+    checked = run_here(work, "profile-check", "here.json", "--networks", "4", "--rounds", "2")
     assert "the table: " in checked
     report = json.loads((work / "here.check.json").read_text())
     assert report["table_digest"] == load_table(work / "here.json").digest
@@ -84,6 +84,6 @@ def test_a_disturbed_table_is_used_nowhere_in_silence(work: Path, fails: Fails):
         ("sample", *sampled),
     ):
         assert expected in fails(*arguments)
-    dcsnas(work, "sample", *sampled, "--allow-disturbed")
+    run_here(work, "sample", *sampled, "--allow-disturbed")
     written = yaml.safe_load((work / "a.yaml").read_text())
     assert written["provenance"]["latency_verdict"] == "disturbed"

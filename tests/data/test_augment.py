@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dcsnas.config.stages import AugmentConfig, DataConfig
-from dcsnas.data.augment import Augment, Normalize, make_augment, mixup
+from dcsnas.data.augment import Augment, Normalize, make_augment
+from dcsnas.data.mixing import mixup
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = (16, 8)

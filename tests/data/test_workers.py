@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from dcsnas.config.errors import UserError
@@ -40,10 +41,10 @@ class Failing(ImageSet):
 
     fail: Callable[[], object]
 
-    def picture(self, index: int) -> Image.Image:
+    def pixels(self, index: int, draw: int = 0) -> Tensor:
         if index == 9 and get_worker_info():
             self.fail()
-        return super().picture(index)
+        return super().pixels(index, draw)
 
 
 def failing(samples: list[Sample], fail: Callable[[], object], workers: int = 2) -> Loader:

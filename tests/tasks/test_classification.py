@@ -14,12 +14,18 @@ from dcsnas.config.stages import DataConfig, PretrainConfig
 from dcsnas.data.augment import Normalize
 from dcsnas.data.image_folder import read_image_folder
 from dcsnas.data.loading import ImageSet
-from dcsnas.evaluation.classification import accuracies, class_accuracies
+from dcsnas.evaluation.classification import accuracies, class_accuracies, known_classes
 from dcsnas.evaluation.record import save_report
 from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.nn.build import build
 from dcsnas.nn.heads import LinearHead, Output, TaskNetwork
-from dcsnas.nn.weights import header_of, load_network, save_weights
+from dcsnas.nn.weights import (
+    header_of,
+    load_network,
+    read_header,
+    read_state,
+    save_weights,
+)
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.tasks.classify import ClassifyObjective
@@ -96,3 +102,28 @@ def test_a_report_says_how_every_class_is_told(folder: Path) -> None:
 def test_its_features_are_not_for_retrieval(folder: Path) -> None:
     with pytest.raises(UserError, match="holds a network of task 'classify', whose features are"):
         load_reid_network(folder / "model.safetensors")
+
+
+def test_weights_of_before_are_evaluated_squashed(folder: Path) -> None:
+    """Their headers have no crop; what they saw in training they see in evaluation."""
+    header = read_header(folder / "model.safetensors")
+    assert header.crop is None
+    assert "crop" not in header.model_dump()
+    data = read_image_folder(folder / "classes")
+    report = evaluate(folder / "model.safetensors", data, device="cpu", workers=0)
+    assert report.crop is None
+    assert "squashed" in report.lines()[0]
+    state = read_state(folder / "model.safetensors")
+    cropped = header.model_copy(update={"crop": 0.5})
+    save_weights(folder / "cropped.safetensors", state, cropped)
+    other = evaluate(folder / "cropped.safetensors", data, device="cpu", workers=0)
+    assert other.record()["protocol"]["crop"] == 0.5
+
+
+def test_the_number_of_classes_must_fit_where_no_names_are_known(folder: Path) -> None:
+    header = read_header(folder / "model.safetensors")
+    data = read_image_folder(folder / "classes")
+    with pytest.raises(UserError, match="has 3 classes, and the weights tell 4 apart"):
+        known_classes(header.model_copy(update={"num_classes": 4}), data)
+    named = header.model_copy(update={"classes": ("class2", "class0"), "num_classes": 2})
+    assert known_classes(named, data).num_classes == 2

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_stage(stage: str, folder: Path, out: Path, workers: int) -> None:
     """Run a stage with all that draws or has a state."""
-    common = {
+    common: dict[str, Any] = {
         "epochs": EPOCHS,
         "augment": {"pad": 1, "flip": 0.5, "erase": 0.5, "mixup": 0.5},
         "optimizer": {"name": "adam", "lr": 0.01, "schedule": "cosine"},
@@ -50,6 +50,8 @@ def run_stage(stage: str, folder: Path, out: Path, workers: int) -> None:
     }
     if stage == "pretrain":
         data = {"root": str(folder / "classes"), "workers": workers}
+        drawn = {"pad": 0, "crop": {}, "randaugment": {}, "cutmix": 0.5}
+        common["augment"] |= drawn
         config = validate(PretrainConfig, {"data": data, "batch_size": 4, **common}, "test")
         train(config, ARCHITECTURE, RunFolder(out), stage="pretrain", progress=False)
         return

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from dcsnas.config.stages import PretrainConfig, RetrainConfig
-from dcsnas.data.augment import Mixed
 from dcsnas.data.loading import Batch
+from dcsnas.data.mixing import Mixed
 from dcsnas.nn.distributed import BatchWide
 from dcsnas.nn.heads import LinearHead, TaskNetwork
 from dcsnas.tasks.task import Objective
-from dcsnas.training import module as module_file
 from dcsnas.training.module import ONE, TaskModule
 
 Step = Callable[..., tuple[dict[str, Tensor], list[Tensor]]]
@@ -83,7 +82,7 @@ def test_mixed_images_blend_every_term(
     def mix(images: Tensor, labels: Tensor, **_: Any) -> Mixed:
         return Mixed(images, labels, PARTNERS, weight)
 
-    monkeypatch.setattr(module_file, "mixup", mix)
+    monkeypatch.setattr("dcsnas.data.mixing.mixup", mix)
     logged, (observed,) = step(LabelMean(), mixup=0.3)
     values = torch.tensor([1.0, 2.0, 4.0, 8.0])
     own, other = LABELS.float() @ values, PARTNERS.float() @ values
@@ -103,7 +102,7 @@ def test_a_loss_of_all_processes_is_mixed_by_one_draw(
         drawn.append(float(torch.rand((), generator=generator)))
         return Mixed(images, labels, PARTNERS, 0.5)
 
-    monkeypatch.setattr(module_file, "mixup", mix)
+    monkeypatch.setattr("dcsnas.data.mixing.mixup", mix)
     for process in range(2):
         torch.manual_seed(process)  # as the processes' own generators differ
         step(kind(), mixup=0.3)

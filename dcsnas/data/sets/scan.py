@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dcsnas.data.sets.faults import Fault, Finding
@@ -34,6 +34,8 @@ class TaskData:
     """What a network is scored on: queries."""
     references: tuple[Sample, ...]
     """What the probes are compared with, if they are: the gallery."""
+    classes: tuple[str, ...] = field(default=(), kw_only=True)
+    """The classes' names, by label, where they have names."""
 
 
 @dataclass(frozen=True)
