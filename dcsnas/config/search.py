@@ -279,3 +279,14 @@ def check_count(option: str, count: int) -> None:
     """Raise UserError where ``count``, given as ``option``, is no number of networks to derive."""
     if not 1 <= count <= MOST_DERIVED:
         raise UserError(f"{option} {count}: expected a number from 1 to {MOST_DERIVED}")
+
+
+EVOLVED = 100
+"""Scores that evolution spends unless told otherwise."""
+MOST_SCORES = 10_000
+
+
+def check_scores(scores: int) -> None:
+    """Raise UserError where ``scores`` is no number of scores that evolution may spend."""
+    if not 1 <= scores <= MOST_SCORES:
+        raise UserError(f"--scores {scores}: expected a number from 1 to {MOST_SCORES:,}")
