@@ -57,6 +57,11 @@ class PairedDifference:
         """Return the upper end of the 95 % interval."""
         return self.points + self.interval
 
+    @property
+    def range(self) -> str:
+        """Return the 95 % interval as text."""
+        return f"{self.low:+.2f} to {self.high:+.2f}"
+
     def record(self) -> dict[str, float]:
         """Return plain values for a file; the interval's ends as ``low95`` and ``high95``."""
         return {

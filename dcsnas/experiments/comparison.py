@@ -30,8 +30,7 @@ def compared(table: pd.DataFrame, parameters: Sequence[str], score: str, metric:
     gain = paired_difference(*([settings[name][seed] for seed in seeds] for name in (best, second)))
     return [
         f"{best} has the best mean {metric_text(metric)}, {_mean(settings[best]):.1f} %: {gain} "
-        f"points against {second} (standard error over {gain.pairs} seeds; 95 %: {gain.low:+.2f} "
-        f"to {gain.high:+.2f})"
+        f"points against {second} (standard error over {gain.pairs} seeds; 95 %: {gain.range})"
     ]
 
 
