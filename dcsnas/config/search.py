@@ -123,6 +123,9 @@ class ArchitectureConfig(Strict):
 
     lr: PositiveFloat = 0.03
     weight_decay: NonNegativeFloat = 5e-4
+    steps: Literal["each", "shared"] = "each"
+    """Adam scales steps by the gradients of each parameter, or those of all choices by one number,
+    so that they are proportional to the gradients."""
     warmup_epochs: EpochCount = 0
     """First epochs, or a share of all, that train weights alone."""
     temperature: PositiveFloat = 5.0

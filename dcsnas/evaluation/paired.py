@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import bootstrap, t
+from scipy.stats import t
 
 from dcsnas.latency.accuracy import kendall_tau
 
 CONFIDENCE = 0.95
 """What every interval here is of."""
-RESAMPLES = 2000
+RESAMPLES = 1000
 """Samples drawn for a bootstrap interval: its ends move by some percent of its width from seed to
 seed."""
 
@@ -117,27 +117,22 @@ def tau_interval(
 def _bootstrap(
     statistic: Callable[..., float | None], samples: Sequence[Sequence[float]], seed: int
 ) -> Interval | None:
-    """Return a statistic of values, or of tuples of values, with its percentile interval."""
+    """Return a statistic of values, or of tuples of values, with its percentile interval.
+
+    ``scipy.stats.bootstrap`` has no interval where some samples have no value, as those of one pair
+    repeated have no tau.
+    """
     value = statistic(*samples)
     if value is None:
         return None
-
-    def drawn(*resampled: Any) -> float:
-        found = statistic(*resampled)
-        return math.nan if found is None else found
-
-    found: Any = bootstrap(
-        samples,
-        drawn,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(seed),
-    )
+    given, count = [np.asarray(sample, dtype=float) for sample in samples], len(samples[0])
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        picked = rng.integers(count, size=count)
+        drawn.append(statistic(*(sample[picked].tolist() for sample in given)))
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(found.bootstrap_distribution, [tail, 1 - tail])
-    return Interval(value, float(low), float(high), len(samples[0]))
+    low, high = np.quantile([one for one in drawn if one is not None], [tail, 1 - tail])
+    return Interval(value, float(low), float(high), count)
 
 
 def same_networks(digests: Mapping[str, str]) -> list[list[str]]:

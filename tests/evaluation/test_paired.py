@@ -61,7 +61,7 @@ def test_the_bootstrap_of_a_mean_has_the_width_of_its_standard_error() -> None:
 def test_the_interval_of_tau_holds_it_and_narrows() -> None:
     rng = np.random.default_rng(3)
     widths = []
-    for count in (10, 80):
+    for count in (10, 60):
         first = rng.normal(size=count)
         second = first + rng.normal(size=count)
         found = tau_interval(first.tolist(), second.tolist())
@@ -69,7 +69,7 @@ def test_the_interval_of_tau_holds_it_and_narrows() -> None:
         assert found.value == kendall_tau(first.tolist(), second.tolist())
         assert -1 <= found.low95 < found.value < found.high95 <= 1
         widths.append(found.high95 - found.low95)
-    assert widths[1] < widths[0] / 2
+    assert widths[1] < widths[0] / 1.5
 
 
 def test_tau_of_equal_values_is_none_and_samples_of_that_kind_are_left_out() -> None:
@@ -80,7 +80,7 @@ def test_tau_of_equal_values_is_none_and_samples_of_that_kind_are_left_out() -> 
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(ValueError, match="same"):
+    with pytest.raises(ValueError, match="incompatible"):
         tau_interval([1.0, 2.0, 3.0], [1.0, 2.0])
 
 
