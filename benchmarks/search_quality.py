@@ -12,8 +12,8 @@ best within the same budget.
 that uses 98 % to 100 % of the budget (``dcsnas derive``), ``limit`` the most probable one within
 the budget, however little of it that uses (``--within-percent 100``); ``band_gain`` compares the
 two, search by search, in points of 0.01. ``best_of`` is the best, on validation batches, of the 50
-most probable that use the budget (``--best-of 50``), ``evolve`` the best of the same number of
-scores, or of as many as ``--scores`` says, that evolution spends (``--evolve``).
+most probable that use the budget (``--best-of 50``), ``evolve`` that of the ``--scores`` networks
+that evolution scores (``--evolve``). ``--steps each`` searches with Adam as it is.
 With ``--stock`` also ``stock_nni``, NNI's GumbelDARTS with its penalty on the same latencies:
 ``exported`` is its own network, whatever that costs, the others what our derivation makes of its
 probabilities. ``random`` is the mean of random networks that cost 98 % to 100 % of the budget.
@@ -26,95 +26,37 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
-from nni.nas.profiler import ExpressionProfiler
-from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from synthetic_searches import ARCHITECTURES, SEARCHES, Kept
+
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import write_json
-from dcsnas.config.jsonl import append_line, read_lines
-from dcsnas.config.search import ArchitectureConfig, TargetConfig
+from dcsnas.config.search import EVOLVED
 from dcsnas.evaluation.paired import paired_difference
-from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.budget_band import most_probable_near
 from dcsnas.search.constrained_choice import cost_range, most_probable_within
-from dcsnas.search.cost_terms import CostObjective
 from dcsnas.search.evolution import POPULATION, Judge, best_of, evolve
-from dcsnas.search.fbnetv2 import FBNetV2
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Option, SearchSpace
-from synthetic_search import Problem, run_strategy
+from synthetic_search import Problem
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Budgets, as shares of the way from the fastest network to the best without a budget."""
 EPOCHS, STEPS = 40, 50
 """Epochs, and architecture steps in one: 2,000 less the warm-up."""
-TEMPERATURE = 1.0
-"""Ours at the start. From FBNet's 5 a draw is nearly uniform for most of so short a search."""
 COUNT, BATCHES = 50, 1000
 """Networks derived, and validation batches that networks are compared on."""
 WITHIN = 0.98
 """What is near the best: at least so much of its score, and of the budget."""
-ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=TEMPERATURE)
-
-Probabilities = dict[str, list[float]]
-Search = Callable[..., dict[str, Any]]
-
-
-class StockPenalty(ExpectationProfilerPenalty):
-    """NNI's penalty, its number computed from arrays: NNI's own way takes 100 times as long."""
-
-    def __init__(self, latency: ExpectedCost, budget: float, scale: float) -> None:
-        super().__init__(ExpressionProfiler(None), budget, scale, nonlinear="positive")  # type: ignore[arg-type]
-        self.latency = latency
-
-    def profile(self, sample: Any) -> float:
-        """Return the expected latency under ``sample``, probabilities by option by label."""
-        tensors = {label: torch.tensor(list(p.values())) for label, p in sample.items()}
-        return self.latency(tensors).item()
-
-
-def latency_of(problem: Problem) -> ExpectedCost:
-    """Return the expected latency of a problem's networks."""
-    return ExpectedCost(problem.space, problem.space.size, problem.cost)
-
-
-def search_fbnetv2(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
-    """Return the probabilities that our strategy ends with, and where its expected latency does."""
-    latency = latency_of(problem)
-    target = TargetConfig(form="target", target=budget)
-    strategy = FBNetV2(config=ARCHITECTURE, objective=CostObjective(target, latency))
-    run_strategy(strategy, problem, seed=seed, **effort)
-    module: Any = strategy.oneshot_module
-    probabilities = {name: p.tolist() for name, p in module.probabilities().items()}
-    expected = module.objective.cost(module.probabilities()).item() / budget
-    return {"probabilities": probabilities, "expected_latency": expected}
-
-
-def search_stock(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
-    """Return the probabilities that NNI's strategy ends with, and the network that it exports."""
-    strategy = GumbelDARTS(
-        arc_learning_rate=ARCHITECTURE.lr,
-        warmup_epochs=ARCHITECTURE.warmup_epochs,
-        penalty=StockPenalty(latency_of(problem), budget, scale=1.0),
-    )
-    run_strategy(strategy, problem, seed=seed, **effort)
-    choice: Any = next(strategy.list_models(limit=1)).sample
-    alphas: Any = strategy._arch_parameters
-    probabilities = {label: alpha.softmax(-1).tolist() for label, alpha in alphas.items()}
-    return {"probabilities": probabilities, "exported": dict(choice)}
-
-
-SEARCHES: dict[str, Search] = {"fbnetv2": search_fbnetv2, "stock_nni": search_stock}
 
 
 def found_by(
@@ -179,27 +121,6 @@ def budgets_of(problem: Problem) -> list[float]:
     return [low + share * (costs[-1] - low) for share in SHARES]
 
 
-class Kept:
-    """The ends of searches in a file, one a line; without a file, of this process alone."""
-
-    def __init__(self, path: Path | None, effort: dict[str, int]) -> None:
-        self.path = path
-        self.settings = {**effort, "architecture": ARCHITECTURE.model_dump(mode="json")}
-        lines = read_lines(path) if path and path.exists() else []
-        self.ended = [one for _, one in lines if one["settings"] == self.settings]
-
-    def of(self, name: str, seed: int, share: float, search: Callable[[], Any]) -> dict[str, Any]:
-        """Return how a search ended; it is run if it has not been."""
-        case = {"strategy": name, "seed": seed, "share": share}
-        for one in self.ended:
-            if case.items() <= one.items():
-                return one
-        one = {**case, **search(), "settings": self.settings}
-        if self.path:
-            append_line(self.path, one)
-        return one
-
-
 def measure(
     seeds: Sequence[int], kept: Kept, strategies: Sequence[str], scores: int
 ) -> list[dict[str, Any]]:
@@ -214,7 +135,7 @@ def measure(
             row: dict[str, Any] = {"seed": seed, "share": share, "budget_ms": budget, "best": best}
             row["random"] = random_score(problem, budget, seed) / best
             for name in strategies:
-                search = partial(SEARCHES[name], problem, budget, seed, **effort)
+                search = partial(SEARCHES[name], problem, budget, seed, kept.architecture, **effort)
                 ended = kept.of(name, seed, share, search)
                 found = found_by(problem, ended, budget, seed, scores)
                 row[name] = {how: problem.score(choice) / best for how, choice in found.items()}
@@ -273,7 +194,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     seeds = {"nargs": 2, "metavar": ("FIRST", "LAST"), "default": (0, 4)}
     parser.add_argument("--seeds", type=int, **seeds)
-    parser.add_argument("--scores", type=int, default=COUNT, help="what evolution spends")
+    parser.add_argument("--scores", type=int, default=EVOLVED, help="what evolution spends")
+    parser.add_argument("--steps", choices=("shared", "each"), default="shared")
     parser.add_argument("--stock", action="store_true", help="NNI's GumbelDARTS as well")
     parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
     parser.add_argument("--searches", type=Path, help="keep the searches here, and continue")
@@ -283,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
     first, last = options.seeds
     effort = {"epochs": 20 if options.quick else EPOCHS, "steps": STEPS}
-    kept = Kept(options.searches, effort)
+    kept = Kept(options.searches, ARCHITECTURES[options.steps], effort)
     strategies = ["fbnetv2", *(["stock_nni"] if options.stock else [])]
     asked = [first] if options.quick else range(first, last + 1)
     rows = measure(asked, kept, strategies, options.scores)

@@ -56,10 +56,10 @@ def evolve(
     scored: dict[str, Scored] = {}
 
     def add(choice: Choice) -> bool:
-        is_new = judge.away(choice) == 0 and (key := judge.key(choice)) not in scored
-        if is_new:
-            scored[key] = Scored(dict(choice), judge.score(choice))
-        return is_new
+        if judge.away(choice) or (key := judge.key(choice)) in scored:
+            return False
+        scored[key] = Scored(dict(choice), judge.score(choice))
+        return True
 
     for choice in start:
         if len(scored) < scores:
