@@ -12,7 +12,7 @@ from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from dcsnas.config.jsonl import append_line, read_lines
+from dcsnas.config.jsonl import append_line, drop_torn_line, read_lines
 from dcsnas.config.search import ArchitectureConfig, TargetConfig
 from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.cost_terms import CostObjective
@@ -78,10 +78,9 @@ def search_stock(
     return {"probabilities": probabilities, "exported": dict(choice)}
 
 
-SEARCHES: dict[str, Callable[..., dict[str, Any]]] = {
-    "fbnetv2": search_fbnetv2,
-    "stock_nni": search_stock,
-}
+Search = Callable[..., dict[str, Any]]
+SEARCHES: dict[str, Search] = {"fbnetv2": search_fbnetv2, "stock_nni": search_stock}
+"""By the name of the strategy."""
 
 
 class Kept:
@@ -92,6 +91,8 @@ class Kept:
     ) -> None:
         self.path, self.architecture = path, architecture
         self.settings = {**effort, "architecture": architecture.model_dump(mode="json")}
+        if path:
+            drop_torn_line(path)
         lines = read_lines(path) if path and path.exists() else []
         self.ended = [one for _, one in lines if one["settings"] == self.settings]
 

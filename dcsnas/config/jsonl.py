@@ -77,6 +77,12 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def drop_torn_line(path: Path) -> None:
+    """Remove a last line without an end, as a killed process leaves it, before others follow."""
+    if path.exists() and not (text := read_text(path)).endswith("\n"):
+        write_text(path, text[: text.rfind("\n") + 1])
+
+
 def keep_records(path: Path, done: int, *, first: int = 1) -> None:
     """Keep the lines of the ``done`` epochs; a resumed run will write later ones again."""
     if path.exists():

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from dcsnas.config.files import file_digest, read_text, write_text
-from dcsnas.config.jsonl import append_line, read_lines
+from dcsnas.config.files import file_digest
+from dcsnas.config.jsonl import append_line, drop_torn_line, read_lines
 from dcsnas.config.outputs import held
 from dcsnas.spaces.architecture import ArchitectureFile
 
@@ -50,8 +50,7 @@ def kept_scores(run: Path, weights: Path) -> Iterator[Kept]:
     """
     path = run / SCORES
     with held(run / f".{SCORES}.lock", of=path, otherwise="wait until it ends"):
-        if path.exists() and not (text := read_text(path)).endswith("\n"):
-            write_text(path, text[: text.rfind("\n") + 1])
+        drop_torn_line(path)
         lines = [line for _, line in read_lines(path)] if path.exists() else []
         supernet = file_digest(weights)
         known = {line["network"]: line["scores"] for line in lines if line["supernet"] == supernet}
