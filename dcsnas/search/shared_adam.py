@@ -25,14 +25,18 @@ class SharedAdam(torch.optim.Optimizer):
         super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters that have gradients; there is no ``closure``."""
-        assert closure is None
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Call ``closure`` if given, update all parameters with gradients, return its result."""
+        returned = None
+        if closure:
+            with torch.enable_grad():
+                returned = closure()
         for group in self.param_groups:
             trained = [p for p in group["params"] if p.grad is not None]
             if trained:
                 group["steps"] += 1
                 self._update(group, trained)
+        return returned
 
     def _update(self, group: dict[str, Any], trained: list[nn.Parameter]) -> None:
         gradients: list[Tensor] = [p.grad + group["weight_decay"] * p for p in trained]  # type: ignore[operator]

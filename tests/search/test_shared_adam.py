@@ -86,3 +86,16 @@ def test_parameters_without_gradients_stay() -> None:
     optimizer.step()
     assert not torch.equal(trained[0], before[0])
     assert torch.equal(trained[1], before[1])
+
+
+def test_a_closure_is_called_first_as_lightning_has_it() -> None:
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = shared([parameter])
+
+    def closure() -> float:
+        optimizer.zero_grad()
+        (parameter**2).sum().backward()
+        return 3.0
+
+    assert optimizer.step(closure) == 3.0
+    assert torch.allclose(parameter, torch.full((2,), 0.9))
