@@ -17,7 +17,7 @@ CROSSED = 0.5
 """The share of children that take each decision from either of two parents; others mutate one."""
 REPAIRS = 200
 """Redraws that lead a child back into the limits before it is given up."""
-TRIES = 200
+TRIES = 50
 """Children in a row that were scored before or left the limits, until there seem to be no more."""
 
 
