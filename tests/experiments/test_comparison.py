@@ -1,18 +1,20 @@
 """What a report says of a sweep's settings, from made-up tables."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 import pytest
 
 from dcsnas.experiments.comparison import compared
 
 
-def table(scores: dict[tuple[float, int], float | None]) -> pd.DataFrame:
+def table(scores: Mapping[tuple[float, int], float | None]) -> pd.DataFrame:
     """Return the table of a sweep over ``weight`` with the given scores by (weight, seed)."""
     rows = [{"weight": w, "seed": seed, "map": score} for (w, seed), score in scores.items()]
     return pd.DataFrame(rows)
 
 
-def said(scores: dict[tuple[float, int], float | None]) -> list[str]:
+def said(scores: Mapping[tuple[float, int], float | None]) -> list[str]:
     return compared(table(scores), ["weight"], "map", "map")
 
 
@@ -43,7 +45,9 @@ def test_seeds_that_one_of_them_lacks_are_left_out() -> None:
         {(0.0, 0): 1.0, (0.0, 1): 3.0, (0.5, 0): 2.0, (0.5, 1): None},
     ],
 )
-def test_nothing_is_said_without_two_pairs(scores: dict[tuple[float, int], float | None]) -> None:
+def test_nothing_is_said_without_two_pairs(
+    scores: Mapping[tuple[float, int], float | None],
+) -> None:
     assert said(scores) == []
 
 

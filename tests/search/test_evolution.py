@@ -47,8 +47,8 @@ def test_every_network_is_within_the_limits_and_scored_once() -> None:
     found = evolve(DECISIONS, START, judge(11, 12, score=score), scores=80, seed=1)
     assert len(found) == len(calls) == len(set(calls)) == 80
     assert [key(one.choice) for one in found] == calls
-    assert all(11 <= sum(one.choice.values()) <= 12 for one in found)
-    assert found[0] == Scored(START[0], weighted(START[0]))
+    assert all(judge(11, 12).away(one.choice) == 0 for one in found)
+    assert (found[0].choice, found[0].score) == (START[0], weighted(START[0]))
     assert [one.score for one in best_of(found)] == sorted((s for _, s in found), reverse=True)
 
 
