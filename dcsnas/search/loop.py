@@ -232,7 +232,7 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     def _draws(self) -> list[GumbelSoftmax]:
         return [module for module in self.modules() if isinstance(module, GumbelSoftmax)]
 
-    def configure_architecture_optimizers(self) -> torch.optim.Optimizer:
+    def configure_architecture_optimizers(self) -> Any:
         """Return Adam over choices and masks; the choices may share one scale of their steps."""
         config, trained = self.config, self.arch_parameters()
         if config.steps == "each":
