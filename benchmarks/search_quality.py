@@ -4,138 +4,94 @@ Command: .venv/bin/python benchmarks/search_quality.py --out benchmarks/results/
 
 Layers of ``tiny`` are tables of what their options are worth (``tests/synthetic_search.py``), so
 the best network within each of five budgets is known exactly, and a search takes seconds. Each seed
-is another problem and another search. Scores are 0 for the worst network of the space and 1 for the
-best; every ratio is a score over the best within the same budget.
+is another problem and another search; ``--seeds 5 9`` are other ones than the default, 0 to 4.
+Scores are 0 for the worst network of the space and 1 for the best; every ratio is a score over the
+best within the same budget.
 
-``fbnetv2`` is our strategy with the objective ``target``: ``score`` is the best, on validation
-batches, of the 50 most probable networks that use 98 % to 100 % of the budget (``dcsnas derive
---best-of 50``), and ``score_of_first`` the most probable of them. ``score_of_limit`` is the most
-probable network within the budget, however little of it that uses (``--within-percent 100``);
-``band_gain`` compares the two, search by search, in points of 0.01. ``stock_nni`` is NNI's
-GumbelDARTS with its penalty on the same latencies: ``score`` is the network that it exports,
-whatever that costs, and ``cut_score`` and ``cut_score_of_first`` are what our derivation makes of
-its probabilities in the same way.
-``random`` is the mean of random networks that cost 98 % to 100 % of the budget. The last line is
-one JSON object.
+``fbnetv2`` is our strategy with the objective ``target``. ``derived`` is the most probable network
+that uses 98 % to 100 % of the budget (``dcsnas derive``), ``limit`` the most probable one within
+the budget, however little of it that uses (``--within-percent 100``); ``band_gain`` compares the
+two, search by search, in points of 0.01. ``best_of`` is the best, on validation batches, of the 50
+most probable that use the budget (``--best-of 50``), ``evolve`` that of the ``--scores`` networks
+that evolution scores (``--evolve``). ``--steps each`` searches with Adam as it is.
+With ``--stock`` also ``stock_nni``, NNI's GumbelDARTS with its penalty on the same latencies:
+``exported`` is its own network, whatever that costs, the others what our derivation makes of its
+probabilities. ``random`` is the mean of random networks that cost 98 % to 100 % of the budget.
+
+``--searches FILE`` keeps what each search ended with, and what is there already is not searched
+again: a stopped benchmark continues. The last line is one JSON object.
 """
 
 import argparse
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
-from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
-from nni.nas.profiler import ExpressionProfiler
-from nni.nas.strategy import GumbelDARTS
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from outcome import conclude
+from synthetic_searches import ARCHITECTURES, SEARCHES, Kept
 
 from dcsnas.config.environment import quiet_libraries
-from dcsnas.config.search import ArchitectureConfig, TargetConfig
+from dcsnas.config.files import write_json
+from dcsnas.config.search import EVOLVED
 from dcsnas.evaluation.paired import paired_difference
-from dcsnas.latency.expectation import ExpectedCost
 from dcsnas.search.budget_band import most_probable_near
 from dcsnas.search.constrained_choice import cost_range, most_probable_within
-from dcsnas.search.cost_terms import CostObjective
-from dcsnas.search.fbnetv2 import FBNetV2
+from dcsnas.search.evolution import POPULATION, Judge, best_of, evolve
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Option, SearchSpace
-from synthetic_search import Problem, run_strategy
+from synthetic_search import Problem
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Budgets, as shares of the way from the fastest network to the best without a budget."""
 EPOCHS, STEPS = 40, 50
 """Epochs, and architecture steps in one: 2,000 less the warm-up."""
-TEMPERATURE = 1.0
-"""Ours at the start. From FBNet's 5 a draw is nearly uniform for most of so short a search."""
 COUNT, BATCHES = 50, 1000
-"""Networks derived, and validation batches that they are compared on."""
-ARCHITECTURE = ArchitectureConfig(lr=0.1, warmup_epochs=1, temperature=TEMPERATURE)
-
-Probabilities = dict[str, list[float]]
-
-
-class StockPenalty(ExpectationProfilerPenalty):
-    """NNI's penalty, its number computed from arrays: NNI's own way takes 100 times as long."""
-
-    def __init__(self, latency: ExpectedCost, budget: float, scale: float) -> None:
-        super().__init__(ExpressionProfiler(None), budget, scale, nonlinear="positive")  # type: ignore[arg-type]
-        self.latency = latency
-
-    def profile(self, sample: Any) -> float:
-        """Return the expected latency under ``sample``, probabilities by option by label."""
-        tensors = {label: torch.tensor(list(p.values())) for label, p in sample.items()}
-        return self.latency(tensors).item()
+"""Networks derived, and validation batches that networks are compared on."""
+WITHIN = 0.98
+"""What is near the best: at least so much of its score, and of the budget."""
 
 
-def latency_of(problem: Problem) -> ExpectedCost:
-    """Return the expected latency of a problem's networks."""
-    return ExpectedCost(problem.space, problem.space.size, problem.cost)
+def found_by(
+    problem: Problem, ended: dict[str, Any], budget: float, seed: int, scores: int
+) -> dict[str, dict[str, Option]]:
+    """Return what each way of deriving makes of the probabilities that a search ended with."""
+    space, probabilities = problem.space, ended["probabilities"]
+    given = (space, space.size, problem.cost, probabilities)
+    near = [f.choice for f in most_probable_near(*given, limit=budget, count=COUNT)]
+    (limit,) = most_probable_within(*given, limit=budget)
+    seen = problem.as_seen(BATCHES, seed)
+    found = {"derived": near[0], "limit": limit.choice, "best_of": max(near, key=seen.score)}
+    found["evolve"] = evolved(problem, near[:POPULATION], seen, budget, seed, scores)
+    return found | ({"exported": ended["exported"]} if "exported" in ended else {})
 
 
-def derived(
-    problem: Problem, probabilities: Probabilities, budget: float, seed: int
-) -> tuple[dict[str, Option], dict[str, Option]]:
-    """Return the most probable network that uses ``budget``, and the best of the most probable."""
-    space = problem.space
-    found = most_probable_near(
-        space, space.size, problem.cost, probabilities, limit=budget, count=COUNT
-    )
-    validation = problem.as_seen(BATCHES, seed)
-    return found[0].choice, max((f.choice for f in found), key=validation.score)
+def evolved(
+    problem: Problem,
+    start: Sequence[dict[str, Option]],
+    seen: Problem,
+    budget: float,
+    seed: int,
+    scores: int,
+) -> dict[str, Option]:
+    """Return the best network that evolution finds with ``scores`` scores."""
 
+    def away(choice: Any) -> float:
+        used = problem.latency(choice) / budget
+        return max(0.0, WITHIN - used - 1e-9, used - 1 - 1e-9)
 
-def of_limit(problem: Problem, probabilities: Probabilities, budget: float) -> dict[str, Option]:
-    """Return the most probable network within ``budget``, whatever it costs."""
-    space = problem.space
-    (found,) = most_probable_within(space, space.size, problem.cost, probabilities, limit=budget)
-    return found.choice
+    def key(choice: Any) -> str:
+        return problem.space.architecture(choice).digest
 
-
-def search_fbnetv2(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
-    """Return what our strategy finds, and where its expected latency ended."""
-    latency = latency_of(problem)
-    target = TargetConfig(form="target", target=budget)
-    strategy = FBNetV2(config=ARCHITECTURE, objective=CostObjective(target, latency))
-    run_strategy(strategy, problem, seed=seed, **effort)
-    module: Any = strategy.oneshot_module
-    probabilities = {name: p.tolist() for name, p in module.probabilities().items()}
-    first, best = derived(problem, probabilities, budget, seed)
-    return {
-        "score": problem.score(best),
-        "score_of_first": problem.score(first),
-        "score_of_limit": problem.score(of_limit(problem, probabilities, budget)),
-        "latency": problem.latency(best) / budget,
-        "latency_of_first": problem.latency(first) / budget,
-        "expected_latency": module.objective.cost(module.probabilities()).item() / budget,
-    }
-
-
-def search_stock(problem: Problem, budget: float, seed: int, **effort: int) -> dict[str, Any]:
-    """Return what NNI's strategy exports, and the most probable within the budget beside it."""
-    strategy = GumbelDARTS(
-        arc_learning_rate=ARCHITECTURE.lr,
-        warmup_epochs=ARCHITECTURE.warmup_epochs,
-        penalty=StockPenalty(latency_of(problem), budget, scale=1.0),
-    )
-    run_strategy(strategy, problem, seed=seed, **effort)
-    choice: Any = next(strategy.list_models(limit=1)).sample
-    alphas: Any = strategy._arch_parameters
-    probabilities = {label: alpha.softmax(-1).tolist() for label, alpha in alphas.items()}
-    first, best = derived(problem, probabilities, budget, seed)
-    return {
-        "score": problem.score(choice),
-        "cut_score": problem.score(best),
-        "cut_score_of_first": problem.score(first),
-        "latency": problem.latency(choice) / budget,
-    }
+    judge = Judge(away, key, seen.score)
+    decisions = problem.space.decisions
+    return best_of(evolve(decisions, start, judge, scores=scores, seed=seed))[0].choice
 
 
 def random_score(problem: Problem, budget: float, seed: int, count: int = 50) -> float:
@@ -164,73 +120,72 @@ def budgets_of(problem: Problem) -> list[float]:
     return [low + share * (costs[-1] - low) for share in SHARES]
 
 
-def measure(seeds: Sequence[int], epochs: int, steps: int) -> dict[str, Any]:
-    """Return every search's result, and the worst and mean ratios by strategy."""
+def measure(
+    seeds: Sequence[int], kept: Kept, strategies: Sequence[str], scores: int
+) -> list[dict[str, Any]]:
+    """Return every search's result; ratios are scores over the best within the budget."""
     space = SearchSpace.named("tiny")
+    effort = {name: kept.settings[name] for name in ("epochs", "steps")}
     rows = []
     for seed in seeds:
         problem = Problem.drawn(space, seed)
         for share, budget in zip(SHARES, budgets_of(problem), strict=True):
             best = problem.best_within(budget)
-            effort = {"epochs": epochs, "steps": steps}
             row: dict[str, Any] = {"seed": seed, "share": share, "budget_ms": budget, "best": best}
             row["random"] = random_score(problem, budget, seed) / best
-            for name, run in (("fbnetv2", search_fbnetv2), ("stock_nni", search_stock)):
-                found = run(problem, budget, seed, **effort)
-                ratios = {k: v / best for k, v in found.items() if "score" in k}
-                row[name] = {**found, **ratios}
+            for name in strategies:
+                search = partial(SEARCHES[name], problem, budget, seed, kept.architecture, **effort)
+                ended = kept.of(name, seed, share, search)
+                found = found_by(problem, ended, budget, seed, scores)
+                row[name] = {how: problem.score(choice) / best for how, choice in found.items()}
+                row[name]["latency"] = {
+                    how: problem.latency(c) / budget for how, c in found.items()
+                }
+                row[name]["expected_latency"] = ended.get("expected_latency")
             rows.append(row)
             print(shown(row), file=sys.stderr, flush=True)
-    return {"epochs": epochs, "steps": steps, "summary": summarised(rows), "rows": rows}
+    return rows
 
 
 def shown(row: dict[str, Any]) -> str:
     """Return a row as one line."""
-    ours, stock = row["fbnetv2"], row["stock_nni"]
-    return (
-        f"seed {row['seed']}, share {row['share']}: best {row['best']:.3f}, random "
-        f"{row['random']:.3f}; fbnetv2 {ours['score']:.4f} (first {ours['score_of_first']:.4f}, "
-        f"expected latency {ours['expected_latency']:.4f} of the budget); stock_nni "
-        f"{stock['score']:.3f} at {stock['latency']:.3f} of the budget, cut to it "
-        f"{stock['cut_score']:.3f}"
-    )
+    ours = row["fbnetv2"]
+    ways = ", ".join(f"{how} {ours[how]:.4f}" for how in ("limit", "derived", "best_of", "evolve"))
+    return f"seed {row['seed']}, share {row['share']}: best {row['best']:.3f}, {ways}"
 
 
-def summarised(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return worst and mean ratios; a stock network over its budget has not found anything."""
-    ours, stock = [row["fbnetv2"] for row in rows], [row["stock_nni"] for row in rows]
-    kept = [found["score"] for found in stock if found["latency"] <= 1]
-    errors = [abs(found["expected_latency"] - 1) for found in ours]
+def summarised(rows: list[dict[str, Any]], strategies: Sequence[str]) -> dict[str, Any]:
+    """Return how many cases are near the best by each way of deriving, and the spread of each."""
+    ours = [row["fbnetv2"] for row in rows]
+    in_points = ([100 * one[how] for one in ours] for how in ("derived", "limit"))
+    ways = {
+        name: [how for how in rows[0][name] if how not in ("latency", "expected_latency")]
+        for name in strategies
+    }
     return {
-        "searches": len(rows),
-        "fbnetv2": {
-            **spread(ours, "score"),
-            "first": spread(ours, "score_of_first"),
-            "limit": spread(ours, "score_of_limit"),
-            "band_gain": asdict(paired_difference(*in_points(ours))),
-            "worst_expected_latency_error": max(errors),
+        "cases": len(rows),
+        **{f"{how}_within": near_best(ours, how) for how in ("derived", "best_of", "evolve")},
+        **{
+            name: {how: spread([row[name] for row in rows], how) for how in ways[name]}
+            for name in strategies
         },
-        "stock_nni": {
-            "over_budget": len(rows) - len(kept),
-            "within_2_percent": sum(score >= 0.98 for score in kept),
-            "cut": spread(stock, "cut_score"),
-            "cut_first": spread(stock, "cut_score_of_first"),
-        },
-        "random": {"mean": mean(row["random"] for row in rows)},
+        "band_gain": paired_difference(*in_points).record(),
+        "worst_expected_latency_error": max(abs(one["expected_latency"] - 1) for one in ours),
+        "random": mean(row["random"] for row in rows),
     }
 
 
-def in_points(ours: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Return the scores of the most probable networks with and without the band, times 100."""
-    first, limit = ([100 * row[f"score_of_{name}"] for row in ours] for name in ("first", "limit"))
-    return first, limit
+def near_best(found: list[dict[str, Any]], how: str) -> int:
+    """Return how many are near the best and within the budget."""
+    return sum(one[how] >= WITHIN and one["latency"][how] <= 1 + 1e-9 for one in found)
 
 
-def spread(found: list[dict[str, Any]], name: str) -> dict[str, float]:
-    """Return the worst and the mean of one ratio, and how many are within 2 % of the best."""
-    ratios = [each[name] for each in found]
-    near = sum(ratio >= 0.98 for ratio in ratios)
-    return {"worst": min(ratios), "mean": mean(ratios), "within_2_percent": near}
+def spread(found: list[dict[str, Any]], how: str) -> dict[str, float]:
+    """Return the worst and the mean of one ratio, how many are near the best, and over budget."""
+    ratios = [one[how] for one in found]
+    over = sum(one["latency"][how] > 1 + 1e-9 for one in found)
+    within = near_best(found, how)
+    return {"worst": min(ratios), "mean": mean(ratios), "within": within, "over_budget": over}
 
 
 def main() -> None:
@@ -238,15 +193,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     seeds = {"nargs": 2, "metavar": ("FIRST", "LAST"), "default": (0, 4)}
     parser.add_argument("--seeds", type=int, **seeds)
+    parser.add_argument("--scores", type=int, default=EVOLVED, help="what evolution spends")
+    parser.add_argument("--steps", choices=("shared", "each"), default="shared")
+    parser.add_argument("--stock", action="store_true", help="NNI's GumbelDARTS as well")
     parser.add_argument("--quick", action="store_true", help="one seed, fewer steps")
+    parser.add_argument("--searches", type=Path, help="keep the searches here, and continue")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
     quiet_libraries()
     torch.set_num_threads(1)
     first, last = options.seeds
-    asked = (range(first, last + 1), EPOCHS, STEPS)
-    result = measure(*(([first], 20, 50) if options.quick else asked))
-    conclude(result, options.out)
+    effort = {"epochs": 20 if options.quick else EPOCHS, "steps": STEPS}
+    kept = Kept(options.searches, ARCHITECTURES[options.steps], effort)
+    strategies = ["fbnetv2", *(["stock_nni"] if options.stock else [])]
+    asked = [first] if options.quick else range(first, last + 1)
+    rows = measure(asked, kept, strategies, options.scores)
+    conditions = {
+        "seeds": [first, asked[-1]],
+        "scores": options.scores,
+        "best_of": COUNT,
+        "population": POPULATION,
+        "batches": BATCHES,
+        **kept.settings,
+        "torch": torch.__version__,
+    }
+    result = {**summarised(rows, strategies), "conditions": conditions}
+    if options.out:
+        write_json(options.out, {**result, "rows": rows})
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

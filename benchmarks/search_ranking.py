@@ -4,10 +4,11 @@ Command: .venv/bin/python benchmarks/search_ranking.py --data lpc_reid.tar.gz --
 
 Random networks of ``tiny`` of one predicted latency, each trained from scratch with several seeds
 by the recipe of ``search_vs_random.py``: how far networks lie apart, how far trainings of one
-network do, and (Kendall's tau over the networks) how the mean scores agree with two things that
-each of that benchmark's searches for this latency says of them: the mAP with the supernet's
-weights, and the probability at the end. Of the chosen network of each search the rank among the
-random ones. Runs and searches are shared with ``search_vs_random.py`` if DIR is its folder. About
+network do, and (Kendall's tau over the networks, with its bootstrap interval) how the mean scores
+agree with two things that each of that benchmark's searches for this latency says of them: the mAP
+with the supernet's weights, and the probability at the end. Of the chosen network of each search
+the rank among the random ones, and which networks are the same. Runs and searches are shared with
+``search_vs_random.py`` if DIR is its folder. About
 45 minutes on one core beside those. The last line is one JSON object.
 """
 
@@ -16,6 +17,7 @@ import json
 import math
 import random
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,7 +27,7 @@ from search_vs_random import Bench, Plan, opened_table, targets_of, unpacked
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import write_json
-from dcsnas.latency.accuracy import kendall_tau
+from dcsnas.evaluation.paired import mean_interval, same_networks, tau_interval
 from dcsnas.latency.allocator import reexec_with_allocator
 from dcsnas.search.derive import architecture_of, log10_probability, read_probabilities
 from dcsnas.search.derived_weights import score_derived
@@ -56,6 +58,13 @@ def components(scores: np.ndarray) -> dict[str, float]:
     }
 
 
+def tau(name: str, predicted: list[float], means: list[float]) -> dict[str, Any]:
+    """Return Kendall's tau of a prediction as ``tau_<name>``, and its interval beside it."""
+    found = tau_interval(predicted, means)
+    value, ends = (found.value, [found.low95, found.high95]) if found else (None, None)
+    return {f"tau_{name}": value, f"tau_{name}_95": ends}
+
+
 def network(bench: Bench, target: float, number: int) -> ArchitectureFile:
     """Return a random network of ``target`` milliseconds."""
     rng = random.Random(f"ranking {number}")
@@ -84,8 +93,9 @@ def verdict(
         "seed": seed,
         "supernet_map": seen,
         "log10_probability": likely,
-        "tau_supernet": kendall_tau(seen, means),
-        "tau_probability": kendall_tau(likely, means),
+        **tau("supernet", seen, means),
+        **tau("probability", likely, means),
+        "derived_digest": derived.network.digest,
         "derived_map": score,
         "derived_supernet_map": of_derived,
         "better_than": sum(score > other for other in means),
@@ -107,15 +117,23 @@ def measure(root: Path, data: Path, plan: Plan, count: int) -> dict[str, Any]:
         for number, network in enumerate(networks)
     ]
     means = [mean(row) for row in scores]
+    searches = [verdict(bench, target, seed, networks, means) for seed in range(plan.seeds)]
     return {
         "target_ms": target,
         "scores": scores,
         "components": components(np.array(scores)),
-        "searches": [verdict(bench, target, seed, networks, means) for seed in range(plan.seeds)],
+        "searches": searches,
         "params": [network.params for network in networks],
         "macs": [network.macs for network in networks],
-        "tau_params": kendall_tau([network.params for network in networks], means),
-        "tau_macs": kendall_tau([network.macs for network in networks], means),
+        **tau("params", [network.params for network in networks], means),
+        **tau("macs", [network.macs for network in networks], means),
+        "mean": asdict(mean_interval(means)),
+        "same_networks": same_networks(
+            {
+                **{f"random {i}": one.network.digest for i, one in enumerate(networks)},
+                **{f"derived, seed {one['seed']}": one["derived_digest"] for one in searches},
+            }
+        ),
         "table_digest": bench.table.digest,
         "conditions": bench.table.file.conditions.model_dump(mode="json"),
     }

@@ -6,7 +6,9 @@ For each of three latency targets and three seeds: one search on ``tiny``, its d
 two random networks within 1 % of that one's predicted latency, all trained from scratch by the same
 short recipe and scored on query and gallery. ``--data`` is a Re-ID set in the Market-1501 layout,
 or an archive with one. A stopped benchmark continues in its folder. About 40 minutes on one core.
-The last line is one JSON object with every single score.
+The last line is one JSON object with every single score. ``--summary`` trains nothing: its object
+is the pooled difference of the committed results with the lower end of its 95 % interval, and that
+of the recipe before, null where none was kept.
 """
 
 import argparse
@@ -17,13 +19,14 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from dcsnas.latency.allocator import reexec_with_allocator
 
 if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
+
+from search_pairs import pooled, print_table, same_derived, summarised, summary_of
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import read_json, write_json
@@ -32,7 +35,7 @@ from dcsnas.config.search import search_model
 from dcsnas.config.stages import RetrainConfig
 from dcsnas.config.strict import load_with_overrides
 from dcsnas.data.reid import read_reid
-from dcsnas.evaluation.paired import paired_difference
+from dcsnas.evaluation.paired import say_same
 from dcsnas.evaluation.record import save_report
 from dcsnas.latency.machine import current_conditions, open_table
 from dcsnas.latency.profile import profile_space
@@ -47,6 +50,8 @@ from dcsnas.spaces.space import SearchSpace
 from dcsnas.tasks.task import evaluate
 from dcsnas.training.train import train
 
+RESULTS = Path(__file__).parent / "results" / "search_vs_random.json"
+BEFORE = RESULTS.with_name("search_vs_random_before.json")
 BATCH = 8
 """Images at a time for latency, as in the demo."""
 
@@ -135,6 +140,7 @@ class Bench:
             save_report(metrics, result, {"predicted_ms": predicted})
         found = read_json(metrics)
         row = {"predicted_ms": predicted, "params": architecture.params, "macs": architecture.macs}
+        row |= {"digest": architecture.network.digest}
         row |= {"map": found["map"], "rank1": found["rank1"]}
         print(f"{name}: {predicted:.3f} ms, mAP {row['map']:.1f} %", file=sys.stderr, flush=True)
         return row
@@ -150,56 +156,6 @@ class Bench:
                 rival = self.rival(derived, seed, number)
                 scores = self.scores(rival, seed, f"random-{name}-{number}")
                 yield {**common, "kind": "random", "number": number, **scores}
-
-
-def summarised(rows: list[dict[str, Any]], target: float) -> dict[str, float]:
-    """Return means and standard deviations of the mAP at a target, and the paired difference."""
-    here = [row for row in rows if row["target_ms"] == target]
-    derived, chance = ([r["map"] for r in here if r["kind"] == k] for k in ("derived", "random"))
-    by_search = pairs_of(here)
-    gain = paired_difference(*by_search)
-    gains = [a - b for a, b in zip(*by_search, strict=True)]
-    return {
-        "target_ms": target,
-        "derived_mean": mean(derived),
-        "derived_sd": stdev(derived),
-        "random_mean": mean(chance),
-        "random_sd": stdev(chance),
-        "gain_mean": gain.points,
-        "gain_sd": stdev(gains),
-        "gain_se": gain.se,
-        "seeds_won": sum(gain > 0 for gain in gains),
-        "seeds": len(gains),
-    }
-
-
-def pairs_of(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
-    """Return for each search the mAP of its derived network and the mean of its random rivals'."""
-    scores: dict[tuple[float, int], dict[str, list[float]]] = {}
-    for row in rows:
-        search = scores.setdefault((row["target_ms"], row["seed"]), {"derived": [], "random": []})
-        search[row["kind"]].append(row["map"])
-    derived, chance = ([mean(s[kind]) for s in scores.values()] for kind in ("derived", "random"))
-    return derived, chance
-
-
-def pooled(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the mean difference over all searches in points, its standard error, pairs and t."""
-    gain = paired_difference(*pairs_of(rows))
-    return {**asdict(gain), "t": gain.t}
-
-
-def print_table(summary: list[dict[str, float]]) -> None:
-    """Print mean and standard deviation of the mAP, and the standard error of the difference."""
-    print("| target | derived, mAP | random, mAP | derived - random (SE) | seeds won |")
-    print("|---|---|---|---|---|")
-    for s in summary:
-        cells = [f"{s['target_ms']:.2f} ms"]
-        for name in ("derived", "random"):
-            cells.append(f"{s[f'{name}_mean']:.1f} +- {s[f'{name}_sd']:.1f} %")
-        cells.append(f"{s['gain_mean']:+.1f} +- {s['gain_se']:.1f}")
-        cells.append(f"{s['seeds_won']:.0f} of {s['seeds']:.0f}")
-        print("| " + " | ".join(cells) + " |")
 
 
 def unpacked(data: Path, root: Path) -> Path:
@@ -245,11 +201,15 @@ def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
     rows = [row for target in targets for row in bench.rows(target)]
     summary = [summarised(rows, target) for target in targets]
     print_table(summary)
+    same = same_derived(rows)
+    for line in say_same(same or []):
+        print(f"derived networks: {line}")
     return {
         "plan": asdict(plan),
         "reach_ms": list(reach_of(table)),
         "summary": summary,
         "pooled": pooled(rows),
+        "same_networks": same,
         "rows": rows,
         "table_digest": table.digest,
         "conditions": table.file.conditions.model_dump(mode="json"),
@@ -259,10 +219,16 @@ def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="a folder, or an archive of one")
-    parser.add_argument("--out", type=Path, required=True, help="folder of all runs and the result")
+    parser.add_argument("--data", type=Path, help="a folder, or an archive of one")
+    parser.add_argument("--out", type=Path, help="folder of all runs and the result")
     parser.add_argument("--quick", action="store_true", help="one target, two seeds, few epochs")
+    parser.add_argument("--summary", action="store_true", help="of the committed results")
     options = parser.parse_args()
+    if options.summary:
+        print(json.dumps(summary_of(RESULTS, BEFORE)))
+        return
+    if not (options.data and options.out):
+        parser.error("--data and --out are required unless --summary is given")
     quiet_libraries()
     result = measure(options.out, options.data, QUICK if options.quick else Plan())
     write_json(options.out / "result.json", result)

@@ -23,6 +23,7 @@ from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import LatencyTable, load_table
 from dcsnas.search.derive import Probabilities, derive, read_probabilities, refuse_another
 from dcsnas.search.derived_weights import rank_by_score
+from dcsnas.search.evolved import evolve_by_score
 from dcsnas.search.random_search import random_network_at
 from dcsnas.search.run import search as run_search
 from dcsnas.spaces.architecture import ArchitectureFile, load_architecture, save_architecture
@@ -119,6 +120,8 @@ class SearchRun:
         out: Place | None = None,
         force: bool = False,
         target_memory_mb: float | None = None,
+        evolve: int = 0,
+        seed: int = 0,
     ) -> ArchitectureFile:
         """Return the most probable network, which is written to ``architecture.yaml`` in the run.
 
@@ -127,24 +130,30 @@ class SearchRun:
             within_percent: How far below it a network may be, unless there is none so near.
             best_of: Take, of so many most probable ones, the one that scores best with the
                 supernet's weights.
-            data: For ``best_of``, where the search's data set is now.
+            data: For ``best_of`` and ``evolve``, where the search's data set is now.
             out: Another file to write.
             force: Replace a file that holds another network.
             target_memory_mb: Largest peak memory for one image in float32, in MB (10^6 bytes);
                 that of a search for a target memory unless given.
+            evolve: Take the best network within the budget that evolution finds, which scores so
+                many with the supernet's weights.
+            seed: Of the draws of ``evolve``.
 
         """
         path = Path(out) if out else self.path / "architecture.yaml"
-        require_output(path, force=force or best_of == 1)
+        require_output(path, force=force or (best_of == 1 and not evolve))
         limits: Any = {
             "target_ms": target_ms,
             "target_memory_mb": target_memory_mb,
             "within_percent": within_percent,
         }
-        if best_of == 1:
+        root = Path(data) if data else None
+        if evolve:
+            limits |= {"scores": evolve, "seed": seed, "data_root": root}
+            found = evolve_by_score(self.path, **limits).found
+        elif best_of == 1:
             found = derive(self.path, **limits)
         else:
-            root = Path(data) if data else None
             found = rank_by_score(self.path, count=best_of, **limits, data_root=root).found
         refuse_another(path, found, force=force)
         save_architecture(path, found)

@@ -9,9 +9,11 @@ from dcsnas.cli.options import Force, bar, console, print_table
 from dcsnas.config.errors import UserError
 from dcsnas.config.outputs import require_output
 from dcsnas.config.search import (
+    EVOLVED,
     MOST_DERIVED,
     WITHIN_PERCENT,
     check_count,
+    check_scores,
     check_target_memory,
     check_target_ms,
     check_within_percent,
@@ -52,6 +54,19 @@ BestOf = Annotated[
         f"weights is best, 1 to {MOST_DERIVED}."
     ),
 ]
+Evolve = Annotated[
+    bool,
+    typer.Option(
+        "--evolve",
+        help="Take the best network within the budget that evolution finds, which scores networks "
+        "with the supernet's weights; killed, it continues when it is given again.",
+    ),
+]
+Scores = Annotated[
+    int | None,
+    typer.Option(help=f"For --evolve, how many networks it scores. Default: {EVOLVED}."),
+]
+Seed = Annotated[int | None, typer.Option(help="For --evolve, the seed of its draws. Default: 0.")]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -67,7 +82,7 @@ Weights = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="For --weights and --best-of, where the search's data set is now."),
+    typer.Option(help="For --weights, --best-of and --evolve, where the search's data set is now."),
 ]
 
 
@@ -78,6 +93,9 @@ def derive(
     within_percent: WithinPercent = WITHIN_PERCENT,
     top_k: TopK = 1,
     best_of: BestOf = 1,
+    evolve: Evolve = False,
+    scores: Scores = None,
+    seed: Seed = None,
     out: Out = None,
     weights: Weights = None,
     data: Data = None,
@@ -92,23 +110,25 @@ def derive(
     check_within_percent(within_percent)
     check_count("--top-k", top_k)
     check_count("--best-of", best_of)
-    if data and not weights and best_of == 1:
-        raise UserError("--data: is for --weights and --best-of; give one, or leave it out")
+    check_scores(EVOLVED if scores is None else scores)
+    scoring = Scoring(best_of, evolve, scores, seed, data)
+    _refuse_unused(scoring, weights)
     from dcsnas.search.derive import refuse_another
     from dcsnas.search.derived_weights import save_derived_weights
     from dcsnas.spaces.architecture import save_architecture
 
     budget = Budget(target_ms, target_memory, within_percent)
     if top_k > 1:
-        of_one = {"--weights": weights, "--best-of": best_of > 1, "--force": force}
+        of_one = {"--weights": weights, "--force": force}
+        of_one |= {"--best-of": best_of > 1, "--evolve": evolve}
         for option in (name for name, given in of_one.items() if given):
             raise UserError(f"{option}: is of one network; leave --top-k out")
         return _derive_several(run, budget, top_k, out or run / "architectures")
     path = out or run / "architecture.yaml"
-    require_output(path, force=force or best_of == 1)  # the same network may be derived again
+    require_output(path, force=force or not scoring)  # the same network may be derived again
     if weights:
         require_output(weights, force=force)
-    found = _best(run, budget, best_of, data)
+    found = _best(run, budget, scoring)
     refuse_another(path, found, force=force)
     if weights:
         save_derived_weights(run, found, weights, data_root=data)
@@ -124,22 +144,78 @@ class Budget(NamedTuple):
     within_percent: float
 
 
-def _best(run: Path, budget: Budget, count: int, data: Path | None) -> "ArchitectureFile":
+class Scoring(NamedTuple):
+    """What networks are to be scored, as it was given; none where it is false."""
+
+    best_of: int
+    evolve: bool
+    scores: int | None
+    seed: int | None
+    data: Path | None
+
+    def __bool__(self) -> bool:
+        return self.evolve or self.best_of > 1
+
+
+def _refuse_unused(scoring: Scoring, weights: Path | None) -> None:
+    """Raise UserError for options without what they are for, and for two of one purpose."""
+    if scoring.evolve and scoring.best_of > 1:
+        raise UserError("--best-of: --evolve scores the most probable networks first; give one")
+    settings = {"--scores": scoring.scores, "--seed": scoring.seed}
+    for option in (name for name, given in settings.items() if given is not None):
+        if not scoring.evolve:
+            raise UserError(f"{option}: is for --evolve; give that, or leave it out")
+    if scoring.data and not weights and not scoring:
+        raise UserError(
+            "--data: is for --weights, --best-of and --evolve; give one, or leave it out"
+        )
+
+
+def _best(run: Path, budget: Budget, scoring: Scoring) -> "ArchitectureFile":
     """Return the most probable network, or of several the one that scores best."""
     from dcsnas.search.derive import derive
     from dcsnas.search.derived_weights import rank_by_score
 
     limits = budget._asdict()
-    if count == 1:
+    if scoring.evolve:
+        return _evolved(run, budget, scoring)
+    if not scoring:
         return derive(run, **limits)
     with bar("scoring") as report:
-        ranked = rank_by_score(run, count=count, **limits, data_root=data, progress=report)
+        ranked = rank_by_score(
+            run, count=scoring.best_of, **limits, data_root=scoring.data, progress=report
+        )
     best, scores = ranked.best, ranked.scores
     console.print(
         f"number {best + 1} of the {len(scores)} most probable: {ranked.task.label} "
         f"{scores[best]:.1f} % with the supernet's weights; the first has {scores[0]:.1f} %"
     )
+    console.print(f"{len(scores)} scores spent")
     return ranked.found
+
+
+def _evolved(run: Path, budget: Budget, scoring: Scoring) -> "ArchitectureFile":
+    from dcsnas.search.evolved import evolve_by_score
+
+    asked = EVOLVED if scoring.scores is None else scoring.scores
+    with bar("scoring") as report:
+        found = evolve_by_score(
+            run,
+            scores=asked,
+            seed=scoring.seed or 0,
+            **budget._asdict(),
+            data_root=scoring.data,
+            progress=report,
+        )
+    spent = len(found.scored)
+    console.print(
+        f"the best of {spent} networks within the budget: {found.task.label} {found.best:.1f} % "
+        f"with the supernet's weights; the most probable has {found.first:.1f} %"
+    )
+    known = f", {found.known} of them by an earlier call" if found.known else ""
+    fewer = f"; no more than {spent} networks were found" if spent < asked else ""
+    console.print(f"{spent} scores spent{known}{fewer}")
+    return found.found
 
 
 def _show(budget: Budget, found: "ArchitectureFile", path: Path, weights: Path | None) -> None:

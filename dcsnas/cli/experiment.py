@@ -263,7 +263,7 @@ def _report(folder: "ExperimentFolder", budgets_ms: list[float], *, measure: boo
     metric = written.score.removeprefix(VALIDATION)
     shown = shown.rename(columns={written.score: metric_text(metric)})
     console.print(shown.to_string(index=False, na_rep="-", float_format="{:.4g}".format))
-    for note in written.notes:
+    for note in (*written.notes, *written.comparisons):
         console.print(note)
     for path in written.files:
         console.print(str(path))

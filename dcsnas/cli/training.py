@@ -188,7 +188,8 @@ def _show_plan(config: "TuneEtaConfig") -> None:
 
 def _show_choice(choice: "EtaChoice") -> None:
     against = f"against {choice.reference:g}"
-    columns = ("eta", "mAP %", "sd", against, "Rank-1 %", "IBB nats", "IB loss nats", "gradient %")
+    columns = ("eta", "mAP %", "sd", against, "95 %", "Rank-1 %", "IBB nats", "IB loss nats")
+    columns += ("gradient %",)
     rows = []
     for eta in choice.etas:
         gain = choice.advantage(eta, choice.reference)
@@ -196,7 +197,7 @@ def _show_choice(choice: "EtaChoice") -> None:
             f"{eta:g}",
             f"{choice.mean(eta, 'map'):.2f}",
             f"{choice.deviation(eta):.2f}",
-            "" if eta == choice.reference else str(gain),
+            *(("", "") if eta == choice.reference else (str(gain), gain.range)),
             f"{choice.mean(eta, 'rank1'):.2f}",
             f"{choice.mean(eta, 'ibb'):.5f}",
             f"{choice.mean(eta, 'ib_loss'):.5f}",

@@ -124,6 +124,9 @@ class ArchitectureConfig(Strict):
 
     lr: PositiveFloat = 0.03
     weight_decay: NonNegativeFloat = 5e-4
+    steps: Literal["each", "shared"] = "each"
+    """Adam scales steps by the gradients of each parameter, or those of all choices by one number,
+    so that they are proportional to the gradients."""
     warmup_epochs: EpochCount = 0
     """First epochs, or a share of all, that train weights alone."""
     temperature: PositiveFloat = 5.0
@@ -282,3 +285,14 @@ def check_count(option: str, count: int) -> None:
     """Raise UserError where ``count``, given as ``option``, is no number of networks to derive."""
     if not 1 <= count <= MOST_DERIVED:
         raise UserError(f"{option} {count}: expected a number from 1 to {MOST_DERIVED}")
+
+
+EVOLVED = 100
+"""Scores that evolution spends unless told otherwise."""
+MOST_SCORES = 10_000
+
+
+def check_scores(scores: int) -> None:
+    """Raise UserError where ``scores`` is no number of scores that evolution may spend."""
+    if not 1 <= scores <= MOST_SCORES:
+        raise UserError(f"--scores {scores}: expected a number from 1 to {MOST_SCORES:,}")

@@ -1,9 +1,27 @@
-"""Differences of paired scores, and how sure they are."""
+"""Differences of paired scores, means and rank correlations, and how sure they are.
+
+Two things that are compared are compared here: by the paired difference with its standard error and
+its interval from Student's t distribution where there are pairs, and by the percentile bootstrap
+(Efron, Bootstrap methods: another look at the jackknife, 1979) of a mean or of Kendall's tau.
+"""
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from dcsnas.latency.accuracy import kendall_tau
+
+CONFIDENCE = 0.95
+"""What every interval here is of."""
+RESAMPLES = 1000
+"""Samples drawn for a bootstrap interval: its ends move by some percent of its width from seed to
+seed."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,36 @@ class PairedDifference:
         """Return the difference in standard errors; infinite where all pairs differ alike."""
         return self.points / self.se if self.se else math.copysign(math.inf, self.points)
 
+    @property
+    def interval(self) -> float:
+        """Return half of the width of the 95 % interval, by Student's t over ``pairs`` - 1."""
+        return float(t.ppf((1 + CONFIDENCE) / 2, self.pairs - 1)) * self.se
+
+    @property
+    def low(self) -> float:
+        """Return the lower end of the 95 % interval."""
+        return self.points - self.interval
+
+    @property
+    def high(self) -> float:
+        """Return the upper end of the 95 % interval."""
+        return self.points + self.interval
+
+    @property
+    def range(self) -> str:
+        """Return the 95 % interval as text."""
+        return f"{self.low:+.2f} to {self.high:+.2f}"
+
+    def record(self) -> dict[str, float]:
+        """Return plain values for a file; the interval's ends as ``low95`` and ``high95``."""
+        return {
+            "points": self.points,
+            "se": self.se,
+            "low95": self.low,
+            "high95": self.high,
+            "pairs": self.pairs,
+        }
+
     def __str__(self) -> str:
         return f"{self.points:+.2f} \u00b1 {self.se:.2f}"
 
@@ -40,3 +88,75 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
     differences = [a - b for a, b in zip(first, second, strict=True)]
     se = statistics.stdev(differences) / math.sqrt(len(differences))
     return PairedDifference(statistics.fmean(differences), se, len(differences))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A statistic of ``count`` values or pairs, and the ends of its 95 % bootstrap interval."""
+
+    value: float
+    low95: float
+    high95: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} ({self.low95:.3g} to {self.high95:.3g})"
+
+
+def mean_interval(values: Sequence[float], *, seed: int = 0) -> Interval:
+    """Return the mean of ``values`` with its bootstrap interval; ``seed`` is that of the draws."""
+    found = _bootstrap(lambda drawn: float(np.mean(drawn)), (values,), seed)
+    assert found
+    return found
+
+
+def tau_interval(
+    first: Sequence[float], second: Sequence[float], *, seed: int = 0
+) -> Interval | None:
+    """Return Kendall's tau-b of two sequences with its bootstrap interval over their pairs.
+
+    None where one of them has no two values, as ``latency.accuracy.kendall_tau``; samples of that
+    kind are left out. ``seed`` is that of the draws.
+    """
+    return _bootstrap(kendall_tau, (first, second), seed)
+
+
+def _bootstrap(
+    statistic: Callable[..., float | None], samples: Sequence[Sequence[float]], seed: int
+) -> Interval | None:
+    """Return a statistic of values, or of tuples of values, with its percentile interval.
+
+    ``scipy.stats.bootstrap`` has no interval where some samples have no value, as those of one pair
+    repeated have no tau.
+    """
+    value = statistic(*samples)
+    if value is None:
+        return None
+    given, count = [np.asarray(sample, dtype=float) for sample in samples], len(samples[0])
+    rng, drawn = np.random.default_rng(seed), []
+    for _ in range(RESAMPLES):
+        picked = rng.integers(count, size=count)
+        drawn.append(statistic(*(sample[picked].tolist() for sample in given)))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile([one for one in drawn if one is not None], [tail, 1 - tail])
+    return Interval(value, float(low), float(high), count)
+
+
+def same_networks(digests: Mapping[str, str]) -> list[list[str]]:
+    """Return the groups of names whose networks are the same network.
+
+    ``digests`` has the digest of each name's network. Networks that are alone are left out; groups
+    and names keep the order that they are given in.
+    """
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for name, digest in digests.items():
+        named[digest].append(name)
+    return [names for names in named.values() if len(names) > 1]
+
+
+def say_same(groups: Sequence[Sequence[Any]]) -> list[str]:
+    """Return for each group of names that their networks are the same network, in words."""
+    return [
+        f"{', '.join(map(str, names[:-1]))} and {names[-1]} are the same network"
+        for names in groups
+    ]

@@ -11,6 +11,8 @@ import pandas as pd
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, replacing, write_json
 from dcsnas.config.outputs import LOCK, held
+from dcsnas.evaluation.paired import same_networks, say_same
+from dcsnas.experiments.comparison import compared
 from dcsnas.experiments.database import Trial
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.sweep import CONDITIONS, RESULTS, SweepConfig
@@ -36,13 +38,15 @@ WHOLE: Any = {"latency_threads": "Int64", "latency_batch": "Int64"}
 class Report:
     """The table of all trials, and the files that were written; ``score`` is its column to rank by.
 
-    It is what NNI's page calls ``default``, by its own name.
+    It is what NNI's page calls ``default``, by its own name. ``notes`` are what a reader of the
+    numbers has to know, ``comparisons`` what the numbers say of settings and networks.
     """
 
     table: pd.DataFrame
     score: str
     files: list[Path]
     notes: list[str]
+    comparisons: list[str]
 
 
 def write_report(
@@ -97,7 +101,12 @@ def _write_report(folder: ExperimentFolder, budgets_ms: Sequence[float], measure
         table.to_csv(partial)
     files += _draw(folder, sweep, points, latency, notes, network=_network(folder, ended[0].id))
     files += _export(folder, points, front, budgets_ms or sweep.budgets_ms, notes)
-    return Report(table, score, files, notes)
+    digests = {trial.id: _network(folder, trial.id).network.digest for trial in ended}
+    comparisons = [
+        *compared(table, list(sweep.parameters), score, find_task(sweep.search.task).metric),
+        *(f"trials {line}" for line in say_same(same_networks(digests))),
+    ]
+    return Report(table, score, files, notes, comparisons)
 
 
 def score_name(sweep: SweepConfig) -> str:

@@ -89,32 +89,9 @@ def derive_ranked(
     peak memory and ``target_memory_mb``; with a latency as well it is an upper limit alone. There
     are fewer where no more networks keep to the target; raises UserError where none does.
     """
-    check_target_ms(target_ms)
-    check_target_memory(target_memory_mb)
-    check_within_percent(within_percent)
     check_count("--top-k", count)
-    config = _search_config(run)
-    limits = Limits(
-        searched_target(config, "latency") if target_ms is None else target_ms,
-        searched_target(config, "memory") if target_memory_mb is None else target_memory_mb,
-        within_percent,
-    )
-    space = SearchSpace.load(run / "space.yaml")
-    loaded = load_table(run / "table.json", expected=None)
-    table = LatencyTable(loaded.file, config["table"])
-    probabilities = read_probabilities(run)[-1]
-    return [
-        architecture_of(
-            space,
-            choice,
-            table=table,
-            seed=config["run"]["seed"],
-            target_ms=limits.target_ms,
-            target_memory_mb=limits.target_memory_mb,
-            log10_probability=log10_probability(space, probabilities, choice),
-        )
-        for choice in _choices(space, table, probabilities, limits, count)
-    ]
+    searched = opened(run, target_ms, target_memory_mb, within_percent)
+    return [searched.architecture(choice) for choice in most_probable_choices(searched, count)]
 
 
 class Limits(NamedTuple):
@@ -125,15 +102,55 @@ class Limits(NamedTuple):
     within_percent: float
 
 
-def _choices(
-    space: SearchSpace,
-    table: LatencyTable,
-    probabilities: Probabilities,
-    limits: Limits,
-    count: int,
-) -> list[dict[str, Option]]:
-    """Return the most probable choices within ``limits``; raises UserError where there are none."""
-    size, (target_ms, memory_mb, percent) = table.file.conditions.input, limits
+class Searched(NamedTuple):
+    """What a search's run folder holds for deriving, and what its networks are to keep to."""
+
+    space: SearchSpace
+    table: LatencyTable
+    probabilities: Probabilities
+    """Those of the last epoch."""
+    seed: int
+    limits: Limits
+
+    def architecture(self, choice: Choice) -> ArchitectureFile:
+        """Return the network of ``choice`` with what it was derived from."""
+        return architecture_of(
+            self.space,
+            choice,
+            table=self.table,
+            seed=self.seed,
+            target_ms=self.limits.target_ms,
+            target_memory_mb=self.limits.target_memory_mb,
+            log10_probability=log10_probability(self.space, self.probabilities, choice),
+        )
+
+
+def opened(
+    run: Path, target_ms: float | None, target_memory_mb: float | None, within_percent: float
+) -> Searched:
+    """Return what the run folder of a search holds; limits that are None are those of the search.
+
+    Raises UserError for a limit that is none and a folder that holds no search.
+    """
+    check_target_ms(target_ms)
+    check_target_memory(target_memory_mb)
+    check_within_percent(within_percent)
+    config = _search_config(run)
+    limits = Limits(
+        searched_target(config, "latency") if target_ms is None else target_ms,
+        searched_target(config, "memory") if target_memory_mb is None else target_memory_mb,
+        within_percent,
+    )
+    space = SearchSpace.load(run / "space.yaml")
+    loaded = load_table(run / "table.json", expected=None)
+    table = LatencyTable(loaded.file, config["table"])
+    return Searched(space, table, read_probabilities(run)[-1], config["run"]["seed"], limits)
+
+
+def most_probable_choices(searched: Searched, count: int) -> list[dict[str, Option]]:
+    """Return the most probable choices within the limits; raises UserError where there are none."""
+    space, table, probabilities, _, (target_ms, memory_mb, percent) = searched
+    size = table.file.conditions.input
     given = (space, size, table.latency_ms, probabilities)
     shared: dict[str, Any] = {"count": count, "constant": table.offset_ms}
     if target_ms is not None:

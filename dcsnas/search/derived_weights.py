@@ -4,6 +4,7 @@ They tell what the search saw in a network (``dcsnas evaluate``), not what train
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from dcsnas.data.reid import samples_digest, split_train
 from dcsnas.nn.inherit import State
 from dcsnas.nn.weights import header_of, read_header, read_state, save_weights
 from dcsnas.search.derive import derive_ranked
+from dcsnas.search.scores import kept_scores
 from dcsnas.search.validation import Validator
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.space import SearchSpace
 from dcsnas.tasks.task import Task, find_task, read_data
 
 NECK = "neck."
+SUPERNET = "supernet.safetensors"
 
 
 def save_derived_weights(
@@ -48,10 +51,29 @@ def score_derived(
 
     Raises UserError as ``save_derived_weights`` does, and where nothing can be scored.
     """
-    validator, layers, neck = _searched(run, networks[0], data_root)
+    with scorer(run, networks[0], data_root=data_root) as score:
+        for network in networks:
+            found, _ = score(network)
+            yield found
+
+
+@contextmanager
+def scorer(
+    run: Path, like: ArchitectureFile, *, data_root: Path | None = None
+) -> Iterator[Callable[[ArchitectureFile], tuple[dict[str, float], bool]]]:
+    """Give what scores networks of the finished search ``run`` at the input of ``like``.
+
+    It returns a network's scores in percent, and whether they stood in the run folder already,
+    where they are kept (``scores.py``). Raises UserError as ``score_derived``.
+    """
+    validator, layers, neck = _searched(run, like, data_root)
     validator.refuse_unscorable()
-    for network in networks:
-        yield validator.scores(layers, neck, network.provenance.choice)
+
+    def computed(network: ArchitectureFile) -> dict[str, float]:
+        return validator.scores(layers, neck, network.provenance.choice)
+
+    with kept_scores(run, run / SUPERNET) as kept:
+        yield lambda network: kept.of(network, computed)
 
 
 @dataclass(frozen=True)
@@ -96,11 +118,16 @@ def rank_by_score(
         target_memory_mb=target_memory_mb,
         within_percent=within_percent,
     )
-    task, scores = find_task(_config(run).task), []
+    task, scores = task_of(run), []
     for found in score_derived(run, networks, data_root=data_root):
         scores.append(found[task.metric])
         progress(len(scores), len(networks))
     return Ranked(networks, scores, task)
+
+
+def task_of(run: Path) -> Task:
+    """Return the task of a search."""
+    return find_task(_config(run).task)
 
 
 def _config(run: Path) -> SearchConfig:
@@ -112,7 +139,7 @@ def _searched(
 ) -> tuple[Validator, State, State]:
     """Return what scored the search's networks, the supernet's weights, and its head's."""
     config = _config(run)
-    supernet = run / "supernet.safetensors"
+    supernet = run / SUPERNET
     if not supernet.exists():
         raise UserError(f"{supernet}: no such file; weights can be derived when the search is over")
     state = read_state(supernet)

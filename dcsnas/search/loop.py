@@ -18,6 +18,7 @@ from dcsnas.data.loading import Batch
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.search.cost_terms import LOGGED, CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
+from dcsnas.search.shared_adam import SharedAdam
 from dcsnas.training.module import TaskModule
 from dcsnas.training.optimizers import cosine, exponential
 from dcsnas.training.trainer import SHARED_STREAM, epoch_seed, progress_of
@@ -231,10 +232,16 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
     def _draws(self) -> list[GumbelSoftmax]:
         return [module for module in self.modules() if isinstance(module, GumbelSoftmax)]
 
-    def configure_architecture_optimizers(self) -> torch.optim.Adam:
-        """Return Adam over choices and masks."""
-        config = self.config
-        return torch.optim.Adam(self.arch_parameters(), config.lr, weight_decay=config.weight_decay)
+    def configure_architecture_optimizers(self) -> Any:
+        """Return Adam over choices and masks; the choices may share one scale of their steps."""
+        config, trained = self.config, self.arch_parameters()
+        if config.steps == "each":
+            return torch.optim.Adam(trained, config.lr, weight_decay=config.weight_decay)
+        choices = list(self.choice_parameters.values())
+        groups = [{"params": choices, "shared": True}]
+        if masks := trained[len(choices) :]:
+            groups.append({"params": masks, "shared": False})
+        return SharedAdam(groups, config.lr, config.weight_decay)
 
     def configure_optimizers(self) -> Any:
         """Return both optimisers; the architecture's rate is set in its own steps."""

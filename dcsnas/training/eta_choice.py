@@ -114,6 +114,9 @@ class EtaChoice:
             "map_sd": self.deviation(eta),
             "advantage": gain.points,
             "advantage_se": gain.se,
+            "advantage_low95": gain.low,
+            "advantage_high95": gain.high,
+            "folds": gain.pairs,
         }
 
     def write_csv(self, path: Path) -> None:

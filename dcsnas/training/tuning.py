@@ -180,5 +180,6 @@ def _conditions(config: TuneEtaConfig, data: ReidData) -> dict[str, object]:
             f"temperature {config.loss.ib_temperature:g}",
             "map_sd": "over folds",
             "advantage_se": "standard error of the mean difference of the same folds",
+            "advantage_low95": "end of its 95 % interval by Student's t, as advantage_high95",
         },
     }

@@ -209,7 +209,7 @@ def test_weights_are_of_one_network_of_a_finished_search(dcsnas: Command) -> Non
     message = refused(dcsnas, "run", "--top-k", "2", "--weights", "w.safetensors")
     assert message == "error: --weights: is of one network; leave --top-k out\n"
     message = refused(dcsnas, "run", "--data", "people")
-    assert message.startswith("error: --data: is for --weights and --best-of;")
+    assert message.startswith("error: --data: is for --weights, --best-of and --evolve;")
     content = {"space": "micro", "table": "t.json", "data": {"root": "people"}}
     aim(Path("run"), inputs={"data": "0"}, **content)
     message = refused(dcsnas, "run", "--weights", "w.safetensors")

@@ -80,6 +80,7 @@ def test_report(folder: ExperimentFolder, monkeypatch: pytest.MonkeyPatch) -> No
         "latencies: fake, eager, threads 1, float32, batch 1, 16x8",
         "not in the picture: 1 failed",
     ]
+    assert report.comparisons == ["trials big and bad are the same network"]
     assert list(table["latency_input"])[:3] == 3 * ["16x8"]
     assert [path.name for path in report.files] == [
         *("trials.csv", "pareto.png", "pareto.svg"),

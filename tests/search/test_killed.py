@@ -34,6 +34,7 @@ CASES = {
     "add": {"validate_every": 2},
     "target": {"objective": {"form": "target", "target": 0.22}},
     "bfloat16": {"run": {"precision": "bf16-mixed"}},
+    "shared": {"architecture": {"lr": 0.1, "warmup_epochs": 1, "steps": "shared"}},
     "workers": {"validate_every": 2, "data": {"root": "data", "workers": 2}},
 }
 WRITTEN = ("result.json", "metrics.jsonl", "probabilities.jsonl", "supernet.safetensors")
@@ -71,6 +72,7 @@ FAULTS = {
     "before it has a configuration": ("add", Fault(RENAME, 1, die)),
     "before it has an environment": ("add", Fault(RENAME, 2, die)),
     "with bfloat16": ("bfloat16", Fault(ARCHITECTURE, 3, die_after)),
+    "with shared steps": ("shared", Fault(ARCHITECTURE, 4, die_after)),
     "with worker processes": ("workers", Fault(WEIGHTS, 10, die)),
 }
 
@@ -116,6 +118,7 @@ QUICK = (
     "in a line of the metrics",
     "while it validates",
     "between the results",
+    "with shared steps",
 )
 """One of every kind; the others are slow for their number."""
 

@@ -100,13 +100,17 @@ def test_the_record_and_the_table_hold_every_number(tmp_path: Path) -> None:
     choice = choice_of({0: [40, 50], 0.1: [50, 64]})
     record = choice.record()
     assert (record["chosen"], record["reference"]) == (0.1, 0)
+    half = 2 * 12.7062  # two standard errors at one degree of freedom
     assert record["etas"] == [
         {
+            "advantage_low95": 0, "advantage_high95": 0, "folds": 2,
             "eta": 0, "map_mean": 45, "rank1_mean": 55, "ibb_mean": 1.5, "ib_loss_mean": 0,
             "bound_percent_mean": 0,
                 "map_sd": pytest.approx(50**0.5), "advantage": 0, "advantage_se": 0,
         },
         {
+            "advantage_low95": pytest.approx(12 - half, abs=1e-3),
+            "advantage_high95": pytest.approx(12 + half, abs=1e-3), "folds": 2,
             "eta": 0.1, "map_mean": 57, "rank1_mean": 67, "ibb_mean": 1.6, "ib_loss_mean": -0.1,
             "bound_percent_mean": 0,
                 "map_sd": pytest.approx(98**0.5), "advantage": 12, "advantage_se": pytest.approx(2),
