@@ -8,7 +8,9 @@ error against the quiet times, relative to the reference; ``clock_mape_percent``
 samples give by the clock, as before there was a reference; ``quiet_mape_percent`` the first
 table's error, ``loaded_mape_percent`` the second's against the networks under load. Loads:
 ``none``; ``one``, a busy loop; ``steady``, two busy loops and one process that copies memory;
-``waves``, the same for four seconds out of every eight. The last line is one JSON object.
+``waves``, the same for four seconds out of every eight. With ``--folder`` what was measured stays
+there and is not measured again: a quiet machine is needed with ``--calm-only`` alone, and several
+loads share it. The last line is one JSON object.
 """
 
 import argparse
@@ -80,11 +82,12 @@ def loaded(name: str) -> Iterator[None]:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return how a table made under load predicts what networks take in quiet."""
+    from kept import measure_once
+
     from dcsnas.latency.check import held_out
     from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.profile import profile_space
     from dcsnas.latency.samples import Settings
-    from dcsnas.latency.whole_networks import measure_architectures
     from dcsnas.spaces.space import load_space
 
     space = load_space(options.space, options.attention)
@@ -94,14 +97,18 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     given = {"conditions": conditions, "settings": profiling}
     calm_table = profile_space(space, folder / "calm.json", **given)
     networks = [space.architecture(c) for _, c in held_out(calm_table, options.networks, 1)]
-    quiet = measure_architectures(networks, conditions, checking)
-    with loaded(options.load):
-        table = profile_space(space, folder / "table.json", **given)
-        under_load = measure_architectures(networks, conditions, checking)
+    quiet = measure_once(folder / "calm-networks.json", networks, conditions, checking)
+    if options.calm_only:
+        return {"calm_table": str(calm_table.file.verdict), "networks": str(quiet.verdict)}
+    load = options.load
+    with loaded(load):
+        table = profile_space(space, folder / f"{load}.json", **given)
+        place = folder / f"{load}-networks.json"
+        under_load = measure_once(place, networks, conditions, checking)
     verdicts = {"table": table.file.verdict, "calm_table": calm_table.file.verdict}
     verdicts |= {"networks": under_load.verdict, "quiet_networks": quiet.verdict}
     return {
-        "load": options.load,
+        "load": load,
         "verdict": str(verdicts["table"]).partition(":")[0],
         **scores(table, networks, quiet, under_load),
         "quiet_mape_percent": scores(calm_table, networks, quiet, quiet)["mape_percent"],
@@ -176,11 +183,17 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--complete", action="store_true", help="tables that are not sparse")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
+    parser.add_argument("--folder", type=Path, help="keep what was measured, and go on from it")
+    parser.add_argument("--calm-only", action="store_true", help="end before the load; --folder")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
+    if options.calm_only and not options.folder:
+        parser.error("--calm-only without --folder leaves nothing: give a folder")
     quiet_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = measure(options, folder)
     if options.out:
         write_json(options.out, result)
     print(json.dumps(result))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHARED = {"steps.py"}
+SHARED = {"kept.py", "steps.py"}
 
 
 @pytest.mark.parametrize(
