@@ -80,13 +80,18 @@ def measure(plan, files):
             around.append(reference())
             readings[file].append([ms, (around[-2] + around[-1]) / 2])
         beside.append(statistics.median(around))
-    print(json.dumps({"readings": readings, "failed": failed, "reference": beside}))
+    level = beside if role == "operator" else []
+    print(json.dumps({"readings": readings, "failed": failed, "reference": level}))
 
 
 def groups_left(plan, results):
     """Return the models of each process that is left, of operators and then of networks."""
     failed, readings, left = results["failed"], results["readings"], []
-    for role, passes, size in (("operator", 1, 32), ("network", plan["passes"], plan["together"])):
+    operators = [HERE / m["file"] for m in plan["models"] if m["role"] == "operator"]
+    mib = max(2 * path.stat().st_size / 2**20 + 1 for path in operators)  # of the heaviest
+    fits = max(1, min(32, int(plan["settings"]["block_mib"] / mib)))
+    together = {"operator": (1, fits), "network": (plan["passes"], plan["together"])}
+    for role, (passes, size) in together.items():
         files = [m["file"] for m in plan["models"] if m["role"] == role]
         for number in range(passes):
             order = random.Random("%s %d" % (role, number)).sample(files, len(files))
@@ -143,7 +148,7 @@ def add(results, files):
     for file, pairs in found["readings"].items():
         results["readings"].setdefault(file, []).append(pairs)
     results["failed"].update(found["failed"])
-    results["reference"] += found["reference"] if files[0].startswith("operators/") else []
+    results["reference"] += found["reference"]
 
 
 def main(files):
