@@ -72,10 +72,10 @@ def measure(plan, files):
             failed[file] = str(error).strip().partition("\n")[0] or repr(error)
     of_networks = math.ceil(plan["network_rounds"] / plan["passes"])
     rounds = of_networks if role == "network" else plan["settings"]["rounds"]
-    readings = {file: [] for file in samples}
+    readings, rng = {file: [] for file in samples}, random.Random(plan["settings"]["seed"])
     for _ in range(rounds):
         around = [reference()]
-        for file in random.sample(list(samples), len(samples)):
+        for file in rng.sample(list(samples), len(samples)):
             ms = samples[file]()
             around.append(reference())
             readings[file].append([ms, (around[-2] + around[-1]) / 2])
@@ -155,8 +155,10 @@ def main(files):
     """Measure all that is left of the plan, or ``files`` of it in this process."""
     try:
         plan = json.loads((HERE / "plan.json").read_text())
-        models = [m for m in plan["models"] if plan["schema_version"] == 1]
+        known = plan["schema_version"] == 1
     except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
         sys.exit("run.py: no plan of dcsnas profile --plan in %s: copy the whole folder" % HERE)
     kept = plan["allocator"]["environment"]
     if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in kept):
@@ -164,7 +166,7 @@ def main(files):
         os.execve(sys.executable, command, dict(os.environ, **kept))  # glibc reads them at start
     if files:
         return measure(plan, files)
-    for model in models:
+    for model in plan["models"]:
         path = HERE / model["file"]
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != model["sha256"]:
             sys.exit("run.py: %s is missing or damaged: copy the folder again" % model["file"])
