@@ -155,10 +155,10 @@ def main(files):
     """Measure all that is left of the plan, or ``files`` of it in this process."""
     try:
         plan = json.loads((HERE / "plan.json").read_text())
-        known = plan["schema_version"] == 1
+        plan = plan if plan["schema_version"] == 1 else None
     except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        plan = None
+    if not plan:
         sys.exit("run.py: no plan of dcsnas profile --plan in %s: copy the whole folder" % HERE)
     kept = plan["allocator"]["environment"]
     if platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in kept):
