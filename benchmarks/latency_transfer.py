@@ -5,7 +5,8 @@ Command: .venv/bin/python benchmarks/latency_transfer.py
 Profiles one space in several ways, measures the same held-out networks in each, and transfers every
 table to every other way with ten networks (``dcsnas profile --like``). The baseline is what the
 same ten networks and MACs alone give. A way is a backend, with its threads and batch after colons:
-``eager:2:8`` is eager with two threads at a batch of 8. The last line is one JSON object.
+``eager:2:8`` is eager with two threads at a batch of 8. With ``--folder`` what was measured stays
+there and is not measured again. The last line is one JSON object.
 """
 
 import argparse
@@ -35,11 +36,13 @@ def conditions_of(way: str, size: tuple[int, int]) -> Any:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return how transferred tables predict, for every ordered pair of ways."""
+    from kept import measure_once
+
     from dcsnas.latency.check import held_out
     from dcsnas.latency.profile import profile_space
     from dcsnas.latency.samples import Settings
+    from dcsnas.latency.table import load_table
     from dcsnas.latency.transfer import Features, chosen_networks, transfer_table
-    from dcsnas.latency.whole_networks import measure_architectures
     from dcsnas.spaces.space import load_space
 
     space = load_space(options.space, options.attention)
@@ -55,17 +58,21 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     drawn = [c for _, c in held_out(first, options.networks + len(known), 1) if c not in known]
     networks = [space.architecture(choice) for choice in drawn[: options.networks]]
     for way in options.ways:
-        quiet[way] = measure_architectures(networks, conditions_of(way, space.size), checking)
+        kept = folder / f"{way}-networks.json".replace(":", "-")
+        quiet[way] = measure_once(kept, networks, conditions_of(way, space.size), checking)
     pairs = []
     for source, target in permutations(options.ways, 2):
         path = folder / f"{source}-to-{target}.json".replace(":", "-")
-        found = transfer_table(
-            tables[source],
-            path,
-            conditions=conditions_of(target, space.size),
-            settings=Settings(rounds=12 if options.quick else 20),
-            networks=options.measure,
-        )
+        if path.exists():
+            found = load_table(path, expected=None)
+        else:
+            found = transfer_table(
+                tables[source],
+                path,
+                conditions=conditions_of(target, space.size),
+                settings=Settings(rounds=12 if options.quick else 20),
+                networks=options.measure,
+            )
         pairs.append({"from": source, "to": target, **scores(found, networks, quiet[target])})
         print(json.dumps(pairs[-1]), flush=True)
     return {
@@ -115,7 +122,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--measure", type=int, default=10)
     parser.add_argument("--quick", action="store_true", help="fewer samples")
-    parser.add_argument("--folder", type=Path, help="keep the tables here, and take those there")
+    parser.add_argument("--folder", type=Path, help="keep what was measured, and go on from it")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
     quiet_libraries()

@@ -8,7 +8,9 @@ error against the quiet times, relative to the reference; ``clock_mape_percent``
 samples give by the clock, as before there was a reference; ``quiet_mape_percent`` the first
 table's error, ``loaded_mape_percent`` the second's against the networks under load. Loads:
 ``none``; ``one``, a busy loop; ``steady``, two busy loops and one process that copies memory;
-``waves``, the same for four seconds out of every eight. The last line is one JSON object.
+``waves``, the same for four seconds out of every eight. With ``--folder`` what was measured stays
+there and is not measured again: a quiet machine is needed with ``--calm-only`` alone, and several
+loads share it. The last line is one JSON object.
 """
 
 import argparse
@@ -80,11 +82,12 @@ def loaded(name: str) -> Iterator[None]:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Return how a table made under load predicts what networks take in quiet."""
+    from kept import measure_once
+
     from dcsnas.latency.check import held_out
     from dcsnas.latency.machine import current_conditions
     from dcsnas.latency.profile import profile_space
     from dcsnas.latency.samples import Settings
-    from dcsnas.latency.whole_networks import measure_architectures
     from dcsnas.spaces.space import load_space
 
     space = load_space(options.space, options.attention)
@@ -94,17 +97,24 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     given = {"conditions": conditions, "settings": profiling}
     calm_table = profile_space(space, folder / "calm.json", **given)
     networks = [space.architecture(c) for _, c in held_out(calm_table, options.networks, 1)]
-    quiet = measure_architectures(networks, conditions, checking)
-    with loaded(options.load):
-        table = profile_space(space, folder / "table.json", **given)
-        under_load = measure_architectures(networks, conditions, checking)
+    quiet = measure_once(folder / "calm-networks.json", networks, conditions, checking)
+    if options.calm_only:
+        return {"calm_table": str(calm_table.file.verdict), "networks": str(quiet.verdict)}
+    load, under_load = options.load, None
+    with loaded(load):
+        table = profile_space(space, folder / f"{load}.json", **given)
+        if not options.table_only:
+            place = folder / f"{load}-networks.json"
+            under_load = measure_once(place, networks, conditions, checking)
     verdicts = {"table": table.file.verdict, "calm_table": calm_table.file.verdict}
-    verdicts |= {"networks": under_load.verdict, "quiet_networks": quiet.verdict}
+    verdicts |= {"quiet_networks": quiet.verdict}
+    verdicts |= {"networks": under_load.verdict} if under_load else {}
     return {
-        "load": options.load,
+        "load": load,
         "verdict": str(verdicts["table"]).partition(":")[0],
-        **scores(table, networks, quiet, under_load),
-        "quiet_mape_percent": scores(calm_table, networks, quiet, quiet)["mape_percent"],
+        **scores(table, networks, quiet),
+        **(scores_under_load(table, networks, under_load) if under_load else {}),
+        "quiet_mape_percent": scores(calm_table, networks, quiet)["mape_percent"],
         "verdicts": {name: str(verdict) for name, verdict in verdicts.items()},
         "space": space.name,
         "attention": space.attention,
@@ -113,30 +123,44 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-def scores(table: Any, networks: Sequence[Any], quiet: Any, under_load: Any) -> dict[str, Any]:
-    """Return the accuracy of the table's relative times, and of those that the clock said."""
-    from dcsnas.latency.accuracy import accuracy, noise_floor
+def predicted_and_measured(table: Any, networks: Sequence[Any], measured: Any) -> tuple[Any, Any]:
+    """Return what ``table`` predicts, and what was measured at the speed that it had then, ms."""
     from dcsnas.latency.table import predict_ms
 
-    size = table.file.conditions.input
-    predicted = [predict_ms(table, one.layers, size) for one in networks]
-    at_table_speed, beside, clock = (
-        [timing.value_ms(statistic, table.reference_ms) for timing in measured.timings]
-        for measured, statistic in ((quiet, "relative"), (under_load, "relative"), (quiet, "p25"))
-    )
-    found, clocked = accuracy(predicted, at_table_speed), by_the_clock(table, networks, clock)
+    predicted = [predict_ms(table, one.layers, table.file.conditions.input) for one in networks]
+    return predicted, [t.value_ms("relative", table.reference_ms) for t in measured.timings]
+
+
+def scores(table: Any, networks: Sequence[Any], quiet: Any) -> dict[str, Any]:
+    """Return the accuracy of the table's relative times, and of those that the clock said."""
+    from dcsnas.latency.accuracy import accuracy, noise_floor
+
+    found = accuracy(*predicted_and_measured(table, networks, quiet))
+    clock = [timing.value_ms("p25", table.reference_ms) for timing in quiet.timings]
+    clocked = by_the_clock(table, networks, clock)
     return {
         "mape_percent": found.mape_percent,
         "worst_percent": found.worst_percent,
         "bias_percent": found.bias_percent,
         "kendall_tau": found.kendall_tau,
-        "loaded_mape_percent": accuracy(predicted, beside).mape_percent,
         "noise_floor_percent": noise_floor(quiet.networks, "relative").mape_percent,
-        "loaded_noise_floor_percent": noise_floor(under_load.networks, "relative").mape_percent,
         "clock_noise_floor_percent": noise_floor(quiet.networks, "p25").mape_percent,
         "clock_mape_percent": clocked.mape_percent,
         "clock_kendall_tau": clocked.kendall_tau,
         "reference_change_percent": 100 * (table.reference_ms / quiet.reference_ms - 1),
+    }
+
+
+def scores_under_load(table: Any, networks: Sequence[Any], under_load: Any) -> dict[str, Any]:
+    """Return the accuracy of the table on networks that were measured beside the load as well."""
+    from dcsnas.latency.accuracy import accuracy, noise_floor
+
+    found = accuracy(*predicted_and_measured(table, networks, under_load))
+    return {
+        "loaded_mape_percent": found.mape_percent,
+        "loaded_worst_percent": found.worst_percent,
+        "loaded_kendall_tau": found.kendall_tau,
+        "loaded_noise_floor_percent": noise_floor(under_load.networks, "relative").mape_percent,
     }
 
 
@@ -176,11 +200,18 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--complete", action="store_true", help="tables that are not sparse")
     parser.add_argument("--quick", action="store_true", help="fewer samples")
+    parser.add_argument("--folder", type=Path, help="keep what was measured, and go on from it")
+    parser.add_argument("--calm-only", action="store_true", help="end before the load; --folder")
+    parser.add_argument("--table-only", action="store_true", help="no networks under load")
     parser.add_argument("--out", type=Path, help="also write the result here")
     options = parser.parse_args()
+    if options.calm_only and not options.folder:
+        parser.error("--calm-only without --folder leaves nothing: give a folder")
     quiet_libraries()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(options, Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = measure(options, folder)
     conclude(result, options.out)
 
 

@@ -35,6 +35,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
+from outcome import conclude
 from synthetic_searches import ARCHITECTURES, SEARCHES, Kept
 
 from dcsnas.config.environment import quiet_libraries
@@ -220,7 +221,7 @@ def main() -> None:
     result = {**summarised(rows, strategies), "conditions": conditions}
     if options.out:
         write_json(options.out, {**result, "rows": rows})
-    print(json.dumps(result))
+    conclude(result, None)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHARED = {"outcome.py", "search_pairs.py", "steps.py", "synthetic_searches.py"}
+SHARED = {"kept.py", "outcome.py", "search_pairs.py", "steps.py", "synthetic_searches.py"}
 
 
 @pytest.mark.parametrize(

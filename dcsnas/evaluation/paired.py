@@ -38,13 +38,6 @@ class PairedDifference:
         return self.points > self.se
 
     @property
-    def interval(self) -> float:
-        """Return half the width of the 95 % interval by Student's t; infinite of a single pair."""
-        from scipy.stats import t  # takes half a second
-
-        return float(t.ppf(0.975, self.pairs - 1)) * self.se if self.pairs > 1 else math.inf
-
-    @property
     def t(self) -> float:
         """Return the difference in standard errors; infinite where all pairs differ alike."""
         return self.points / self.se if self.se else math.copysign(math.inf, self.points)
