@@ -59,6 +59,8 @@ def append_record(path: Path, record: Mapping[str, Any]) -> None:
     """
     try:
         append_line(path, record)
+    except UserError:  # which is a ValueError as well
+        raise
     except ValueError:
         raise UserError(
             f"{path}: a value of epoch {record['epoch']} is not finite; lower the learning rates"

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from dcsnas.config.jsonl import read_records
+from dcsnas.nn.distributed import gather
 
 GRADIENT = "gradient/"
 """What the name of a gradient's length in a log begins with, before the term's."""
@@ -39,7 +41,11 @@ def _norm(term: Tensor, features: Tensor) -> Tensor:
     found = None
     if term.requires_grad:
         (found,) = torch.autograd.grad(term, features, retain_graph=True, allow_unused=True)
-    return features.new_zeros(()) if found is None else found.float().norm()
+    square = features.new_zeros(()) if found is None else found.float().square().sum()
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return square.sqrt()
+    squares = gather(square.reshape(1))
+    return squares.sum().sqrt() / len(squares)  # each share's gradient is the sum over processes
 
 
 def bound_percent(log: Path) -> float | None:

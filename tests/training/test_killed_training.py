@@ -53,7 +53,7 @@ CONFIG = {
 }
 CLOCK = Clock("dcsnas.training.checkpoint:monotonic")
 STEP = "dcsnas.training.module:TaskModule.training_step"
-PICTURE = "dcsnas.data.loading:ImageSet.picture"
+PICTURE = "dcsnas.data.images:ImageSet.pixels"
 """Which is called in the processes that load."""
 CHECKPOINT_BYTES = "pathlib:Path.write_bytes"
 """The third call is after step 2 of the second epoch: 2, 4 and the end of the first, then that."""
