@@ -81,7 +81,7 @@ def _row(run: "RunRecord") -> tuple[str, ...]:
         str(run.path),
         run.stage,
         run.state,
-        f"{run.done} of {run.total}",
+        f"{run.done} of {run.total}" if run.total else str(run.done),
         "-" if run.score is None else f"{_metric(run.metric)} {run.score:.1f} %",
         _latency(run.latency_ms, run.measured),
         "-" if age is None else in_words(age),
