@@ -3,12 +3,11 @@
 Every fold was trained under every eta, so two etas are compared by their differences within folds.
 """
 
-import csv
 import statistics
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from dcsnas.config.files import replacing
+from dcsnas.config.files import write_csv
 from dcsnas.evaluation.paired import PairedDifference, paired_difference
 
 
@@ -121,10 +120,9 @@ class EtaChoice:
 
     def write_csv(self, path: Path) -> None:
         """Write one row for every eta and fold."""
-        with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(FoldScore)])
-            writer.writeheader()
-            writer.writerows(asdict(score) for score in self.scores)
+        names = [field.name for field in fields(FoldScore)]
+        rows = ([getattr(score, name) for name in names] for score in self.scores)
+        write_csv(path, [names, *rows])
 
 
 def _listed(names: list[str]) -> str:

@@ -5,12 +5,11 @@ compares validation losses; held-out identities have no class in a classifier, a
 contains eta is not comparable between values of it, so here it is mAP that decides.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcsnas.config.durations import duration
+from dcsnas.config.durations import TimeLeft
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
 from dcsnas.config.runs import RunFolder
@@ -105,13 +104,11 @@ def tune_eta(
     waiting = {n: run for n, run in enumerate(runs, 1) if not run.record.exists()}
     if finished := len(runs) - len(waiting):
         say(f"{finished} of {len(runs)} runs are finished already")
-    began = time.monotonic()
-    for done, (number, run) in enumerate(waiting.items(), 1):
+    time_left = TimeLeft(len(waiting))
+    for number, run in waiting.items():
         say(f"run {number} of {len(runs)}: {run.describe()}")
         _train_and_measure(config, architecture, run, start=start, progress=progress)
-        score, left = run.score(), len(waiting) - done
-        seconds = (time.monotonic() - began) / done * left
-        ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
+        score, ahead = run.score(), time_left.after_one_more()
         moved = f"the bound's gradient {score.bound_percent:.2g} % of the cross-entropy's"
         say(f"  mAP {score.map:.2f} %, Rank-1 {score.rank1:.2f} %; {moved}{ahead}")
     choice = EtaChoice(tuple(run.score() for run in runs))

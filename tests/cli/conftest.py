@@ -1,11 +1,13 @@
 """What the tests of commands that end with a message share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from commands import run_here
 
+from dcsnas.cli.main import run
 from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
@@ -49,3 +51,30 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("search.yaml").write_text(yaml.safe_dump(search))
     Path("retrain.yaml").write_text(yaml.safe_dump(retrain))
     return tmp_path
+
+
+@pytest.fixture
+def dcsnas_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Callable[..., str]]:
+    """Return what makes, of a folder and first arguments, a function that runs ``dcsnas`` there.
+
+    That takes further arguments and the exit code that is expected, and gives what was printed:
+    to stderr where the code is not 0.
+    """
+
+    def make(folder: Path, *first: str) -> Callable[..., str]:
+        monkeypatch.chdir(folder)
+
+        def call(*arguments: str, code: int = 0) -> str:
+            monkeypatch.setattr("sys.argv", ["dcsnas", *first, *arguments])
+            with pytest.raises(SystemExit) as stop:
+                run()
+            assert (stop.value.code or 0) == code
+            captured = capsys.readouterr()
+            assert "Traceback" not in captured.err
+            return captured.err if code else captured.out
+
+        return call
+
+    return make

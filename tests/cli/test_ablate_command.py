@@ -8,7 +8,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from dcsnas.cli.main import run
 from latency_fakes import micro_space
 from reid_data import write_reid_set
 
@@ -38,22 +37,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(
-    inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(inputs: Path, dcsnas_in: Callable[..., Command]) -> Command:
     """Return a function that runs ``dcsnas`` and gives what it printed."""
-    monkeypatch.chdir(inputs)
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr("sys.argv", ["dcsnas", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        assert (stop.value.code or 0) == code
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return captured.err if code else captured.out
-
-    return call
+    return dcsnas_in(inputs)
 
 
 def test_an_ablation_prints_the_table_that_it_writes(command: Command, inputs: Path) -> None:

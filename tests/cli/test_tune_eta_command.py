@@ -10,7 +10,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from dcsnas.cli.main import run
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
 from dcsnas.spaces.sampling import largest_choice
@@ -44,22 +43,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(
-    inputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
+def command(inputs: Path, dcsnas_in: Callable[..., Command]) -> Command:
     """Return a function that runs ``dcsnas tune-eta`` and gives what it printed."""
-    monkeypatch.chdir(inputs)
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr("sys.argv", ["dcsnas", *ARGUMENTS, *arguments])
-        with pytest.raises(SystemExit) as stop:
-            run()
-        assert (stop.value.code or 0) == code
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return captured.err if code else captured.out
-
-    return call
+    return dcsnas_in(inputs, *ARGUMENTS)
 
 
 def test_a_tuning_prints_what_its_files_hold_and_is_read_when_called_again(

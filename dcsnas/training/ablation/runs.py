@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsnas.config.ablation import AblateConfig
+from dcsnas.config.durations import TimeLeft
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, write_json
@@ -29,7 +29,6 @@ from dcsnas.tasks.task import Task, TaskData, evaluate, find_task, read_data
 from dcsnas.training.ablation.settings import Variant, imported, variants_of
 from dcsnas.training.ablation.step_times import step_times
 from dcsnas.training.ablation.table import INFORMATION, AblationTable, Score
-from dcsnas.training.display import duration
 from dcsnas.training.processes import this_process
 from dcsnas.training.train import train
 
@@ -236,15 +235,10 @@ class _Told:
     """Says what a run came to, and how long the rest will take."""
 
     def __init__(self, task: Task, waiting: int, say: Say) -> None:
-        self.task, self.waiting, self.say = task, waiting, say
-        self.done, self.began = 0, time.monotonic()
+        self.task, self.time_left, self.say = task, TimeLeft(waiting), say
 
     def __call__(self, score: Score) -> None:
-        self.done += 1
-        left = self.waiting - self.done
-        seconds = (time.monotonic() - self.began) / self.done * left
-        ahead = f"; {left} to go, about {duration(seconds)}" if left else ""
-        value = score.values[self.task.metric]
+        value, ahead = score.values[self.task.metric], self.time_left.after_one_more()
         self.say(f"{score.variant}, seed {score.seed}: {self.task.label} {value:.2f} %{ahead}")
 
 

@@ -1,13 +1,12 @@
 """The table of an ablation: means and spreads over seeds, and differences with their errors."""
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcsnas.config.files import replacing, write_text
+from dcsnas.config.files import write_csv, write_text
 from dcsnas.evaluation.paired import PairedDifference, paired_difference
 from dcsnas.training.ablation.step_times import time_ratio
 
@@ -123,8 +122,9 @@ class AblationTable:
     def write(self, folder: Path) -> None:
         """Write table.csv, runs.csv and table.md into ``folder``."""
         rows = self.rows()
-        _write_csv(folder / "table.csv", list(rows[0]), rows)
-        _write_csv(folder / "runs.csv", ["variant", "seed", *self.measures], self.runs())
+        write_csv(folder / "table.csv", [rows[0], *(row.values() for row in rows)])
+        names, runs = ["variant", "seed", *self.measures], self.runs()
+        write_csv(folder / "runs.csv", [names, *([run.get(n) for n in names] for run in runs)])
         write_text(folder / "table.md", self.markdown())
 
     def markdown(self) -> str:
@@ -165,10 +165,3 @@ def _spread(mean: float | None, sd: float | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
-
-
-def _write_csv(path: Path, names: list[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
