@@ -1,6 +1,7 @@
 """The evaluation of a re-identification network: retrieval, verification, information."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -68,13 +69,12 @@ def evaluate_reid(
     parts = {"train": data.train, "query": data.query, "gallery": data.gallery}
     digests = {f"{part}_digest": samples_digest(samples) for part, samples in parts.items()}
     tensors = extractor.information(data.train, advance, ib_size=ib_size)
+    measure = partial(measure_information, temperature=ib_temperature, centered=ib_centered)
     scorer = Reranked(query, gallery, rerank, device=rules["device"]) if rerank else None
     return Evaluation(
         retrieval=evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules),
         verification=verify(query, gallery, **rules),
-        information=measure_information(
-            *tensors, data.num_classes, temperature=ib_temperature, centered=ib_centered
-        ),
+        information=measure(*tensors, data.num_classes),
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         root=data.root,

@@ -1,66 +1,29 @@
 """Which tensors of a file belong to which of a network: by name, by a rule for names, by order."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from dcsnas.config.errors import UserError
+from dcsnas.zoo.key_maps import AS_THEY_ARE, KEY_MAPS, KeyMap
+from dcsnas.zoo.positions import resample_positions
 from dcsnas.zoo.weight_files import State
 
-COUNTER = "num_batches_tracked"
-"""A BatchNorm's step count, which old files lack and which no result depends on."""
+NOT_WEIGHTS = ("num_batches_tracked", "camera_embed.numbers")
+"""A BatchNorm's step count, which old files lack and which no result depends on, and what the
+cameras of an embedding are called: 1, 2 and so on."""
+POSITIONS = "pos_embed"
 CLASSIFIER = re.compile(
     r"(classifier(_global|_local)?(\.\d+)?|fc|head(\.fc)?|heads\.head|last_linear)\.(weight|bias)"
 )
 """The names of classifiers in timm, torchvision and torchreid. Only a tensor that the network has
 no place for is one: a backbone's own layer may have such a name."""
-AS_THEY_ARE = "by name"
 IN_ORDER = "by their order, since no name agrees"
-
-
-def from_torchvision_mobilenetv2(name: str) -> str:
-    """Return timm's name of a tensor of torchvision's MobileNetV2, other names as they are."""
-    found = re.fullmatch(r"features\.(\d+)\.(.+)\.(\w+)", name)
-    if not found:
-        return name
-    index, layer, tensor = int(found[1]), found[2], found[3]
-    if index == 0:
-        return f"{STEM.get(layer, layer)}.{tensor}"
-    if index > sum(REPEATS):
-        return f"{LAST.get(layer, layer)}.{tensor}"
-    names = PLAIN_BLOCK if index == 1 else EXPANDED_BLOCK
-    stage, block = _block_at(index - 1)
-    return f"blocks.{stage}.{block}.{names.get(layer, layer)}.{tensor}"
-
-
-REPEATS = (1, 2, 3, 4, 3, 3, 1)
-"""Blocks of each of MobileNetV2's stages; timm counts within a stage, torchvision does not."""
-STEM, LAST = {"0": "conv_stem", "1": "bn1"}, {"0": "conv_head", "1": "bn2"}
-PLAIN_BLOCK = {"conv.0.0": "conv_dw", "conv.0.1": "bn1", "conv.1": "conv_pw", "conv.2": "bn2"}
-EXPANDED_BLOCK = {
-    **{"conv.0.0": "conv_pw", "conv.0.1": "bn1", "conv.1.0": "conv_dw", "conv.1.1": "bn2"},
-    **{"conv.2": "conv_pwl", "conv.3": "bn3"},
-}
-
-
-def _block_at(index: int) -> tuple[int, int]:
-    """Return stage and block within it of the block at ``index``."""
-    for stage, count in enumerate(REPEATS):
-        if index < count:
-            return stage, index
-        index -= count
-    return len(REPEATS), index
-
-
-KEY_MAPS: dict[str, Callable[[str], str]] = {
-    AS_THEY_ARE: str,
-    "by torchvision's names of MobileNetV2": from_torchvision_mobilenetv2,
-}
-"""Rules from a file's names to a network's. torchvision's and torchreid's ResNets have timm's
-names, and the networks here that torchreid has as well have torchreid's."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +40,17 @@ class Match:
     """The file's tensors that the network has no place for, a classifier's apart."""
     classifier: tuple[str, ...]
     """A classifier's, which is left out: another data set has other classes."""
+    idle: tuple[str, ...]
+    """Those that features do not depend on."""
     other_shapes: Mapping[str, str]
     """Those of ``left`` and ``unused`` that differ in nothing but their shapes, and how."""
     by: str
-    """How they were matched, for people."""
+    """How they were matched, for people: a key of ``KEY_MAPS``, or in order."""
+
+    @property
+    def images(self) -> KeyMap:
+        """Return what says how the file's images were normalised."""
+        return KEY_MAPS.get(self.by, KEY_MAPS[AS_THEY_ARE])
 
     @property
     def whole(self) -> bool:
@@ -95,7 +65,7 @@ class Match:
     def counts(self) -> str:
         """Return how many tensors agree of how many, in words."""
         of_network = self.count + len(self.left)
-        of_file = self.count + len(self.unused) + len(self.classifier)
+        of_file = self.count + len(self.unused) + len(self.classifier) + len(self.idle)
         return (
             f"{self.count} of {of_network} tensors of the network agree with one of the {of_file} "
             "of the file"
@@ -104,9 +74,11 @@ class Match:
     def lines(self) -> list[str]:
         """Return what matched, what was left out and why."""
         classifier = f"left out as a classifier: {', '.join(self.classifier)}"
+        idle = ", ".join(_collapsed(self.idle, self.used))
         return [
             f"{self.counts()}, matched {self.by}",
             *([classifier] if self.classifier else []),
+            *([f"left out, since features do not depend on it: {idle}"] if idle else []),
             *self.missing(),
         ]
 
@@ -133,6 +105,7 @@ def match(
     that agree in part with both lists, unless ``partial`` allows that.
     """
     wanted = network.state_dict()
+    state = _resampled(network, wanted, state)
     found = max((_by_names(wanted, state, by) for by in KEY_MAPS), key=lambda one: one.count)
     if not found.whole:
         found = _in_order(wanted, state) or found
@@ -151,11 +124,23 @@ def match(
 REMEDY = "give the weights of this network, or name the network that they are of"
 
 
+def _resampled(network: nn.Module, wanted: State, state: State) -> State:
+    """Return ``state`` with positions for the network's patches, where it has those of a square."""
+    name = next((name for name in state if name.endswith(POSITIONS)), "")
+    if POSITIONS not in wanted or not name or state[name].dim() != wanted[POSITIONS].dim():
+        return state
+    side = math.isqrt(state[name].shape[1] - 1)
+    if state[name].shape == wanted[POSITIONS].shape or side * side + 1 != state[name].shape[1]:
+        return state
+    grid: Any = network.position_grid
+    return {**state, name: resample_positions(state[name].float(), (side, side), grid)}
+
+
 def _by_names(wanted: State, state: State, by: str) -> Match:
-    """Return the match of names under a rule and of shapes."""
-    pairs = {KEY_MAPS[by](name): name for name in state}
+    """Return the match of names under a rule and of shapes, sides of length 1 apart."""
+    pairs = {KEY_MAPS[by].rename(name): name for name in state}
     both = {name: pairs[name] for name in wanted if name in pairs}
-    used = {o: theirs for o, theirs in both.items() if wanted[o].shape == state[theirs].shape}
+    used = {o: their for o, their in both.items() if _sides(wanted[o]) == _sides(state[their])}
     shapes: dict[str, str] = {}
     for ours in [name for name in both if name not in used]:
         theirs = both[ours]
@@ -163,7 +148,8 @@ def _by_names(wanted: State, state: State, by: str) -> Match:
             f"{ours} ({_text(wanted[ours])} in the network, {_text(state[theirs])} in the file)"
         )
         shapes |= {ours: differ, theirs: differ}
-    return _report(wanted, state, used, by, shapes)
+    idle = [name for name in state if KEY_MAPS[by].rename(name) is None]
+    return _report(wanted, state, used, by, shapes, idle)
 
 
 def _in_order(wanted: State, state: State) -> Match | None:
@@ -181,8 +167,10 @@ def _in_order(wanted: State, state: State) -> Match | None:
         wanted[our].shape == state[their].shape and _purpose(our) == _purpose(their)
         for our, their in used.items()
     )
+    if not agree:
+        return None
     found = _report(wanted, state, used, IN_ORDER)
-    return found if agree and found.whole else None
+    return found if found.whole else None
 
 
 def _report(
@@ -191,24 +179,30 @@ def _report(
     used: Mapping[str, str],
     by: str,
     other_shapes: Mapping[str, str] | None = None,
+    idle: Sequence[str] = (),
 ) -> Match:
     """Return the match of ``used``, the file's names by the network's."""
     taken = set(used.values())
-    free = [name for name in _weights(state) if name not in taken]
+    free = [name for name in _weights(state) if name not in taken and name not in idle]
     classifier = [name for name in free if CLASSIFIER.fullmatch(name) and name not in wanted]
     return Match(
-        tensors={ours: state[theirs] for ours, theirs in used.items()},
+        tensors={our: state[their].reshape(wanted[our].shape) for our, their in used.items()},
         used=tuple(taken),
         left=tuple(name for name in _weights(wanted) if name not in used),
         unused=tuple(name for name in free if name not in classifier),
         classifier=tuple(classifier),
+        idle=tuple(_weights(idle)),
         other_shapes=other_shapes or {},
         by=by,
     )
 
 
 def _weights(state: Iterable[str]) -> list[str]:
-    return [name for name in state if not name.endswith(COUNTER)]
+    return [name for name in state if not name.endswith(NOT_WEIGHTS)]
+
+
+def _sides(tensor: Tensor) -> list[int]:
+    return [side for side in tensor.shape if side != 1]
 
 
 def _purpose(name: str) -> str:

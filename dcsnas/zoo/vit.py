@@ -99,8 +99,9 @@ class Embedding(nn.Module):
         self.patch_embed = nn.Sequential(OrderedDict(proj=vit.patch_embed.proj))
         vit.patch_embed.proj.stride = (stride, stride)
         self.cls_token = vit.cls_token
-        grid = patch_grid(REID_SIZE, PATCH), patch_grid(REID_SIZE, stride)
-        self.pos_embed = nn.Parameter(resample_positions(vit.pos_embed.data, *grid))
+        self.position_grid = patch_grid(REID_SIZE, stride)
+        positions = vit.pos_embed.data, patch_grid(REID_SIZE, PATCH), self.position_grid
+        self.pos_embed = nn.Parameter(resample_positions(*positions))
 
     def embedded(self, images: Tensor) -> Tensor:
         """Return the class token and the patches' tokens."""
@@ -108,8 +109,8 @@ class Embedding(nn.Module):
         # not len(patches), which a trace takes for a constant
         tokens = torch.cat((self.cls_token.expand(patches.shape[0], -1, -1), patches), 1)
         height, width = map(int, images.shape[2:])  # numbers, also while a trace is taken
-        own, here = (patch_grid(size, self.stride) for size in (REID_SIZE, (height, width)))
-        return tokens + resample_positions(self.pos_embed, own, here)
+        here = patch_grid((height, width), self.stride)
+        return tokens + resample_positions(self.pos_embed, self.position_grid, here)
 
 
 class VisionTransformer(Embedding):

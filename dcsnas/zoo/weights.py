@@ -38,7 +38,7 @@ def import_weights(
     else:
         raise UserError(f"{name}: nobody publishes weights of this network; give a file of some")
     target.load_state_dict(dict(found.tensors), strict=False)
-    images = DataConfig(root=Path())
+    images = DataConfig(root=Path(), mean=found.images.mean, std=found.images.std)
     header = header_of("import", architecture, images, architecture.input, num_classes=0)
     save_weights(out, module.state_dict(), header)
     return found

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from dcsnas.config.errors import UserError
 from dcsnas.spaces.backbones import find_backbone
 from dcsnas.zoo.matching import Match, match
+from dcsnas.zoo.positions import resample_positions
 from dcsnas.zoo.torchvision_shim import import_timm
+from dcsnas.zoo.transreid import TransReID
+from dcsnas.zoo.vit import VisionTransformer
 
 NAME = "mobilenetv2_035"
 
@@ -203,3 +206,69 @@ def test_a_larger_network_of_the_family_is_another() -> None:
     with pytest.raises(UserError) as stop:  # every tensor of the network is there, and yet
         match(small, large.state_dict())
     assert f"\n  of the file, without a place in the network: {extra}\n" in str(stop.value)
+
+
+def transreids_own(network: nn.Module) -> dict[str, Tensor]:
+    """Return the tensors of ``network``, a TransReID, as its authors' program saves them.
+
+    Source: names and shapes of damo-cv/TransReID, model/make_model.py and
+    model/backbones/vit_pytorch.py: a backbone ``base`` with all twelve blocks, of which the last
+    does not run, two copies of it, ``b1`` and ``b2``, and heads.
+    """
+    names = {"whole.": "b1.", "part.": "b2."}
+    state: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        if name == "camera_embed.numbers":
+            continue
+        ours = next((prefix for prefix in names if name.startswith(prefix)), "")
+        state[names.get(ours, "base.") + name.removeprefix(ours)] = tensor
+    state["base.sie_embed"] = state.pop("base.camera_embed.weight")[:, None]
+    last = {name: t for name, t in state.items() if name.startswith("b1.0.")}
+    state |= {
+        name.replace("b1.0.", "base.blocks.11."): torch.zeros_like(t) for name, t in last.items()
+    }
+    state |= {"base.norm.weight": torch.zeros(768), "base.fc.bias": torch.zeros(1000)}
+    for part in ("", "_1", "_2", "_3", "_4"):
+        state[f"classifier{part}.weight"] = torch.zeros(751, 768)
+        state[f"bottleneck{part}.running_mean"] = torch.zeros(768)
+        state[f"bottleneck{part}.num_batches_tracked"] = torch.tensor(7)
+    return state
+
+
+@pytest.fixture(scope="module")
+def transreid() -> nn.Module:
+    torch.manual_seed(0)
+    return TransReID()
+
+
+def test_a_file_of_transreids_program_gives_its_weights(transreid: nn.Module) -> None:
+    found = match(transreid, transreids_own(transreid))
+    assert found.whole
+    assert found.by == "by the names of TransReID's program"
+    assert found.images.mean == (0.5, 0.5, 0.5)
+    own = {n: t for n, t in transreid.state_dict().items() if n != "camera_embed.numbers"}
+    assert found.tensors.keys() == own.keys()
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in own.items())
+    left_out = found.lines()[-1]
+    assert "base.blocks.11 (12 tensors)" in left_out
+    assert "classifier_4.weight" in left_out
+
+
+def test_one_of_more_cameras_is_of_another_network(transreid: nn.Module) -> None:
+    state = transreids_own(transreid)
+    state["base.sie_embed"] = torch.zeros(15, 1, 768)  # MSMT17's
+    with pytest.raises(UserError, match=r"camera_embed.weight \(\[6, 768\] in the network, "):
+        match(transreid, state)
+
+
+def test_positions_of_a_square_input_are_resampled() -> None:
+    """ImageNet's files have 14 x 14 patches, the network 16 x 8."""
+    network = find_backbone("vit_base").create(16)
+    assert isinstance(network, VisionTransformer)
+    square = torch.randn(1, 1 + 14 * 14, 768)
+    found = match(network, {**network.state_dict(), "pos_embed": square})
+    assert found.whole
+    expected = resample_positions(square, (14, 14), (16, 8))
+    assert torch.equal(found.tensors["pos_embed"], expected)
+    with pytest.raises(UserError, match=r"pos_embed \(\[1, 129, 768\] in the network"):
+        match(network, {**network.state_dict(), "pos_embed": square[:, :100]})
