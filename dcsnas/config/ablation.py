@@ -27,7 +27,8 @@ class AblationVariant(Strict):
     arguments: dict[str, Any] = Field(default={})
     """Of that kind, as in a space file."""
     weights: str | None = None
-    """First weights: a file as ``dcsnas weights import`` takes, or ``published``."""
+    """First weights: a file as ``dcsnas weights import`` takes, or ``published``; the ablation's
+    own unless given, and null for fresh ones."""
     set: dict[str, Any] = Field(default={})
     """Changes of the recipe, such as ``{loss.eta: 0.1}``."""
     against: Name | None = None
@@ -57,10 +58,25 @@ class AblateConfig(Strict):
     """Values of ``run.seed``; differences are taken between variants with the same seed. Without
     any, steps are timed and nothing is trained."""
     variants: Annotated[dict[Name, AblationVariant], Field(min_length=1)]
+    weights: str | None = None
+    """First weights of the variants that name none."""
     baseline: Name | None = None
     """What variants are compared with; the first unless given."""
     timed_rounds: NonNegativeInt = 9
     """How often a step of each variant is timed, in turns; 0 times none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_of_all(cls, content: Any) -> Any:
+        variants = content.get("variants") if isinstance(content, Mapping) else None
+        if not isinstance(variants, Mapping) or content.get("weights") is None:
+            return content
+        given = {"weights": content["weights"]}
+        filled = {
+            name: {**given, **one} if isinstance(one, Mapping) else one
+            for name, one in variants.items()
+        }
+        return {**content, "variants": filled}
 
     @field_validator("seeds")
     @classmethod

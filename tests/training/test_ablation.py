@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dcsnas.config.ablation import AblateConfig
+from dcsnas.config.ablation import AblateConfig, ablation_model
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import GRACE_S
 from dcsnas.config.runs import RunFolder
@@ -278,3 +278,17 @@ def test_processes_end_with_the_command_and_it_goes_on(
     assert "dcs_ibb against none" in done.stdout
     record = json.loads((tmp_path / "run/ablation.json").read_text())
     assert record["runs"] == table.runs()
+
+
+def test_weights_of_all_variants_are_given_once() -> None:
+    given = {"network": "mobilenetv2_100"}
+    variants = {
+        "all": given,
+        "own": {**given, "weights": "b.pt"},
+        "new": {**given, "weights": None},
+    }
+    content = {"recipe": {"data": {"root": "people"}}, "weights": "a.pt", "variants": variants}
+    config = validate(ablation_model(content), content, "ablation")
+    assert [one.weights for one in config.variants.values()] == ["a.pt", "b.pt", None]
+    again = config.model_dump(mode="json")
+    assert validate(ablation_model(again), again, "config.yaml") == config
