@@ -1,6 +1,6 @@
 """Sphinx settings of the site; ``make docs`` builds it into ``docs/_build/``.
 
-Nothing here needs a network: formulas become MathML while the site is built, fonts are the reader's.
+Nothing needs a network: formulas become MathML while the site is built, fonts are the reader's.
 """
 
 import re

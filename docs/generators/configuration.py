@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -81,13 +81,21 @@ def sections() -> list[Section]:
 
 
 def undescribed() -> list[str]:
-    """Return the keys of which nothing says what they mean, and that are no section either."""
+    """Return the keys of which nothing says what they mean.
+
+    A section's class does, a class may name its keys, and a key with one value only names a kind.
+    """
     models = [file.model for file in FILES] + [section.model for section in sections()]
     return [
         f"{model.__name__}.{name}"
         for model in models
         for name, field in model.model_fields.items()
-        if not meaning(model, name) and not list(_models_in(field.annotation))
+        if not (
+            meaning(model, name)
+            or list(_models_in(field.annotation))
+            or f"``{name}``" in (model.__doc__ or "")
+            or (get_origin(field.annotation) is Literal and len(get_args(field.annotation)) == 1)
+        )
     ]
 
 

@@ -34,6 +34,6 @@ def page(name: str) -> str:
     lines = []
     for model in models:
         if model is not models[0]:
-            lines += [f"(file-{model.__name__})=", f"#### {model.__name__}", ""]
+            lines += [f"(file-{model.__name__})=", f"### {model.__name__}", ""]
         lines += [describe(model), "", keys(model, links, serialized=True), ""]
     return "\n".join(lines)

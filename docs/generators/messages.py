@@ -66,7 +66,9 @@ def calls() -> tuple[Call, ...]:
         for file in sorted(PACKAGE.rglob("*.py"))
     }
     spoken = _error_classes(trees) | OTHERS
-    return tuple(call for name, tree in trees.items() for call in _Module(name, tree, spoken).calls())
+    return tuple(
+        call for name, tree in trees.items() for call in _Module(name, tree, spoken).calls()
+    )
 
 
 def collected() -> list[Message]:
@@ -124,8 +126,8 @@ class _Module:
         if name in self.spoken:
             return node.args[:1]
         if name == "Finding" and len(node.args) == 4:  # of dcsnas doctor
-            return [ast.BinOp(ast.BinOp(node.args[2], ast.Add(), _SEMICOLON), ast.Add(), node.args[3],
-                              lineno=node.lineno)]  # fmt: skip
+            text = ast.BinOp(node.args[2], ast.Add(), _SEMICOLON)
+            return [ast.BinOp(text, ast.Add(), node.args[3], lineno=node.lineno)]
         begins = _parts(node.args[0], {})[0]
         return node.args[:1] if begins[1].startswith("warning: ") else []
 

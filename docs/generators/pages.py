@@ -38,7 +38,9 @@ def of_root(name: str) -> str:
 
 def _from_docs(link: re.Match[str]) -> str:
     target = link[2]
-    return link[1] + (target.removeprefix("docs/") if target.startswith("docs/") else f"../{target}")
+    return link[1] + (
+        target.removeprefix("docs/") if target.startswith("docs/") else f"../{target}"
+    )
 
 
 def on_site(text: str) -> str:
