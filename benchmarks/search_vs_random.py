@@ -81,6 +81,8 @@ class Bench:
     data: Path
     plan: Plan
     table: LatencyTable
+    changes: tuple[str, ...] = ()
+    """Overrides of a search's recipe."""
 
     @property
     def space(self) -> SearchSpace:
@@ -109,6 +111,7 @@ class Bench:
             f"batch.identities={plan.identities}",
             "split=0.5",  # as many steps for the architecture as for the weights
             f"run.seed={seed}",
+            *self.changes,
         ]
         if not (folder.path / "result.json").exists():
             config = load_with_overrides(search_model, find_experiment("search_tiny"), overrides)

@@ -62,8 +62,8 @@ class Model:
 
         ``variant`` says which part of a set that has several, as ``{"cuhk03": "labeled"}``.
         ``rules`` are the task's (of re-identification ``camera_filter``, ``ap``, ``flip``,
-        ``rerank``, ``ib_size``, ``ib_temperature``), and ``device``, ``workers``, ``threads`` and
-        ``progress``.
+        ``rerank``, ``ib_size``, ``ib_temperature``, ``ib_centered``), and ``device``, ``workers``,
+        ``threads`` and ``progress``.
         """
         return self._evaluate({"root": data, "variant": variant or {}}, "evaluate", rules)
 

@@ -57,6 +57,10 @@ class LossConfig(Strict):
     """What the bound's squared distances between unit vectors are divided by; 1 is the papers'
     formula, at which IBB hardly tells many classes apart. Values at different ones do not compare.
     """
+    ib_centered: bool = True
+    """Whether those vectors are deviations from the mean over all training images. Features after a
+    ReLU lie in a narrow cone, in which unit vectors of all classes are nearly one; false is the
+    papers' formula as it reads."""
     center: NonNegativeFloat = 0.0
     """Weight of the centre loss; Bag of Tricks' is 0.0005."""
 

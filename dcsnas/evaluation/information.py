@@ -26,21 +26,25 @@ def measure_information(
     num_classes: int,
     *,
     temperature: float = 1.0,
+    centered: bool = False,
     rows: int = ROWS,
 ) -> Information:
     """Return IB loss and IBB in nats, every image under the class means over all of them.
 
     Of features [N, D], inputs [N, X] and labels [N], integers in 0..C-1, each of them at least
-    once; assignments are at ``temperature``, and ``rows`` images make a block.
+    once; assignments are at ``temperature``, of deviations from the mean over all images where
+    they are ``centered``, and ``rows`` images make a block.
     """
     feature_means = _means(features, labels, num_classes, rows)
     input_means = _means(inputs, labels, num_classes, rows)
+    share = torch.bincount(labels, minlength=num_classes).double() / len(labels)
+    origins = (share @ feature_means, share @ input_means) if centered else (None, None)
     joint = feature_means.new_zeros(num_classes, num_classes)  # clusters of F, clusters of X
     by_label = torch.zeros_like(joint)  # identities, clusters of F
     certainty = joint.new_zeros(())  # sum of phi_x log phi_x
     for f, x, y in _blocks(features, inputs, labels, rows=rows):
-        phi_f = soft_assignment(f.double(), feature_means, temperature)
-        phi_x = soft_assignment(x.double(), input_means, temperature)
+        phi_f = soft_assignment(f.double(), feature_means, temperature, origins[0])
+        phi_x = soft_assignment(x.double(), input_means, temperature, origins[1])
         joint += phi_f.T @ phi_x
         by_label.index_add_(0, y, phi_f)
         certainty += torch.xlogy(phi_x, phi_x).sum()
@@ -49,7 +53,7 @@ def measure_information(
     ib_loss = mutual_information(joint / count) - mutual_information(by_label / count)
     # sum_i sum_a phi_f(i, a) log q(a | y_i), image by image, is a sum over the table
     ibb = (certainty - torch.xlogy(by_label, q).sum()) / count
-    return Information(float(ib_loss), float(ibb), temperature)
+    return Information(float(ib_loss), float(ibb), temperature, centered)
 
 
 def _means(values: Tensor, labels: Tensor, num_classes: int, rows: int) -> Tensor:

@@ -60,12 +60,20 @@ def save_metrics(path: Path, report: Report, latency: Mapping[str, Any]) -> None
 class Information:
     """IB loss I(F; X) - I(F; Y) and its bound IBB on the training images, in nats (Section 3.3).
 
-    Both are of soft assignments at ``ib_temperature``; values at different ones do not compare.
+    Both are of soft assignments at ``ib_temperature``, of deviations from the mean feature where
+    they are ``ib_centered``; values of different ones do not compare.
     """
 
     ib_loss: float
     ibb: float
     ib_temperature: float = 1.0
+    ib_centered: bool = True
+
+    @property
+    def scale(self) -> str:
+        """Return in words what the assignments' distances are between and divided by."""
+        between = "deviations from the mean" if self.ib_centered else "unit vectors"
+        return f"temperature {self.ib_temperature:g}, {between}"
 
 
 def percentages(result: RetrievalResult) -> dict[str, float]:
@@ -122,7 +130,7 @@ class Evaluation(Report):
     def lines(self) -> list[str]:
         """Return the rules and what is measured beside retrieval."""
         result, rerank = self.retrieval, "re-ranked" if self.rerank else "not re-ranked"
-        at = f" at temperature {self.information.ib_temperature:g}"
+        at = f" at {self.information.scale}"
         fisher = [] if self.fisher_score is None else [f"  Fisher {self.fisher_score:8.3f}"]
         return [
             f"         {result.ap_rule} AP, {result.metric}, {rerank},"
@@ -183,8 +191,8 @@ class Evaluation(Report):
             "re_ranking": asdict(self.rerank) if self.rerank else False,
             "roc": f"cosine told apart to {RESOLUTION:.1e}, pairs as for mAP, without re-ranking",
             "information": "training images, features before the neck, input pooled to "
-            f"{self.ib_size[0]}x{self.ib_size[1]}, assignments at temperature "
-            f"{self.information.ib_temperature:g}",
+            f"{self.ib_size[0]}x{self.ib_size[1]}, assignments at "
+            f"{self.information.scale}",
             "fisher_score": "retrieval features of all images of the queries' identities",
             "selected_channels": "mean over tokens of all query and gallery images",
         }

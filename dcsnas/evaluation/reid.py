@@ -49,6 +49,7 @@ def evaluate_reid(
     *,
     ib_size: tuple[int, int] = (16, 8),
     ib_temperature: float = 1.0,
+    ib_centered: bool = True,
     camera_filter: bool = True,
     ap: ApRule = "plain",
     flip: bool = False,
@@ -71,7 +72,9 @@ def evaluate_reid(
     return Evaluation(
         retrieval=evaluate_retrieval(query, gallery, ap=ap, scorer=scorer, **rules),
         verification=verify(query, gallery, **rules),
-        information=measure_information(*tensors, data.num_classes, temperature=ib_temperature),
+        information=measure_information(
+            *tensors, data.num_classes, temperature=ib_temperature, centered=ib_centered
+        ),
         fisher_score=_fisher_score(query, gallery),
         selected_channels=selection.shares(),
         root=data.root,

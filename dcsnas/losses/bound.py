@@ -13,19 +13,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def soft_assignment(features: Tensor, centroids: Tensor, temperature: float = 1.0) -> Tensor:
+def soft_assignment(
+    features: Tensor,
+    centroids: Tensor,
+    temperature: float = 1.0,
+    origin: Tensor | None = None,
+) -> Tensor:
     """Return ``phi(i, a) = softmax_a(-||f_i - c_a||^2 / temperature)`` [B, C] of unit vectors.
 
-    Of features [B, D] and centroids [C, D], such as the mean of each class, both L2-normalised. The
-    squared distance is then ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros
-    has no direction: it marks an absent class, whose cluster gets probability exactly zero. At
-    least one centroid must be present, else the result is NaN.
+    Of features [B, D] and centroids [C, D], such as the mean of each class, both seen from
+    ``origin`` [D] (zero unless given) and L2-normalised. The squared distance is then
+    ``2 - 2 f.c``, and the softmax drops the constant. A centroid of zeros marks an absent class,
+    whose cluster gets probability exactly zero. At least one centroid must be present, else the
+    result is NaN.
+
+    Features after a ReLU lie in a narrow cone around their mean: seen from zero all classes have
+    nearly one direction, seen from the mean they do not.
 
     At temperature 1, the papers' formula as it reads, many classes are hardly told apart: of 751
     orthogonal ones ``I(F; Y)`` is 0.011 nats, and all of them in two opposite groups have 0.603.
     Separated classes are worth more than that below about 0.4.
     """
     absent = (centroids == 0).all(dim=1)
+    if origin is not None:
+        features, centroids = features - origin, centroids - origin
     logits = 2.0 / temperature * F.normalize(features, dim=1) @ F.normalize(centroids, dim=1).T
     return logits.masked_fill(absent, -torch.inf).softmax(dim=1)
 
@@ -104,13 +115,17 @@ class InformationBound(nn.Module):
     ``begin_epoch`` clears the running sums. Data-parallel replicas stay equal if each of them
     observes the gathered batch.
     ``num_classes`` is C, ``feature_dim`` D, and ``input_dim`` X, such as 3 * 16 * 8 for the default
-    of input_features. ``temperature`` is that of the assignments of both sides.
+    of input_features. ``temperature`` is that of the assignments of both sides. Where the bound is
+    ``centered``, these see features and inputs from their means over the images of the epoch
+    before, which change with the centroids; else from zero.
     """
 
     ready: Tensor
     has_centroids: Tensor
     feature_centroids: Tensor
     input_centroids: Tensor
+    feature_origin: Tensor
+    input_origin: Tensor
     q: Tensor
     feature_sums: Tensor
     input_sums: Tensor
@@ -119,14 +134,23 @@ class InformationBound(nn.Module):
     counts: Tensor
 
     def __init__(
-        self, num_classes: int, feature_dim: int, *, input_dim: int, temperature: float = 1.0
+        self,
+        num_classes: int,
+        feature_dim: int,
+        *,
+        input_dim: int,
+        temperature: float = 1.0,
+        centered: bool = False,
     ) -> None:
         super().__init__()
         self.temperature = temperature
+        self.centered = centered
         self.register_buffer("ready", torch.tensor(False))
         self.register_buffer("has_centroids", torch.tensor(False))
         self.register_buffer("feature_centroids", torch.zeros(num_classes, feature_dim))
         self.register_buffer("input_centroids", torch.zeros(num_classes, input_dim))
+        self.register_buffer("feature_origin", torch.zeros(feature_dim))
+        self.register_buffer("input_origin", torch.zeros(input_dim))
         self.register_buffer("q", torch.zeros(num_classes, num_classes))
         self.register_buffer("feature_sums", torch.zeros(num_classes, feature_dim))
         self.register_buffer("input_sums", torch.zeros(num_classes, input_dim))
@@ -144,8 +168,8 @@ class InformationBound(nn.Module):
         if not self.ready:
             return self.q.new_zeros(())
         with torch.autocast(features.device.type, enabled=False):
-            phi_f = self._assign(features, self.feature_centroids)
-            phi_x = self._assign(inputs.detach(), self.input_centroids)
+            phi_f = self._assign_features(features)
+            phi_x = self._assign_inputs(inputs.detach())
             return information_bound(phi_f, phi_x, labels, self.q)
 
     @torch.no_grad()
@@ -157,8 +181,8 @@ class InformationBound(nn.Module):
         self.counts.index_add_(0, labels, torch.ones_like(labels))
         if self.has_centroids:
             with torch.autocast(features.device.type, enabled=False):
-                phi_f = self._assign(features, self.feature_centroids)
-                phi_x = self._assign(inputs, self.input_centroids)
+                phi_f = self._assign_features(features)
+                phi_x = self._assign_inputs(inputs)
                 self.joint_sums += phi_f.T @ phi_x
             self.assignment_sums.index_add_(0, labels, phi_f)
 
@@ -174,8 +198,13 @@ class InformationBound(nn.Module):
         with_inputs = mutual_information(self.joint_sums / self.counts.sum())
         return with_inputs - mutual_information(self.assignment_sums / self.counts.sum())
 
-    def _assign(self, features: Tensor, centroids: Tensor) -> Tensor:
-        return soft_assignment(features.to(self.q.dtype), centroids, self.temperature)
+    def _assign_features(self, features: Tensor) -> Tensor:
+        given = features.to(self.q.dtype), self.feature_centroids
+        return soft_assignment(*given, self.temperature, self.feature_origin)
+
+    def _assign_inputs(self, inputs: Tensor) -> Tensor:
+        given = inputs.to(self.q.dtype), self.input_centroids
+        return soft_assignment(*given, self.temperature, self.input_origin)
 
     @torch.no_grad()
     def begin_epoch(self) -> None:
@@ -202,8 +231,11 @@ class InformationBound(nn.Module):
         self.input_centroids.copy_(
             torch.where(seen, self.input_sums / images, self.input_centroids)
         )
+        if self.centered:
+            self.feature_origin.copy_(self.feature_sums.sum(dim=0) / self.counts.sum())
+            self.input_origin.copy_(self.input_sums.sum(dim=0) / self.counts.sum())
         if not self.has_centroids:
-            self.q.copy_(self._assign(self.feature_centroids, self.feature_centroids))
+            self.q.copy_(self._assign_features(self.feature_centroids))
         self.has_centroids.fill_(True)
         self.ready.fill_(True)
         self.begin_epoch()

@@ -42,6 +42,7 @@ class ReidObjective(BatchWide, Objective):
             feature_dim,
             input_dim=3 * rows * columns,
             temperature=config.ib_temperature,
+            centered=config.ib_centered,
         )
         self.center = CenterLoss(num_classes, feature_dim) if config.center else None
 
@@ -158,7 +159,9 @@ REID = Task(
     objective=lambda config, classes, features: ReidObjective(config.loss, classes, features),
     score=retrieve,
     evaluate=evaluate_reid,
-    rules=frozenset({"camera_filter", "ap", "flip", "rerank", "ib_size", "ib_temperature"}),
+    rules=frozenset(
+        {"camera_filter", "ap", "flip", "rerank", "ib_size", "ib_temperature", "ib_centered"}
+    ),
     unscorable=unmatched,
     hold_out=hold_out,
 )

@@ -28,7 +28,7 @@ from dcsnas.config.runs import RunFolder
 
 RUN = "dcsnas_run"
 LAYOUT = "dcsnas_layout"
-LAYOUT_NUMBER = 3
+LAYOUT_NUMBER = 4
 """Of the names in a checkpoint's state; to be raised when any of them changes."""
 SUMS = "dcsnas_sums"
 TIME_IS_UP = 1

@@ -153,6 +153,7 @@ def _train_and_measure(
         threads=config.run.threads,
         ib_size=config.loss.ib_size,
         ib_temperature=config.loss.ib_temperature,
+        ib_centered=config.loss.ib_centered,
     )
     write_json(run.record, measured.record())
     run.folder.checkpoint.unlink(missing_ok=True)  # of many runs they would fill a disk

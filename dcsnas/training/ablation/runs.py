@@ -163,7 +163,7 @@ def _times(
 
 def _runs(config: AblateConfig, variants: Sequence[Variant], folder: Path, jobs: int) -> list[Run]:
     task, loss = find_task(config.recipe.task), getattr(config.recipe, "loss", None)
-    names = task.rules & {"ib_size", "ib_temperature"}
+    names = {name for name in task.rules if name.startswith("ib_")}
     rules = {name: getattr(loss, name) for name in names}
     # seed by seed, so that an ablation that was stopped has compared all variants
     found = []

@@ -1,0 +1,145 @@
+"""What the table of truth says of what ranks networks: Kendall's tau, its interval, its ceiling.
+
+Legend: a row of scores is a training: its network's ``target_ms`` and ``number``, its seed, its mAP
+in percent. A row of rankings is a number that something gives a network: its ``ranking``, the
+``seed`` of the search that it comes from, its ``value``.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dcsnas.evaluation.paired import CONFIDENCE, RESAMPLES
+from dcsnas.latency.accuracy import kendall_tau
+
+COUNTS = ("params", "macs", "predicted_ms")
+"""Rankings that the rows of scores have."""
+Row = Mapping[str, str]
+Values = dict[tuple[str, str], dict[str, float]]
+"""Of a ranking: by target and seed, the value of each network."""
+
+
+def components(scores: np.ndarray) -> dict[str, float]:
+    """Return standard deviations of ``scores`` [networks, seeds] from two-way analysis of variance.
+
+    ``network`` and ``seed`` are those of the two effects, ``rest`` of what neither explains;
+    ``reliability`` is the share of the variance of a network's mean that is the network's own.
+    """
+    networks, seeds = scores.shape
+    by_network, by_seed = scores.mean(1), scores.mean(0)
+    rest = scores - by_network[:, None] - by_seed + scores.mean()
+    variance = (rest**2).sum() / ((networks - 1) * (seeds - 1))
+    of_network = max(by_network.var(ddof=1) - variance / seeds, 0.0)
+    of_seed = max(by_seed.var(ddof=1) - variance / networks, 0.0)
+    return {
+        "network_sd": math.sqrt(of_network),
+        "seed_sd": math.sqrt(of_seed),
+        "rest_sd": math.sqrt(variance),
+        "reliability": of_network / (of_network + variance / seeds) if of_network else 0.0,
+    }
+
+
+def ceiling(reliability: float) -> float:
+    """Return the tau of the networks' true scores with their means of trainings.
+
+    For normal scores and noise, whose correlation is the root of the reliability: Kendall's tau of
+    a bivariate normal is 2 / pi * asin(rho) (Kruskal, Ordinal measures of association, 1958).
+    """
+    return 2 / math.pi * math.asin(math.sqrt(reliability))
+
+
+def score_matrices(scores: Sequence[Row]) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Return for each target its networks' numbers and their mAP [networks, seeds].
+
+    Of networks with two trainings at least, and of the seeds that all of these have; targets with
+    fewer than three such networks or two such seeds are left out.
+    """
+    found: defaultdict[str, defaultdict[str, dict[str, float]]]
+    found = defaultdict(lambda: defaultdict(dict))
+    for row in scores:
+        found[row["target_ms"]][row["number"]][row["seed"]] = float(row["map"])
+    matrices = {}
+    for target, networks in found.items():
+        whole = [number for number, one in networks.items() if len(one) > 1]
+        seeds = set.intersection(*(set(networks[number]) for number in whole)) if whole else set()
+        if len(whole) > 2 and len(seeds) > 1:
+            rows = [[networks[number][seed] for seed in sorted(seeds)] for number in whole]
+            matrices[target] = (whole, np.array(rows))
+    return matrices
+
+
+def rankings_of(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Values]:
+    """Return the values of every ranking, those of the scores' own columns included."""
+    found: defaultdict[str, Values] = defaultdict(lambda: defaultdict(dict))
+    for row in scores:
+        for name in COUNTS:
+            found[name][row["target_ms"], ""][row["number"]] = float(row[name])
+    for row in rankings:
+        place = found[row["ranking"]][row["target_ms"], row["seed"]]
+        place[row["number"]] = float(row["value"])
+    return dict(found)
+
+
+def mean_tau(
+    values: Values, means: Mapping[str, Mapping[str, float]], picked: Mapping[str, Sequence[str]]
+) -> float | None:
+    """Return the mean over targets and seeds of tau between ``values`` and ``means``."""
+    taus = []
+    for (target, _), given in values.items():
+        if target not in picked:
+            continue
+        known = [number for number in picked[target] if number in given]
+        tau = kendall_tau([given[n] for n in known], [means[target][n] for n in known])
+        if tau is not None:
+            taus.append(tau)
+    return float(np.mean(taus)) if taus else None
+
+
+def tau_of(values: Values, means: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return the tau of a ranking within targets and its 95 % bootstrap interval over networks."""
+    rng = np.random.default_rng(0)
+    numbers = {target: list(networks) for target, networks in means.items()}
+    drawn = []
+    for _ in range(RESAMPLES):
+        sample = {t: rng.choice(names, len(names)).tolist() for t, names in numbers.items()}
+        drawn.append(mean_tau(values, means, sample))
+    known = [tau for tau in drawn if tau is not None]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(known, [tail, 1 - tail]).tolist() if known else (None, None)
+    searches = len({seed for _, seed in values if seed})
+    return {"tau": mean_tau(values, means, numbers), "low": low, "high": high, "seeds": searches}
+
+
+def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
+    """Return what the benchmark ends with; ``tau`` is that of the ranking named ``supernet``."""
+    matrices = score_matrices(scores)
+    if not matrices:
+        return {"networks": 0, "tau": None, "tau_low": None, "tau_high": None, "ceiling": None}
+    means = {
+        target: dict(zip(names, matrix.mean(1).tolist(), strict=True))
+        for target, (names, matrix) in matrices.items()
+    }
+    spread = {target: components(matrix) for target, (_, matrix) in matrices.items()}
+    reliability = float(np.mean([one["reliability"] for one in spread.values()]))
+    taus = {name: tau_of(values, means) for name, values in rankings_of(scores, rankings).items()}
+    first = taus.get("supernet", {"tau": None, "low": None, "high": None})
+    return {
+        "networks": sum(len(names) for names, _ in matrices.values()),
+        "tau": first["tau"],
+        "tau_low": first["low"],
+        "tau_high": first["high"],
+        "ceiling": ceiling(reliability),
+        "trainings": len(scores),
+        "spread": {
+            target: {
+                "mean": float(matrix.mean()),
+                "best_minus_mean": float(matrix.mean(1).max() - matrix.mean()),
+                **spread[target],
+            }
+            for target, (_, matrix) in matrices.items()
+        },
+        "rankings": taus,
+    }
