@@ -39,6 +39,8 @@ myst_links_external_new_tab = False
 myst_url_schemes = ["http", "https", "mailto"]
 myst_dmath_double_inline = True
 
+highlight_language = "none"  # of blocks that name none: commands and what they print
+
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"dcsnas {version}"

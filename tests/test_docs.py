@@ -17,13 +17,13 @@ import pytest
 from typer.main import get_command
 
 from dcsnas.cli.main import app
-from dcsnas.config.ablation import ablation_model
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import search_model, search_overrides
 from dcsnas.config.stages import train_model
 from dcsnas.config.strict import with_data
 from dcsnas.config.tuning import TuneEtaConfig
 from dcsnas.spaces.shipped import resolve
+from dcsnas.training.ablation.settings import read_ablation
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -63,7 +63,6 @@ CONFIGURED = {
     "retrain": lambda content: train_model("retrain", content),
     "pretrain": lambda content: train_model("pretrain", content),
     "tune-eta": TuneEtaConfig,
-    "ablate": ablation_model,
 }
 """By a command: the model of its configuration."""
 PLACES = ("DIR", "SET", "RUN", "...")
@@ -79,13 +78,15 @@ def check_command(arguments: list[str]) -> None:
         given = command.make_context(command.name, list(rest)).params
     except UserError:  # a file of the reader's that is not there
         return
-    name = given.get("config")
+    name, changes = given.get("config"), given.get("set_") or []
+    if command.name == "ablate":
+        read_ablation(name, data=given["data"], overrides=changes)
     if arguments[0] == "--plugin" or command.name not in CONFIGURED:
         return
     if Path(name).suffix and not Path(name).is_relative_to("experiments"):
         return  # the reader's own
     own = search_overrides if command.name == "search" else with_data
-    resolve(CONFIGURED[command.name], name, own(given.get("set_") or [], data=given.get("data")))
+    resolve(CONFIGURED[command.name], name, own(changes, data=given["data"]))
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXPERIMENTS], ids=lambda page: page.name)

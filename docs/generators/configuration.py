@@ -42,10 +42,10 @@ FILES = (
 
 
 class Section(NamedTuple):
-    """A model that lies within files: under which key, and the model that it adds to."""
+    """A model that lies within files: under which keys, and the model that it adds to."""
 
     model: type[BaseModel]
-    prefix: str
+    prefixes: tuple[str, ...]
     base: type[BaseModel] | None
 
 
@@ -65,18 +65,21 @@ def sections() -> list[Section]:
         model, prefix = waiting.pop(0)
         for name, field in model.model_fields.items():
             inner = f"{prefix}{name}."
-            for one in _models_in(field.annotation):
-                if one in listed | set(found):
+            for one in dict.fromkeys(_models_in(field.annotation)):
+                if one in listed:
                     continue
-                base = next((m for m in one.__mro__[1:] if m in found), None)
-                found[one] = Section(one, inner, base)
-                waiting.append((one, inner))
+                if one not in found:
+                    base = next((m for m in one.__mro__[1:] if m in found), None)
+                    found[one] = Section(one, (inner,), base)
+                    waiting.append((one, inner))
+                elif inner not in (known := found[one].prefixes):
+                    found[one] = found[one]._replace(prefixes=(*known, inner))
     chosen = [(one, "objective.") for one in FORMS.values()]
     chosen += [(kind.arguments, f"attention.arguments.{name}.") for name, kind in KINDS.items()]
     for model, prefix in chosen:
         if model.model_fields and model not in found:
             base = next((m for m in model.__mro__[1:] if m in found), None)
-            found[model] = Section(model, prefix, base)
+            found[model] = Section(model, (prefix,), base)
     return list(found.values())
 
 
@@ -107,23 +110,27 @@ def page(_: str) -> str:
     links |= {one.model.__name__: f"[{one.title}](#config-{one.model.__name__})" for one in FILES}
     lines = ["## Files", ""]
     for file in FILES:
-        lines += _described(file.title, file.model, "", file.base, links)
+        lines += _described(file.title, file.model, ("",), file.base, links)
     lines += ["## Sections", ""]
-    for model, prefix, base in inner:
-        title = f"{prefix.rstrip('.')} ({model.__name__})"
-        lines += _described(title, model, prefix, base, links)
+    for model, prefixes, base in inner:
+        names = ", ".join(prefix.rstrip(".") for prefix in prefixes)
+        lines += _described(f"{names} ({model.__name__})", model, prefixes, base, links)
     return "\n".join(lines)
 
 
 def _described(
-    title: str, model: type[BaseModel], prefix: str, base: Any, links: dict[str, str]
+    title: str,
+    model: type[BaseModel],
+    prefixes: tuple[str, ...],
+    base: Any,
+    links: dict[str, str],
 ) -> list[str]:
     head = [f"(config-{model.__name__})=", f"### {title}", "", describe(model), ""]
     if base:
         head += [f"The keys of {links[base.__name__]}, and these, which are new or have "
                  "another default:", ""]  # fmt: skip
     kept = [name for name in model.model_fields if not base or _is_new(model, base, name)]
-    return [*head, keys(model, links, kept, prefix=prefix), ""]
+    return [*head, keys(model, links, kept, prefixes=prefixes), ""]
 
 
 def _is_new(model: type[BaseModel], base: type[BaseModel], name: str) -> bool:

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 import dcsnas
@@ -37,7 +38,10 @@ def _name(name: str) -> str:
     if not inspect.isclass(found):
         return _rst(f"dn.{name}", [f".. autofunction:: {home}"])
     options = [f".. autoclass:: {home}", "   :members:", "   :inherited-members: BaseModel, Strict"]
-    if issubclass(found, ValueError):
+    if issubclass(found, BaseModel):  # its fields are those of a file, which has a page
+        fields = ", ".join(["model_config", *found.model_fields])
+        options = [f"{options[0]}(**keys)", *options[1:], f"   :exclude-members: {fields}"]
+    elif issubclass(found, ValueError):
         options = options[:1]
     elif name == "Supernet":  # of a torch module, what is new
         options = [options[0], "   :members: forward"]

@@ -1,20 +1,27 @@
 """Formulas as MathML, which browsers draw themselves: no script, no font, no network."""
 
+import re
+
 from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 
+def spaced(formula: str) -> str:
+    """Return a formula with the space after a function's name that TeX sets by itself."""
+    return re.sub(r"\\(log|exp)\s+(?![\s(])", r"\\\1\\, ", formula)
+
+
 def inline(translator: HTML5Translator, node: nodes.math) -> None:
     """Write a formula within a line."""
-    translator.body.append(convert(node.astext()))
+    translator.body.append(convert(spaced(node.astext())))
     raise nodes.SkipNode
 
 
 def block(translator: HTML5Translator, node: nodes.math_block) -> None:
     """Write a formula of its own line; a wide one is scrolled."""
-    formula = convert(node.astext(), display="block")
+    formula = convert(spaced(node.astext()), display="block")
     translator.body.append(f'<div class="formula">{formula}</div>')
     raise nodes.SkipNode
 

@@ -117,10 +117,10 @@ def keys(
     links: dict[str, str],
     names: Iterable[str] | None = None,
     *,
-    prefix: str = "",
+    prefixes: Iterable[str] = ("",),
     serialized: bool = False,
 ) -> str:
-    """Return a list of the keys of a model, each under ``prefix`` as ``--set`` takes it.
+    """Return a list of the keys of a model, each under its ``prefixes`` as ``--set`` takes it.
 
     Of a file that is only written, ``serialized``, there are no defaults to tell.
     """
@@ -135,7 +135,7 @@ def keys(
         known = properties.get(name, {})
         kind = type_text(known, links)
         facts = kind if serialized else f"{kind}; {default_text(field)}"
-        lines += [f"`{prefix}{name}`", f": {facts}", ""]
+        lines += [", ".join(f"`{prefix}{name}`" for prefix in prefixes), f": {facts}", ""]
         if told := meaning(model, name):
             lines += [f"  {escaped(plain_code(told))}", ""]
     return "\n".join(lines)
