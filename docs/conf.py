@@ -29,7 +29,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "generators"]
+exclude_patterns = ["_build", "generators", "templates"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types in signatures: most have no page of their own
 
@@ -50,7 +50,7 @@ html_js_files = ["messages.js"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"footer_icons": []}
-templates_path: list[str] = []
+templates_path = ["templates"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

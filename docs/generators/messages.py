@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "dcsnas"
@@ -183,6 +184,11 @@ def _parts(node: ast.expr, texts: dict[str, ast.expr]) -> list[tuple[bool, str]]
             return [(False, text)]
         case ast.JoinedStr(values=values):
             return [part for value in values for part in _parts(value, texts)]
+        case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod(), right=right):
+            values = right.elts if isinstance(right, ast.Tuple) else [right]
+            fixed = [(False, part) for part in re.split(r"%[\d.]*[sdgfr]", text)]
+            named = [(True, _called(value)) for value in values]
+            return [one for pair in zip_longest(fixed, named) for one in pair if one]
         case ast.BinOp(left=left, op=ast.Add(), right=right):
             return _parts(left, texts) + _parts(right, texts)
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.List(elts=lines)]):
