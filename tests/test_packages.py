@@ -101,7 +101,7 @@ def test_it_is_the_wheel_that_runs(python: Path, tmp_path: Path) -> None:
                            capture_output=True, text=True, check=True)  # fmt: skip
     assert Path(found.stdout.strip()).is_relative_to(python.parents[1])
     assert run(python, tmp_path, "--version").strip() == f"dcsnas {__version__}"
-    assert "fbnetv2" in run(python, tmp_path, "spaces")
+    assert "fbnetv2" in run(python, tmp_path, "spaces", "fbnetv2")
 
 
 def test_quick_demo_runs_from_the_wheel(python: Path, tmp_path: Path) -> None:

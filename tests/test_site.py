@@ -119,7 +119,7 @@ def test_every_name_of_the_facade_is_on_the_page() -> None:
 # messages
 
 PASSED_ON = {
-    "data.reid", "data.sets.folders", "data.sets.layouts", "doctor.machine",
+    "data.workers", "data.reid", "data.sets.folders", "data.sets.layouts", "doctor.machine",
     "experiments.trial", "experiments.trial_inputs", "latency.backends.backend", "latency.table",
     "plots.gallery", "spaces.attention", "spaces.network", "spaces.slots", "spaces.space",
     "training.ablation.settings", "training.process_failures", "config.strict",

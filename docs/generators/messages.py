@@ -1,7 +1,7 @@
 """What dcsnas says when something is wrong, collected from its code, for ``docs/messages.md``.
 
-A message is the text of an exception that ends as ``error: ...`` on the terminal, of a warning, or
-of a finding of ``dcsnas doctor`` and ``dcsnas data check``. What is filled in has its name here.
+A message is the text of an exception that ends as ``error: ...`` on the terminal, of a warning, of
+what is printed to standard error, or of a finding of ``dcsnas doctor`` and ``dcsnas data check``. What is filled in has its name here.
 """
 
 import ast
@@ -17,7 +17,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "dcsnas"
 ERRORS = {"UserError", "ValueError"}
 """Classes whose texts reach the user; a model's ValueError is shown with its file and key."""
-OTHERS = {"warnings.warn", "typer.BadParameter", "sys.exit", "SystemExit", "PydanticCustomError"}
+OTHERS = {"warnings.warn", "typer.BadParameter", "sys.exit", "SystemExit", "PydanticCustomError",
+          "_say"}  # fmt: skip
 """What else is called with a text for the user."""
 MARK = re.compile(r"^<!-- made: messages (.*?) -->$", re.M)
 """Of a section of the page, the modules whose messages are listed there."""
@@ -124,7 +125,8 @@ class _Module:
         name = ast.unparse(node.func)
         if name == "PydanticCustomError":
             return node.args[1:2]
-        if name in self.spoken:
+        to_errors = any(ast.unparse(word) == "file=sys.stderr" for word in node.keywords)
+        if name in self.spoken or (name == "print" and to_errors):
             return node.args[:1]
         if name == "Finding" and len(node.args) == 4:  # of dcsnas doctor
             text = ast.BinOp(node.args[2], ast.Add(), _SEMICOLON)
