@@ -1,7 +1,8 @@
 """What dcsnas says when something is wrong, collected from its code, for ``docs/messages.md``.
 
 A message is the text of an exception that ends as ``error: ...`` on the terminal, of a warning, of
-what is printed to standard error, or of a finding of ``dcsnas doctor`` and ``dcsnas data check``. What is filled in has its name here.
+what is printed to standard error, or of a finding of ``dcsnas doctor`` and ``dcsnas data check``.
+What is filled in has its name here.
 """
 
 import ast
