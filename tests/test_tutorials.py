@@ -16,8 +16,14 @@ from PIL import Image
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 SMALL = ["--train-identities", "20", "--test-identities", "8", "--cameras", "2"]
-SHORT = ["--set", "epochs=2"]
-"""What is added to a command of a tutorial."""
+SHORT = {
+    "search": ["--set", "epochs=2", "--allow-disturbed"],
+    "retrain": ["--set", "epochs=2"],
+    "profile": ["--rounds", "2"],
+    "profile-check": ["--rounds", "2"],
+    "sample": ["--allow-disturbed"],
+}
+"""What is added to commands: of a few samples on a busy machine no table is quiet."""
 NOT_HERE = ("doctor", "experiment")
 """``doctor`` judges the machine; sweeps are run by tests/experiments."""
 
@@ -41,7 +47,8 @@ def run(folder: Path, arguments: list[str]) -> None:
             run_here(folder, *arguments[:3], *SMALL)
         return
     people = ["people" if part == "people.csv" else part for part in arguments]
-    run_here(folder, *people, *SHORT * (arguments[0] in ("search", "retrain")))
+    added = [] if "--read" in arguments else SHORT.get(arguments[0], [])
+    run_here(folder, *people, *added)
 
 
 @pytest.fixture(scope="module")
