@@ -17,7 +17,7 @@ import dcsnas
 from dcsnas.config.search import FORMS, SEARCH_CONFIGS
 from dcsnas.config.stages import TRAIN_CONFIGS
 from dcsnas.spaces.attention import KINDS
-from generators import commands, configuration, facade, files, messages
+from generators import commands, configuration, facade, files, messages, models
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -106,6 +106,17 @@ def test_keys_of_a_shipped_table_are_on_the_page() -> None:
     keys = [*content, *content["conditions"], *content["calibration"]]
     keys += list(next(iter(content["entries"].values())))
     assert [key for key in keys if f"`{key}`\n: " not in page and key != "digest"] == []
+
+
+def test_every_key_of_a_written_file_says_what_it_means() -> None:
+    silent = [
+        f"{model.__name__}.{name}"
+        for parts in files.FILES.values()
+        for model in parts
+        for name in model.model_fields
+        if not models.meaning(model, name)
+    ]
+    assert silent == []
 
 
 # Python
