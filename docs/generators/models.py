@@ -54,7 +54,7 @@ def meaning(model: type[BaseModel], name: str) -> str:
 def type_text(schema: dict[str, Any], links: dict[str, str]) -> str:
     """Return a JSON schema in words; ``links`` are the sections of models by their names."""
     if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
+        name = str(schema["$ref"]).rpartition("/")[2]
         return links.get(name, name)
     if "const" in schema:
         return f"`{json.dumps(schema['const'])}`".replace('"', "")

@@ -9,8 +9,18 @@ document.addEventListener("DOMContentLoaded", () => {
       .filter((node) => node.nodeType === Node.TEXT_NODE)
       .map((node) => plain(node.textContent))
       .filter((text) => text.trim().length > 2);
-    return { item, parts, length: parts.join("").length };
+    const words = new Set(parts.join(" ").match(/[a-z]{3,}/g));
+    return { item, parts, words, length: parts.join("").length };
   });
+  // a message that was cut off or typed: those that most of its words are in
+  const nearest = (given) => {
+    const words = [...new Set(given.match(/[a-z]{3,}/g) || [])];
+    return messages
+      .map((one) => ({ ...one, share: words.filter((word) => one.words.has(word)).length }))
+      .filter((one) => one.share > 3 && one.share > 0.6 * words.length)
+      .sort((a, b) => b.share - a.share)
+      .slice(0, 3);
+  };
   box.addEventListener("input", () => {
     const given = plain(box.value);
     const scored = messages
@@ -24,6 +34,7 @@ document.addEventListener("DOMContentLoaded", () => {
       .filter((one) => one.share > 0.6 && one.said > 7)
       .sort((a, b) => b.share * b.said - a.share * a.said)
       .slice(0, 3);
+    if (!scored.length) scored.push(...nearest(given));
     found.replaceChildren();
     if (given.trim().length > 7 && !scored.length) {
       found.textContent = "None has these words; the sections below say what each kind is about.";
