@@ -9,7 +9,8 @@ from sphinx.writers.html5 import HTML5Translator
 
 
 def spaced(formula: str) -> str:
-    """Return a formula with the space after a function's name that TeX sets by itself."""
+    """Return a formula with the space around a function's name that TeX sets by itself."""
+    formula = re.sub(r"(?<=[)\w}])\s*\\log\b", r" \\, \\log", formula)
     return re.sub(r"\\(log|exp)\s+(?![\s(])", r"\\\1\\, ", formula)
 
 
