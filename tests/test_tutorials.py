@@ -32,8 +32,8 @@ pytestmark = pytest.mark.slow
 
 def commands(name: str) -> list[list[str]]:
     text = (TUTORIALS / f"{name}.md").read_text(encoding="utf-8")
-    lines = [line for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S)
-             for line in block.splitlines()]  # fmt: skip
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    lines = [line for name, block in fenced if not name for line in block.splitlines()]
     assert all(line.startswith("dcsnas ") for line in lines)
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
