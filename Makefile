@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow browser sweeps experiments check format clean
+.PHONY: help demo test slow browser sweeps experiments check docs format clean
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
@@ -13,6 +13,7 @@ help:
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
 	@echo "make check   ruff and pyright"
+	@echo "make docs    the documentation as a site, in docs/_build/html"
 	@echo "make format  ruff format and fixes"
 
 demo: .venv/installed
@@ -42,6 +43,11 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# every page anew: some are made from code that Sphinx does not watch
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx -b html -j 2 -E -q -W --keep-going docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -59,5 +65,9 @@ format: .venv/installed-dev
 	$(INSTALL) --no-deps timm
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv .pytest_cache .ruff_cache .hypothesis

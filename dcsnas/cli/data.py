@@ -9,7 +9,9 @@ from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Msmt17, bar, console
 
 app = typer.Typer(help="Render the synthetic data sets; check any data set.", no_args_is_help=True)
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
+Directory = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Folder to make.", show_default=False)
+]
 
 
 @app.command("render")
@@ -19,18 +21,18 @@ def render(
         Literal["reid", "classes"],
         typer.Option(help="reid: Market-1501 layout; classes: image folder for pretrain."),
     ] = "reid",
-    train_identities: Annotated[int, typer.Option(min=2)] = 200,
-    test_identities: Annotated[int, typer.Option(min=1)] = 100,
-    cameras: Annotated[int, typer.Option(min=2, max=9)] = 4,
-    images_per_camera: Annotated[int, typer.Option(min=2)] = 3,
+    train_identities: Annotated[int, typer.Option(min=2, help="People to train on.")] = 200,
+    test_identities: Annotated[int, typer.Option(min=1, help="People to search for.")] = 100,
+    cameras: Annotated[int, typer.Option(min=2, max=9, help="Cameras that see everybody.")] = 4,
+    images_per_camera: Annotated[int, typer.Option(min=2, help="Images of one by each.")] = 3,
     distractors: Annotated[int, typer.Option(min=0, help="Gallery images of nobody asked for.")] = (
         240
     ),
     junk: Annotated[int, typer.Option(min=0, help="Badly cropped gallery images.")] = 80,
     images_per_class: Annotated[int, typer.Option(min=1, help="For --kind classes.")] = 200,
-    height: Annotated[int, typer.Option(min=32)] = 64,
-    width: Annotated[int, typer.Option(min=16)] = 32,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    height: Annotated[int, typer.Option(min=32, help="Of the images, in pixels.")] = 64,
+    width: Annotated[int, typer.Option(min=16, help="Of the images, in pixels.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Other people for another number.")] = 0,
 ) -> None:
     """Draw a person re-identification set, or a classification set of the same drawing.
 

@@ -12,7 +12,11 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Folder; an interrupted demo there is continued.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of images, searches and trainings alike.")] = 0,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Only show that everything runs; its scores say nothing."),
+    ] = False,
 ) -> None:
     """Run everything small: render, profile, search, derive, pretrain, retrain, evaluate, report.
 
@@ -25,8 +29,12 @@ def demo(
     with running(out, "demo", "tiny") as folder:
         root = folder.path
         console.print(f"demo in {root}")
-        summary = run_demo(root, seed=seed, say=console.print, bar=bar, live=show_progress())
+        summary = run_demo(
+            root, seed=seed, say=console.print, bar=bar, live=show_progress(), quick=quick
+        )
     console.print()
     for line in summary.lines():
         console.print(line)
+    if quick:
+        console.print("everything runs here; a demo without --quick has scores that mean something")
     console.print(f"\nreport: {root / 'report.md'}; numbers: {root / 'summary.json'}")

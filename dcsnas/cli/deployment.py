@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Force, Weights, bar, console
+from dcsnas.cli.options import Cuhk03, Cuhk03Classic, Device, Force, Weights, bar, console
 
 if TYPE_CHECKING:
     from dcsnas.deployment.threshold import Threshold
@@ -25,7 +25,7 @@ def calibrate(
     camera_filter: Annotated[
         bool, typer.Option(help="Leave out matches from the query's own camera.")
     ] = True,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    device: Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
     cuhk03: Cuhk03 = "detected",
     cuhk03_classic: Cuhk03Classic = None,
@@ -77,13 +77,13 @@ def _show(found: "Threshold") -> None:
 
 def match(
     weights: Weights,
-    first: Annotated[Path, typer.Argument(metavar="IMAGE")],
-    second: Annotated[Path, typer.Argument(metavar="IMAGE")],
+    first: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    second: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
     threshold: Annotated[
         Path | None,
         typer.Option(help="From dcsnas calibrate. Default: threshold.json beside WEIGHTS."),
     ] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Compare two images: their similarity, and whether they show the same person.
 
@@ -119,7 +119,7 @@ def embed(
     images: Annotated[
         list[Path], typer.Argument(help="Image files, and folders searched at any depth.")
     ],
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option()] = "auto",
+    device: Device = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Loading processes.")] = 2,
     out: Annotated[Path, typer.Option(help="NumPy archive.")] = Path("embeddings.npz"),
     force: Force = False,

@@ -8,6 +8,7 @@ import typer
 from dcsnas.cli.options import (
     Cuhk03,
     Cuhk03Classic,
+    Device,
     Force,
     Msmt17,
     Weights,
@@ -32,7 +33,6 @@ SameArch = Annotated[
         callback=in_run("architecture.yaml"),
     ),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option()]
 Workers = Annotated[int, typer.Option(min=0, help="Loading processes.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads for the features; all cores without.")

@@ -52,6 +52,9 @@ Data = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")
 ]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a CUDA device where there is one.")
+]
 AllowDisturbed = Annotated[
     bool,
     typer.Option("--allow-disturbed", help="Accept a latency table whose verdict is disturbed."),

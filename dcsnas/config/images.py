@@ -47,6 +47,7 @@ class ClassesConfig(Strict):
     count: Annotated[int, Field(ge=2)] | None = None
     """So many, drawn by ``seed`` from the names in sorted order."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Draws the names of ``count``."""
     file: Path | None = None
     """Text file with the name of a class in each line, or at the beginning of each."""
 
@@ -67,16 +68,20 @@ class DataConfig(Strict):
     """Where the images are and how they are loaded."""
 
     root: Path
+    """Folder of the data set, or a CSV file; ``--data`` sets it."""
     variant: VariantConfig = DEFAULT_VARIANT
     classes: ClassesConfig = ALL_CLASSES
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     """What a centre crop keeps of each side of an image that is scaled, in its own proportions, to
     just contain it; null squashes the whole image to the input."""
     workers: NonNegativeInt = 2
+    """Further processes that read and scale images."""
     in_memory: bool = False
     """Whether training images are decoded once and held; a folder of more than fits is refused."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted from pixels of 0 to 1, for red, green and blue."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    """What they are then divided by."""
 
 
 class ClassDataConfig(DataConfig):
@@ -128,7 +133,9 @@ class AugmentConfig(Strict):
     pad: NonNegativeInt = 10
     """Pixels added on each side before a random crop back to the input size."""
     flip: Share = 0.5
+    """Probability of a mirror image."""
     erase: Share = 0.5
+    """Probability that a random rectangle is erased."""
     erase_value: Literal["mean", "bot"] = "mean"
     """What erasing fills with: the mean colour, or the value of Bag of Tricks' program."""
 

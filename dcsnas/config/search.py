@@ -22,7 +22,12 @@ from pydantic import (
 from dcsnas.config.epochs import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.images import ClassAugmentConfig, ClassDataConfig
-from dcsnas.config.plugins import registered
+from dcsnas.config.objectives import FORMS as FORMS
+from dcsnas.config.objectives import AddConfig, CostConfig, class_of
+from dcsnas.config.objectives import CostName as CostName
+from dcsnas.config.objectives import FBNetConfig as FBNetConfig
+from dcsnas.config.objectives import MulConfig as MulConfig
+from dcsnas.config.objectives import TargetConfig as TargetConfig
 from dcsnas.config.stages import (
     AugmentConfig,
     BatchConfig,
@@ -46,84 +51,15 @@ Strategy = Literal[
     "nni_random_oneshot",
     "random",
 ]
-CostName = Literal["latency", "macs", "params", "memory"]
-
-
-class CostConfig(Strict):
-    """What every form of the search's objective has: the cost that it is about.
-
-    ``latency`` is in milliseconds as the table was measured, ``macs`` and ``params`` are counts,
-    ``memory`` is the peak of activations in MB (10^6 bytes) for one image in float32.
-    """
-
-    cost: CostName = "latency"
-
-
-class AddConfig(CostConfig):
-    """loss + weight * E[cost] / reference (Equation 5)."""
-
-    form: Literal["add"] = "add"
-    weight: NonNegativeFloat = 0.1
-    reference: PositiveFloat | None = None
-    """The expected cost at the start unless given, so that a weight means the same anywhere."""
-
-
-class MulConfig(CostConfig):
-    """loss * (E[cost] / reference) ^ exponent."""
-
-    form: Literal["mul"] = "mul"
-    exponent: PositiveFloat = 0.6
-    reference: PositiveFloat | None = None
-    """The expected cost at the start unless given."""
-
-
-class FBNetConfig(CostConfig):
-    """loss * factor * log(E[cost] / unit) ^ exponent, as FBNet published it."""
-
-    form: Literal["fbnet"] = "fbnet"
-    factor: PositiveFloat = 0.2
-    exponent: PositiveFloat = 0.6
-    unit: PositiveFloat = 1.0
-    """Every network of the space must cost more than that."""
-
-
-class TargetConfig(CostConfig):
-    """loss + multiplier * g + penalty / 2 * g^2 with g = log(E[cost] / target).
-
-    The multiplier starts at 0 and grows by ``rate`` * g over the whole search (dual ascent).
-    """
-
-    form: Literal["target"] = "target"
-    target: PositiveFloat
-    """Where the expected cost is to end: milliseconds, a count, or MB."""
-    penalty: NonNegativeFloat = 100.0
-    """Holds the cost near the target, and damps the multiplier's way to its value."""
-    rate: PositiveFloat = 300.0
-
-
-FORMS: dict[str, type[CostConfig]] = {
-    "add": AddConfig,
-    "mul": MulConfig,
-    "fbnet": FBNetConfig,
-    "target": TargetConfig,
-}
-"""The keys of the objective by its form; ``search.cost_terms`` says what each form computes."""
-
-
-def _class_of(objective: Any) -> type[CostConfig]:
-    """Return the class of an objective; raises ValueError where it has none."""
-    if isinstance(objective, CostConfig):
-        return type(objective)
-    if not isinstance(objective, Mapping):
-        raise ValueError("expected a mapping such as {form: add, weight: 1}")
-    return registered(FORMS, objective.get("form", "add"), "form")
 
 
 class ArchitectureConfig(Strict):
     """Architecture and mask parameters: Adam on the second part of the split."""
 
     lr: PositiveFloat = 0.03
+    """Learning rate of Adam; falls as half a cosine to 0."""
     weight_decay: NonNegativeFloat = 5e-4
+    """Of mask and architecture parameters."""
     steps: Literal["each", "shared"] = "each"
     """Adam scales steps by the gradients of each parameter, or those of all choices by one number,
     so that they are proportional to the gradients."""
@@ -139,14 +75,20 @@ class SearchConfig(Strict):
     """What every search has; the class of a task adds what its batches and its loss need."""
 
     task: TaskName
+    """What is searched for: ``reid``, ``classify`` or a plugin's."""
     space: str
+    """Shipped search space, path of a space file, or a backbone."""
     table: Path
+    """Latency table of that space and input; ``--table`` sets it."""
     data: DataConfig
     input: Size | None = None
     """(height, width); the space's own unless given."""
     strategy: Strategy = "fbnetv2"
+    """How architecture parameters are drawn and trained; ours, NNI's, or random search."""
     epochs: PositiveInt = 300
+    """Passes over the training images, both parts."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Share of each identity's images that train weights; the others train the architecture."""
     augment: AugmentConfig = AugmentConfig()
     objective: SerializeAsAny[CostConfig] = AddConfig()
     weights: OptimizerConfig = OptimizerConfig()
@@ -159,7 +101,7 @@ class SearchConfig(Strict):
     @field_validator("objective", mode="before")
     @classmethod
     def _is_of_its_form(cls, value: Any) -> Any:
-        form = _class_of(value)
+        form = class_of(value)
         is_typed = cls.model_fields["objective"].annotation is form
         return value if is_typed else form.model_validate(value)
 
@@ -199,7 +141,9 @@ class ClassifySearchConfig(SearchConfig):
     data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     augment: ClassAugmentConfig = ClassAugmentConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images at a time."""
     label_smoothing: Share = 0.1
+    """Probability that the cross-entropy's target spreads over all classes."""
 
 
 SEARCH_CONFIGS: dict[str, type[SearchConfig]] = {
@@ -217,7 +161,7 @@ def search_model(content: Mapping[str, Any]) -> type[SearchConfig]:
     """
     kind = class_for_task(SEARCH_CONFIGS, "search", content)
     try:
-        return narrowed(kind, objective=_class_of(content.get("objective", {})))
+        return narrowed(kind, objective=class_of(content.get("objective", {})))
     except ValueError:
         return kind
 

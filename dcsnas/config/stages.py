@@ -35,16 +35,20 @@ class BatchConfig(Strict):
     """PK batches: P identities with K images each."""
 
     identities: Annotated[int, Field(ge=2)] = 16
+    """Different people in a batch."""
     images: Annotated[int, Field(ge=2)] = 4
+    """Of each of them; where one has fewer, some come twice."""
 
 
 class LossConfig(Strict):
     """The paper's Equation 4, cross-entropy + triplet + eta * IBB, and a centre loss."""
 
     label_smoothing: Share = 0.1
+    """Probability that the cross-entropy's target spreads over all classes."""
     margin: PositiveFloat | None = 0.3
     """Triplet margin; null is the soft margin."""
     eta: NonNegativeFloat = 0.1
+    """Weight of the information-bottleneck bound."""
     eta_warmup: Share = 0.3
     """Share of the run over which eta grows from 0."""
     ib_size: Size = (16, 8)
@@ -82,12 +86,19 @@ class OptimizerConfig(Strict):
     """Optimiser and learning-rate schedule."""
 
     name: Literal["sgd", "adam", "adamw"] = "sgd"
+    """The rule that steps are made by."""
     lr: PositiveFloat = 0.035
+    """Learning rate after the warm-up."""
     momentum: Share = 0.9
+    """Of ``sgd``."""
     weight_decay: NonNegativeFloat = 5e-4
+    """Added to gradients as L2, or in ``adamw`` apart from them."""
     schedule: Literal["steps", "cosine", "constant"] = "steps"
+    """How the learning rate falls: by ``gamma`` at milestones, as half a cosine to 0, or not."""
     milestones: tuple[Share, ...] = (0.5, 0.8)
+    """Of ``steps``: shares of the run."""
     gamma: PositiveFloat = 0.1
+    """Of ``steps``: what the learning rate is multiplied by at each milestone."""
     warmup: Share = 0.0
     """Share of the run over which the learning rate grows linearly from a hundredth."""
 
@@ -96,12 +107,15 @@ class RunConfig(Strict):
     """How a stage runs: seed, device, precision."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides every random draw, together with epoch and step."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` is a CUDA device where there is one."""
     devices: PositiveInt = 1
     """Processes on a machine, each with a device of its own and an equal share of every batch."""
     threads: PositiveInt | None = None
     """CPU threads within an operator; torch's default, all cores, unless given."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Type of activations: float32, or bfloat16 where torch computes safely in it."""
     gradient_clip: PositiveFloat | None = None
     """Largest norm of the weights' gradient."""
     checkpoint_minutes: PositiveFloat = 10.0
@@ -152,10 +166,12 @@ class TrainConfig(Strict):
     """What every training has; the class of a task adds what its batches and its loss need."""
 
     task: TaskName
+    """What is trained for: ``reid``, ``classify`` or a plugin's."""
     data: DataConfig
     input: Size | None = None
     """(height, width); the architecture file's unless given."""
     epochs: PositiveInt
+    """Passes over the training images."""
     classifier_epochs: EpochCount = 0
     """First epochs, or a share of all, that train the head alone; for a pretrained backbone."""
     augment: MixingConfig = MixingConfig()
@@ -191,7 +207,9 @@ class PretrainConfig(TrainConfig):
     data: ClassDataConfig  # pyright: ignore[reportIncompatibleVariableOverride]
     epochs: PositiveInt = 350
     batch_size: Annotated[int, Field(ge=2)] = 128
+    """Images at a time."""
     label_smoothing: Share = 0.1
+    """Probability that the cross-entropy's target spreads over all classes."""
     augment: ClassMixingConfig = ClassMixingConfig()  # pyright: ignore[reportIncompatibleVariableOverride]
     optimizer: OptimizerConfig = OptimizerConfig(
         lr=0.05, weight_decay=4e-5, milestones=(100 / 350, 200 / 350, 300 / 350)

@@ -27,7 +27,9 @@ class TuneEtaConfig(RetrainConfig):
     etas: Annotated[tuple[NonNegativeFloat, ...], AfterValidator(_compared)] = (
         *(0.0, 0.01, 0.03, 0.1, 0.3, 1.0),
     )
+    """Weights of the bound to compare, two at least."""
     folds: Annotated[int, Field(ge=2)] = 5
+    """Parts of the training identities, each held out once."""
     share: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of the training identities that the folds are made of."""
 

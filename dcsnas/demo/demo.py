@@ -25,6 +25,7 @@ from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.evaluation.speed import comparable_ms, latency_records
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
+from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings
 from dcsnas.latency.table import LatencyTable
 from dcsnas.latency.verdict import Verdict
 from dcsnas.latency.whole_networks import measure_architectures
@@ -41,6 +42,12 @@ BATCH = 8
 
 STAGES = ("search", "pretrain", "retrain")
 
+QUICK_PEOPLE = {"train_identities": 16, "test_identities": 8, "cameras": 2, "images_per_camera": 2,
+                "distractors": 4, "junk": 2}  # fmt: skip
+QUICK_CLASSES = {"train_per_class": 8, "val_per_class": 2, "cameras": 2}
+QUICK_SETTINGS = Settings(rounds=2, sparse=True, calibration_networks=2)
+"""What a quick demo draws and measures."""
+
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 
@@ -54,6 +61,7 @@ class Demo:
     say: Say
     bar: Bar
     live: bool
+    quick: bool = False
 
     @property
     def people(self) -> Path:
@@ -63,15 +71,19 @@ class Demo:
     @property
     def recipe(self) -> Recipe:
         """How networks are trained here."""
-        return Recipe(self.root, self.seed)
+        return Recipe(self.root, self.seed, quick=self.quick)
 
 
-def run_demo(root: Path, *, seed: int, say: Say, bar: Bar, live: bool) -> Summary:
+def run_demo(
+    root: Path, *, seed: int, say: Say, bar: Bar, live: bool, quick: bool = False
+) -> Summary:
     """Run all stages in ``root`` and return the numbers, which ``summary.json`` holds as well.
 
     ``say`` prints a line, ``bar(title)`` opens a progress bar, ``live`` shows the search's bars.
+    A ``quick`` one shows that everything runs here, and nothing else: on few images, for epochs
+    that teach nothing, with latencies of a few samples.
     """
-    demo = Demo(root, seed, say, bar, live)
+    demo = Demo(root, seed, say, bar, live, quick)
     _same_demo(demo)
     finished = root / "summary.json"
     if finished.exists():
@@ -121,23 +133,27 @@ def _same_demo(demo: Demo) -> None:
         "space": SearchSpace.named("tiny").digest,
         "recipes": [file_digest(path) for path in recipes],
     }
+    record |= {"quick": True} if demo.quick else {}
     path = demo.root / "demo.json"
     if not path.exists():
         write_json(path, record)
     elif read_json(path) != record:
         raise UserError(
-            f"{demo.root}: holds a demo of another seed, version or recipe; give another --out"
+            f"{demo.root}: holds a demo of another seed, version or recipe, or one that was quick "
+            "or was not; give another --out"
         )
 
 
 def _render(demo: Demo) -> None:
     if not demo.people.exists():
         with demo.bar("drawing people") as progress:
-            render_reid(demo.people, ReidSettings(seed=demo.seed), progress=progress)
+            size = QUICK_PEOPLE if demo.quick else {}
+            render_reid(demo.people, ReidSettings(seed=demo.seed, **size), progress=progress)
     classes = demo.root / "classes"
     if not classes.exists():
         with demo.bar("drawing garments") as progress:
-            render_classes(classes, ClassSettings(seed=demo.seed), progress=progress)
+            size = QUICK_CLASSES if demo.quick else {}
+            render_classes(classes, ClassSettings(seed=demo.seed, **size), progress=progress)
 
 
 def _profile(demo: Demo, space: SearchSpace) -> tuple[LatencyTable, float]:
@@ -146,7 +162,10 @@ def _profile(demo: Demo, space: SearchSpace) -> tuple[LatencyTable, float]:
     started = time.monotonic()
     with demo.bar("profiling operators") as progress:
         path = demo.root / "table.json"
-        table = profile_space(space, path, conditions=conditions, progress=progress)
+        settings = QUICK_SETTINGS if demo.quick else DEFAULT_SETTINGS
+        table = profile_space(
+            space, path, conditions=conditions, settings=settings, progress=progress
+        )
     if not record.exists():
         write_json(record, {"seconds": time.monotonic() - started})
     return table, read_json(record)["seconds"]

@@ -41,10 +41,13 @@ class Recipe:
 
     root: Path
     seed: int
+    quick: bool = False
+    """Whether two epochs do, of which the search's first trains weights alone."""
 
     def config(self, model: Any, name: str, data: str) -> Any:
         """Return the shipped configuration ``name`` on one of the data sets."""
         overrides = [f"data.root={json.dumps(str(self.root / data))}", f"run.seed={self.seed}"]
+        overrides += ["epochs=2"] * self.quick
         return load_with_overrides(model, find_experiment(name), overrides)
 
     @property

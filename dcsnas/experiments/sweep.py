@@ -56,15 +56,20 @@ class ValuesParameter(Strict):
     """A key of the search's configuration, or several, and the values that they take."""
 
     key: Keys
+    """Of the search's configuration; with ``retrain.`` before it, of the retraining's."""
     values: Annotated[tuple[Value, ...], Field(min_length=1)]
+    """What it takes, one a trial."""
 
 
 class RangeParameter(Strict):
     """A key of the search's configuration, or several, and the interval they are drawn from."""
 
     key: Keys
+    """As of a parameter with values."""
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
     log: bool = False
     """Draw the logarithm evenly."""
 
@@ -79,6 +84,7 @@ class OptionsParameter(Strict):
     """Named settings of several keys at once, such as the rows of an ablation."""
 
     options: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """By the name that the web page shows: keys and their values."""
 
 
 Parameter = ValuesParameter | RangeParameter | OptionsParameter
@@ -114,9 +120,11 @@ class SweepConfig(Strict):
     """``dcsnas experiment start``; ``search`` and ``retrain`` hold whole configurations."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    """Of the experiment and its folder; the file's unless given."""
     search: SerializeAsAny[SearchConfig]
     parameters: Annotated[dict[str, AnyParameter], Field(min_length=1)]
     tuner: Literal["grid", "random", "tpe"] = "grid"
+    """Every combination, random ones, or ones chosen by the scores so far (TPE)."""
     trials: PositiveInt | None = None
     """How many; for tuners random and tpe. A grid has as many as there are combinations."""
     repeats: PositiveInt = 1
@@ -124,9 +132,11 @@ class SweepConfig(Strict):
     seed: NonNegativeInt = 0
     """Draws the parameters."""
     concurrency: PositiveInt = 1
+    """Trials at a time."""
     gpus: tuple[NonNegativeInt, ...] = ()
     """Each trial gets one of these CUDA devices; without any, trials see what the manager sees."""
     trials_per_gpu: PositiveInt = 1
+    """Trials at a time on each of ``gpus``."""
     allow_foreign: bool = False
     """Accept another machine's latency table."""
     allow_disturbed: bool = False

@@ -63,6 +63,7 @@ class WeightsHeader(Strict):
     """What a weights file says about itself."""
 
     stage: Stage
+    """Which stage wrote it."""
     task: str = Field(default=DEFAULT_TASK, exclude_if=lambda task: task == DEFAULT_TASK)
     """What the network was trained for."""
     architecture: ArchitectureFile | None
@@ -70,11 +71,15 @@ class WeightsHeader(Strict):
     space_digest: str
     """The search space that the weights are of."""
     num_classes: int
+    """Identities or classes that it was trained on."""
     input: tuple[int, int]
+    """Height and width in pixels."""
     crop: float | None = Field(default=None, exclude_if=lambda crop: crop is None)
     """What a centre crop keeps of each side of an image; absent where images are squashed."""
     mean: tuple[float, float, float]
+    """Subtracted from pixels of 0 to 1."""
     std: tuple[float, float, float]
+    """What they are then divided by."""
     chosen_epoch: ChosenEpoch | None = None
     """None for the weights at the end of a training."""
     classes: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)

@@ -213,8 +213,8 @@ def _target_value(config: TargetConfig, state: State, loss: Tensor, cost: Tensor
 
 
 NEAR = 0.02
-"""The largest |g| that dual ascent counts. Further away the penalty leads alone: a multiplier that
-grew on the whole way to a far target would carry the cost past it."""
+"""The largest size of g that dual ascent counts. Further away the penalty leads alone: a multiplier
+that grew on the whole way to a far target would carry the cost past it."""
 
 
 def _ascend(config: TargetConfig, state: State, cost: Tensor, steps: int) -> Tensor:

@@ -36,18 +36,29 @@ class Provenance(Strict):
     """How an architecture came about."""
 
     space: str
+    """Name of the search space."""
     space_digest: str
+    """Identifies its content."""
     choice: dict[str, float | str]
+    """The option of every decision, by its label."""
     seed: NonNegativeInt
+    """Of the search, or of the draw."""
     table: str | None = None
+    """File of the latency table that predicted it."""
     table_digest: str | None = None
+    """Identifies the table's content."""
     predicted_latency_ms: NonNegativeFloat | None = None
     """For one batch of ``latency_batch`` images, as the table was measured."""
     latency_batch: PositiveInt = 1
+    """Images at a time; this and what follows are the table's conditions."""
     latency_device: str | None = None
+    """Name of the device."""
     latency_backend: str = "eager"
+    """How networks run there."""
     latency_threads: PositiveInt = 1
+    """CPU threads within an operator."""
     latency_dtype: str = "float32"
+    """Type of weights and activations."""
     latency_reference: Later[str] = None
     """The reference network of the table; None of tables of before, and without one."""
     latency_reference_ms: Later[PositiveFloat] = None
@@ -66,14 +77,21 @@ class ArchitectureFile(Strict):
     """``architecture.yaml``."""
 
     schema_version: SchemaVersion = SCHEMA
+    """Of this format; files of 1 are read."""
     input: tuple[PositiveInt, PositiveInt]
+    """Height and width in pixels that the counts are for."""
     params: NonNegativeInt
+    """Parameters without a classifier."""
     macs: NonNegativeInt
+    """Multiply-accumulates for one image."""
     activations: NonNegativeInt
+    """Numbers that the layers put out for one image."""
     memory_bytes: Later[NonNegativeInt] = None
     """Peak of activations, for one image in float32; None in a file of before it was counted."""
     provenance: Provenance
+    """Where it came from."""
     network: Network
+    """Its layers in order with their widths, or a backbone's trunk and its attention."""
 
     @model_validator(mode="before")
     @classmethod

@@ -36,6 +36,7 @@ class Rank(Strict):
     """The rank of the product of two matrices, C x rank and rank x C."""
 
     rank: PositiveInt
+    """Inner size of the product."""
 
 
 class DcsArguments(Strict):
@@ -45,6 +46,7 @@ class DcsArguments(Strict):
         default="full",
         exclude_if=lambda value: value == "full",  # as files and tables had it before ranks
     )
+    """Whether the layer is whole, or the product of two of a ``rank``."""
 
 
 def theta_cost(channels: int, tokens: int, arguments: DcsArguments) -> Cost:
@@ -104,9 +106,11 @@ class WindowArguments(Strict):
     """The windows of ``dcs_window``: how many, whose, and what of them is learned."""
 
     windows: PositiveInt = 1
+    """How many; what any of them has is selected."""
     per: Literal["token", "module"] = "token"
     """Whether every token has windows of its own, or all share those of the module."""
     learn: Learned = "both"
+    """What of a window is learned, its place, its length or both."""
     interpolate: Literal["affinity", "values"] = "affinity"
     """What the fractional parts of Equations 3 to 5 weigh."""
     length: float = Field(default=0.5, gt=0)

@@ -68,18 +68,20 @@ Expansions = Annotated[tuple[PositiveFloat, ...], BeforeValidator(expand_options
 
 
 class InputSize(Strict):
-    """Input resolution in pixels."""
+    """Input resolution: ``height`` and ``width`` in pixels."""
 
     height: PositiveInt
     width: PositiveInt
 
 
 class StemRow(Strict):
-    """The first convolution."""
+    """The first convolution, of a square ``kernel``."""
 
     width: PositiveInt
+    """Output channels."""
     kernel: Literal[3, 5, 7] = 3
     stride: Literal[1, 2] = 2
+    """Pixels from one position to the next."""
 
 
 class BlockRow(Strict):
@@ -87,10 +89,15 @@ class BlockRow(Strict):
 
     op: Literal["block"]
     expansion: Expansions
+    """Options: expanded channels by input channels; a number, a list, or {min, max, step}."""
     width: Widths
+    """Options for the output channels, given in the same ways."""
     repeat: PositiveInt = 1
+    """Blocks of this row."""
     stride: Literal[1, 2] = 1
+    """Of the first of them."""
     kernel: Literal[3, 5, 7] = 3
+    """Side of the depthwise convolution's kernel."""
 
     @field_validator("expansion")
     @classmethod
@@ -114,6 +121,7 @@ class ConvHeadRow(Strict):
 
     op: Literal["conv_head"]
     width: PositiveInt
+    """Length of the feature vector."""
 
 
 class PoolHeadRow(Strict):
@@ -121,7 +129,9 @@ class PoolHeadRow(Strict):
 
     op: Literal["pool_head"]
     width: PositiveInt
+    """Length of the feature vector."""
     expansion: PositiveFloat
+    """Factor from input to expanded channels."""
 
 
 class AttentionSettings(Strict):
@@ -130,8 +140,11 @@ class AttentionSettings(Strict):
     kind: Annotated[str | tuple[str, ...], BeforeValidator(check_kinds)] = DEFAULT
     """One kind, or a list from which the search chooses at every position."""
     affinity: Affinity = "dot"
+    """How tokens are compared: ``dot`` is Q K^T / N, ``softmax`` a row softmax of Q K^T."""
     scale: AffinityScale = "cosine"
+    """What products are divided by: nothing, the root of the channels, or the tokens' lengths."""
     tau: PositiveFloat = 1.0
+    """Temperature of drawn masks."""
     arguments: KindArguments = Field(default={})
     """A kind's own arguments, under its name."""
 
@@ -179,10 +192,14 @@ class SpaceSpec(Strict):
     """What every search space file has."""
 
     schema_version: SchemaVersion
+    """Of the file's grammar; 1."""
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """Of the space, for messages, tables and folders."""
     source: str
+    """Where it comes from: a paper and its table, or whose idea it is."""
     input: InputSize
     output_stride: PositiveInt
+    """Input pixels from one position of the last feature map to the next."""
     attention: PositionSettings
 
     def attention_at(self, count: int) -> tuple[AttentionSettings, ...]:
@@ -208,14 +225,18 @@ class BackboneFile(SpaceSpec):
     """A space of one fixed network, whose attention is all that there is to decide."""
 
     backbone: str
+    """Name of a registered backbone, or of one of timm's."""
 
 
 class SpaceFile(SpaceSpec):
     """A space of rows of layers."""
 
     activation: Activation
+    """After every convolution that has one."""
     divisor: PositiveInt = 4
+    """Expanded widths are rounded to its multiples."""
     shortcut: Shortcut = "prefix"
+    """Which channels a block adds to its output: those in common, or all where widths are equal."""
     stem: StemRow
     rows: Annotated[
         list[Annotated[BlockRow | AttentionRow, Field(discriminator="op")]], Field(min_length=1)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import run_here
 
 from dcsnas.cli.main import run
 from dcsnas.spaces.architecture import save_architecture
@@ -94,3 +95,9 @@ def test_mistakes(count: Count, arguments: tuple[str, ...], message: str) -> Non
     code, out, errors = count(*arguments)
     assert (code, out) == (2, "")
     assert errors.startswith(message), errors
+
+
+def test_backbones_are_listed_by_a_text_in_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    listed = run_here(tmp_path, "spaces", "--backbones", "convnext_ti").split()
+    assert any(word.startswith("convnext_tiny") for word in listed)

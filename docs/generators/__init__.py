@@ -1,0 +1,1 @@
+"""What the site holds that is read from the code: commands, keys, files, messages; and formulas."""
