@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,10 @@ def quantise(model: bytes, batches: Iterator[np.ndarray]) -> bytes:
 
     with tempfile.TemporaryDirectory() as folder, _without_warnings():
         folded, small = Path(folder) / "folded.onnx", Path(folder) / "int8.onnx"
+        proto = onnx.load_from_string(model)
+        _divide_hard_swish(proto.graph)
         # constants are folded before, so that they are not quantised one by one
-        quant_pre_process(onnx.load_from_string(model), folded, skip_symbolic_shape=True)
+        quant_pre_process(proto, folded, skip_symbolic_shape=True)
         around = [
             node.name for node in onnx.load(folded).graph.node if not node.name.startswith(BACKBONE)
         ]
@@ -49,6 +52,37 @@ def quantise(model: bytes, batches: Iterator[np.ndarray]) -> bytes:
             nodes_to_exclude=around,
         )
         return small.read_bytes()
+
+
+def _divide_hard_swish(graph: Any) -> None:
+    """Write x clip(x + 3, 0, 6) / 6 in operators that have kernels for 8 bits; HardSwish has none.
+
+    Source: Howard et al., "Searching for MobileNetV3", ICCV 2019, Section 5.2.
+    """
+    from onnx import helper, numpy_helper
+
+    numbers = {"three": 3.0, "zero": 0.0, "six": 6.0, "sixth": 1 / 6}
+    nodes, found = list(graph.node), False
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "HardSwish":
+            graph.node.append(node)
+            continue
+        found = True
+        (x,), (y,), name = node.input, node.output, node.name
+        steps = [
+            ("Add", [x, "hard_swish.three"], f"{name}/above"),
+            ("Clip", [f"{name}/above", "hard_swish.zero", "hard_swish.six"], f"{name}/clipped"),
+            ("Mul", [x, f"{name}/clipped"], f"{name}/product"),
+            ("Mul", [f"{name}/product", "hard_swish.sixth"], y),
+        ]
+        for index, (kind, inputs, output) in enumerate(steps):
+            graph.node.append(helper.make_node(kind, inputs, [output], f"{name}/{index}"))
+    if found:
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array(value, np.float32), f"hard_swish.{key}")
+            for key, value in numbers.items()
+        )
 
 
 def _reader(batches: Iterator[np.ndarray]):

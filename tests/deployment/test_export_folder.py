@@ -26,7 +26,7 @@ from dcsnas.deployment.export import exportable, onnx_model
 from dcsnas.deployment.folder import export_folder
 from dcsnas.deployment.model_card import model_card
 from dcsnas.deployment.model_latency import Times
-from dcsnas.deployment.quantise import BACKBONE, quantise
+from dcsnas.deployment.quantise import BACKBONE, _divide_hard_swish, quantise
 from dcsnas.deployment.scoring import batches, read_for, score_models
 from dcsnas.evaluation.features import Extractor
 from dcsnas.nn.heads import LinearHead
@@ -195,6 +195,23 @@ def test_the_backbone_alone_is_in_eight_bits(weights: Path, people: Path) -> Non
     for node in around:
         assert not node.name.startswith(BACKBONE)
         assert not [i for i in node.input if i in made_by and "Quantize" in made_by[i].op_type]
+
+
+def test_hard_swish_is_divided_without_a_difference(weights: Path) -> None:
+    used = exportable(weights)
+    full, _ = onnx_model(used, Path("model.onnx"))
+    proto = onnx.load_from_string(full)
+    kinds = [node.op_type for node in proto.graph.node]
+    assert kinds.count("HardSwish") > 3
+    _divide_hard_swish(proto.graph)
+    onnx.checker.check_model(proto)
+    assert "HardSwish" not in [node.op_type for node in proto.graph.node]
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 16, 8), dtype=np.uint8)
+    outputs = [
+        onnxruntime.InferenceSession(model).run(None, {"images": images})[0]
+        for model in (full, proto.SerializeToString())
+    ]
+    np.testing.assert_allclose(*outputs, atol=1e-6)
 
 
 def test_any_batch_size_runs(weights: Path, people: Path) -> None:
