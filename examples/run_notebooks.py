@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).resolve().parent
 WITHOUT_OUTPUTS = ("first_session.ipynb",)
-LIMIT_S = 240
+LIMIT_S = 600
 
 
 def run(notebook: Path, *, save: bool) -> float:

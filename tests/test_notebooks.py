@@ -46,8 +46,10 @@ def test_cells_were_run_in_order_and_kept_their_pictures(name: str, pictures: in
 @pytest.mark.parametrize("name", PICTURED)
 def test_outputs_name_no_folder_of_the_machine_that_made_them(name: str) -> None:
     for cell in code_cells(name):
-        shown = json.dumps([{**o, "data": {k: v for k, v in o.get("data", {}).items()
-                                           if k != "image/png"}} for o in cell["outputs"]])  # fmt: skip
+        shown = json.dumps(cell["outputs"])
+        for output in cell["outputs"]:
+            if png := output.get("data", {}).get("image/png"):
+                shown = shown.replace(json.dumps(png), "")
         assert not [folder for folder in ("/root", "/tmp", "/home") if folder in shown]
 
 

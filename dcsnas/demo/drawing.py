@@ -1,7 +1,7 @@
 """The demo's images, both sets at once, and a sheet of some of them: its first picture."""
 
-from collections.abc import Callable
-from concurrent.futures import wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 from dcsnas.config.plugins import new_processes
@@ -19,19 +19,21 @@ def draw_both(root: Path, seed: int, progress: Progress) -> None:
     ``progress`` hears of the pictures done and wanted.
     """
     reid, classes = ReidSettings(seed=seed), ClassSettings(seed=seed)
+    people, garments = root / "people", root / "classes"
     wanted = {
-        folder: (render, settings)
-        for folder, render, settings in (
-            (root / "people", render_reid, reid),
-            (root / "classes", render_classes, classes),
-        )
+        folder: settings.num_images
+        for folder, settings in ((people, reid), (garments, classes))
         if not folder.exists()
     }
     if not wanted:
         return
-    total = sum(settings.num_images for _, settings in wanted.values())
+    total = sum(wanted.values())
     with new_processes(len(wanted)) as pool:
-        futures = [pool.submit(render, at, to) for at, (render, to) in wanted.items()]
+        futures: list[Future[None]] = []
+        if people in wanted:
+            futures.append(pool.submit(render_reid, people, reid))
+        if garments in wanted:
+            futures.append(pool.submit(render_classes, garments, classes))
         while wait(futures, timeout=1).not_done:
             done = sum(1 for at in wanted for _ in _drawn(at))
             progress(done, total)
@@ -40,7 +42,7 @@ def draw_both(root: Path, seed: int, progress: Progress) -> None:
     progress(total, total)
 
 
-def _drawn(folder: Path):
+def _drawn(folder: Path) -> Iterator[Path]:
     """Yield the pictures of a set that is being drawn, in the folder that becomes it."""
     for partial in folder.parent.glob(f"{folder.name}.*.partial"):
         yield from partial.rglob("*.jpg")

@@ -102,7 +102,7 @@ def only_what_it_needs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of packages that holds onnxruntime, numpy and Pillow alone."""
     folder = tmp_path_factory.mktemp("packages")
     for module in (np, onnxruntime, __import__("PIL")):
-        package = Path(module.__file__).parent
+        package = Path(str(module.__file__)).parent
         for part in (package, package.with_name(f"{package.name}.libs"),
                      package.with_name("pillow.libs")):  # fmt: skip
             if part.exists() and not (folder / part.name).exists():
