@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow browser sweeps experiments check docs format clean
+.PHONY: help demo test slow notebooks browser sweeps experiments check docs format clean
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
 	@echo "make test    the tests"
 	@echo "make slow    the long tests as well"
+	@echo "make notebooks  the notebooks of examples/, from top to bottom; two minutes"
 	@echo "make browser the tests of web pages, in Chromium"
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
@@ -24,6 +25,9 @@ test: .venv/installed-dev
 
 slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
+
+notebooks: .venv/installed-dev
+	$(BIN)/python examples/run_notebooks.py
 
 browser: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py \

@@ -1,7 +1,8 @@
 """A network in use: scored, embedding images, exported; of a weights file or in memory."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dcsnas.config.strict import validate
 from dcsnas.data.loading import Given
 from dcsnas.deployment.embedding import Embedder, one_by_one
 from dcsnas.deployment.export import Exported, export_onnx
+from dcsnas.deployment.folder import Deployed, export_folder
+from dcsnas.evaluation.features import Progress
 from dcsnas.nn.weights import (
     NetworkInUse,
     WeightsHeader,
@@ -82,12 +85,27 @@ class Model:
         with output(Path(out), force=True):
             return export_onnx(self._use(), Path(out))
 
+    def deploy(self, out: Place, data: Place | None = None, *, workers: int = 0) -> Deployed:
+        """Write a folder to deploy: ONNX in float32 and int8, a program, a model card.
+
+        int8 is calibrated, and both are scored, on the images of ``data``; of a trained network
+        that is the data set of its training unless given.
+        """
+        at = Path(data) if data is not None else None
+        used = self._use()
+        return export_folder(used, Path(out), data=at, workers=workers, force=True, bar=_no_bar)
+
     def _use(self) -> NetworkInUse:
         return self._network._replace(network=copy.deepcopy(self._network.network))
 
     def _evaluate(self, data: Mapping[str, Any], source: Place, rules: Mapping[str, Any]) -> Any:
         used, config = self._use(), validate(DataConfig, data, source)
         return evaluate(used, read_data(find_task(used.header.task), config), **rules)
+
+
+@contextmanager
+def _no_bar(title: str) -> Iterator[Progress]:
+    yield lambda done, total: None
 
 
 class TrainedRun(Model):

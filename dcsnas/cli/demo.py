@@ -7,6 +7,13 @@ import typer
 
 from dcsnas.cli.options import bar, console, running, show_progress, with_allocator
 
+NEXT = (
+    "dcsnas data check DIR",
+    "dcsnas profile fbnetv2 --input 128x64 --out mine.json",
+    "dcsnas search search_fbnetv2_short --data DIR --table mine.json",
+)
+"""What to do after the demo."""
+
 
 def demo(
     out: Annotated[
@@ -38,3 +45,6 @@ def demo(
     if quick:
         console.print("everything runs here; a demo without --quick has scores that mean something")
     console.print(f"\nreport: {root / 'report.md'}; numbers: {root / 'summary.json'}")
+    console.print("next, with your own images (docs/data.md says how they lie in a folder DIR):")
+    for line in NEXT:
+        console.print(f"  {line}")

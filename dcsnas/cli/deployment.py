@@ -1,7 +1,7 @@
-"""What a trained network is used for: thresholds, comparing images, features, ONNX."""
+"""What a trained network is used for: thresholds, comparing images, features."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -138,33 +138,3 @@ def embed(
         save_embeddings(out, features, files, embedder.identity)
     count, size = features.shape
     console.print(f"{count:,} images, {size} features each, of unit length, in {out}")
-
-
-def export(
-    weights: Weights,
-    format: Annotated[
-        Literal["onnx"], typer.Option(help="onnx: pixels in, features out, any batch size.")
-    ] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="Default: model.onnx beside WEIGHTS.")] = None,
-    force: Force = False,
-) -> None:
-    """Write a network that runs without dcsnas and torch, and compare it with torch.
-
-    Example: dcsnas export model.safetensors --format onnx --out model.onnx
-    """
-    from dcsnas.config.outputs import output
-    from dcsnas.deployment.export import export_onnx
-
-    path = out or weights.with_suffix(f".{format}")
-    with output(path, force=force):
-        exported = export_onnx(weights, path)
-    height, width = exported.input
-    console.print(f"images uint8 [batch, 3, {height}, {width}], RGB, 0 to 255, not normalised")
-    console.print(f"features float32 [batch, {exported.feature_dim}] of unit length")
-    for found in exported.differences:
-        console.print(
-            f"batch {found.batch}: at most {found.features:.1e} from torch; "
-            f"{found.differing} of {found.selections:,} channel selections differ"
-            + (f", and with these {found.plain:.1e} from torch" if found.differing else "")
-        )
-    console.print(f"{path}: {exported.num_bytes / 1e6:.1f} MB")

@@ -17,6 +17,7 @@ from dcsnas.cli import (
     doctor,
     evaluate,
     experiment,
+    export,
     plot,
     profile,
     profile_check,
@@ -102,7 +103,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("calibrate")(deployment.calibrate)
 app.command("match")(deployment.match)
 app.command("embed")(deployment.embed)
-app.command("export")(deployment.export)
+app.command("export")(export.export)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
 app.command("runs")(runs.runs)

@@ -17,15 +17,16 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, read_json, write_json
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import search_model
-from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
+from dcsnas.data.drawn.render import ClassSettings, ReidSettings
 from dcsnas.data.reid import read_reid
+from dcsnas.demo.drawing import draw_both, draw_sheet
 from dcsnas.demo.report import Summary, write_report
-from dcsnas.demo.rivals import Recipe, Rival, histogram_features, train_side_by_side
+from dcsnas.demo.rivals import EPOCHS, Recipe, Rival, histogram_features, train_side_by_side
 from dcsnas.evaluation.ranking import Embeddings, evaluate_retrieval
 from dcsnas.evaluation.speed import comparable_ms, latency_records
 from dcsnas.latency.machine import current_conditions
 from dcsnas.latency.profile import profile_space
-from dcsnas.latency.samples import DEFAULT_SETTINGS, Settings
+from dcsnas.latency.samples import Settings
 from dcsnas.latency.table import LatencyTable
 from dcsnas.latency.verdict import Verdict
 from dcsnas.latency.whole_networks import measure_architectures
@@ -39,6 +40,9 @@ from dcsnas.spaces.space import SearchSpace
 
 BATCH = 8
 """Images at a time for latency: the people in one frame, and enough work to tell networks apart."""
+
+SETTINGS = Settings(rounds=10)
+"""Half as long as tables for use are measured."""
 
 STAGES = ("search", "pretrain", "retrain")
 
@@ -69,6 +73,12 @@ class Demo:
         return self.root / "people"
 
     @property
+    def sets(self) -> tuple[ReidSettings, ClassSettings]:
+        """What is drawn: people and garments."""
+        people, classes = (QUICK_PEOPLE, QUICK_CLASSES) if self.quick else (dict[str, int](),) * 2
+        return ReidSettings(seed=self.seed, **people), ClassSettings(seed=self.seed, **classes)
+
+    @property
     def recipe(self) -> Recipe:
         """How networks are trained here."""
         return Recipe(self.root, self.seed, quick=self.quick)
@@ -90,7 +100,9 @@ def run_demo(
         return Summary(**read_json(finished))
     space = SearchSpace.named("tiny")
     started = time.monotonic()
-    _render(demo)
+    with bar("drawing people and garments") as progress:
+        draw_both(root, *demo.sets, progress)
+    say(f"first picture: {draw_sheet(root)}")
     table, profile_s = _profile(demo, space)
     derived = _search(demo)
     rival = _random_rival(demo, space, table, derived)
@@ -132,6 +144,7 @@ def _same_demo(demo: Demo) -> None:
         "seed": demo.seed,
         "space": SearchSpace.named("tiny").digest,
         "recipes": [file_digest(path) for path in recipes],
+        "epochs": EPOCHS,
     }
     record |= {"quick": True} if demo.quick else {}
     path = demo.root / "demo.json"
@@ -144,25 +157,13 @@ def _same_demo(demo: Demo) -> None:
         )
 
 
-def _render(demo: Demo) -> None:
-    if not demo.people.exists():
-        with demo.bar("drawing people") as progress:
-            size = QUICK_PEOPLE if demo.quick else {}
-            render_reid(demo.people, ReidSettings(seed=demo.seed, **size), progress=progress)
-    classes = demo.root / "classes"
-    if not classes.exists():
-        with demo.bar("drawing garments") as progress:
-            size = QUICK_CLASSES if demo.quick else {}
-            render_classes(classes, ClassSettings(seed=demo.seed, **size), progress=progress)
-
-
 def _profile(demo: Demo, space: SearchSpace) -> tuple[LatencyTable, float]:
     conditions = current_conditions(space.size, BATCH)
     record = demo.root / "profile.json"
     started = time.monotonic()
     with demo.bar("profiling operators") as progress:
         path = demo.root / "table.json"
-        settings = QUICK_SETTINGS if demo.quick else DEFAULT_SETTINGS
+        settings = QUICK_SETTINGS if demo.quick else SETTINGS
         table = profile_space(
             space, path, conditions=conditions, settings=settings, progress=progress
         )

@@ -1,10 +1,10 @@
-"""Export: one ONNX file that turns pixels into features without dcsnas or torch.
+"""Export: one ONNX file that turns pixels into features, or classes, without dcsnas or torch.
 
-Shapes: B images, D features.
+Shapes: B images, D features, C classes.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
 from dcsnas.data.augment import Normalize
 from dcsnas.deployment.parity import Difference, compare
-from dcsnas.evaluation.reid import load_reid_network
 from dcsnas.latency.backends.onnx_runtime import require_onnx, to_onnx
-from dcsnas.nn.heads import TaskNetwork
-from dcsnas.nn.weights import NetworkInUse, WeightsHeader
+from dcsnas.nn.heads import BNNeck, Head, LinearHead, TaskNetwork
+from dcsnas.nn.weights import NetworkInUse, WeightsHeader, load_network, read_header
 
 TOLERANCE = 1e-4
 """Largest difference from torch of a value in a feature of length 1; and how far from 0, relative
@@ -44,33 +43,89 @@ class PixelsToFeatures(nn.Module):
         return F.normalize(self.network.embed(self.normalize(images)))
 
 
+class PixelsToProbabilities(nn.Module):
+    """A classifier with what surrounds it in use: normalisation before, softmax after."""
+
+    def __init__(self, network: TaskNetwork, header: WeightsHeader) -> None:
+        super().__init__()
+        self.normalize = Normalize(header.mean, header.std)
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map RGB images, uint8 [B, 3, H, W], to the probabilities of classes [B, C]."""
+        return self.network(self.normalize(images)).logits.softmax(1)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a task's networks are used without dcsnas: what is made of them, and what comes out.
+
+    ``head`` is what the task puts on a backbone.
+    """
+
+    head: Callable[[int, int], Head]
+    module: type[PixelsToFeatures] | type[PixelsToProbabilities]
+    output: str
+
+
+USES: dict[str, Use] = {
+    "reid": Use(BNNeck, PixelsToFeatures, "features"),
+    "classify": Use(LinearHead, PixelsToProbabilities, "probabilities"),
+}
+
+
 @dataclass(frozen=True)
 class Exported:
-    """An exported file: its size in bytes, input (height, width), D, and how far from torch."""
+    """An exported file: its size in bytes, input (height, width), D or C, and how far from torch.
+
+    ``output`` names what comes out: features or probabilities.
+    """
 
     num_bytes: int
     input: tuple[int, int]
     feature_dim: int
     differences: tuple[Difference, ...]
+    output: str
 
 
 def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
     """Write the network of a file, or one in memory, as an ONNX model, checked against torch.
 
-    Input ``images`` is uint8 [B, 3, H, W], RGB, any B; output ``features`` is float32 [B, D] of
-    unit length. The file's ``metadata_props`` say which network it is and how far from torch.
+    Input ``images`` is uint8 [B, 3, H, W], RGB, any B. Output is ``features``, float32 [B, D] of
+    unit length, or of a classifier ``probabilities`` [B, C]. The file's ``metadata_props`` say
+    which network it is and how far from torch.
 
     Raises:
         UserError: ``weights`` is not of a retrain run, a package is missing, or ONNX Runtime
             differs from torch by more than TOLERANCE; nothing is written then.
 
     """
+    content, exported = onnx_model(exportable(weights), out)
+    with replacing(out) as partial:
+        partial.write_bytes(content)
+    return exported
+
+
+def exportable(weights: Path | NetworkInUse) -> NetworkInUse:
+    """Return the network of a weights file, or one in memory; raises UserError for other tasks."""
     require_onnx("export to ONNX")
-    used = load_reid_network(weights)
-    header = used.header
+    header = read_header(weights) if isinstance(weights, Path) else weights.header
+    if header.task not in USES:
+        raise UserError(
+            f"{weights}: holds a network of task '{header.task}', of which it is not known what an "
+            f"export gives; there is one of task {' or '.join(USES)}"
+        )
+    in_file = isinstance(weights, Path)
+    return load_network(weights, USES[header.task].head) if in_file else weights
+
+
+def onnx_model(used: NetworkInUse, out: Path) -> tuple[bytes, Exported]:
+    """Return a network as the content of the ONNX file ``out``, checked as ``export_onnx`` says."""
+    header, use = used.header, USES[used.header.task]
     # a copy, since the network may be in use on another device
-    module = PixelsToFeatures(deepcopy(used.network), header).cpu().eval()
-    model = to_onnx(module, _images(_TRACED, header.input), dynamic_batch=True)
+    module = use.module(deepcopy(used.network), header).cpu().eval()
+    images = _images(_TRACED, header.input)
+    model = to_onnx(module, images, dynamic_batch=True, output=use.output)
     differences = [compare(model, module, _images(batch, header.input)) for batch in BATCHES]
     properties = {
         "dcsnas_version": __version__,
@@ -79,24 +134,24 @@ def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
         "input": header.input,
         "mean": header.mean,
         "std": header.std,
-        "max_difference": _within_tolerance(out, differences),
+        "max_difference": _within_tolerance(out, differences, use.output),
+        **({} if header.crop is None else {"crop": header.crop}),
+        **({"classes": header.classes} if header.classes else {}),
     }
-    content = _with_metadata(model, properties)
-    with replacing(out) as partial:
-        partial.write_bytes(content)
-    feature_dim = module(_images(1, header.input)).shape[1]
-    return Exported(len(content), header.input, feature_dim, tuple(differences))
+    content = with_metadata(model, properties)
+    length = module(_images(1, header.input)).shape[1]
+    return content, Exported(len(content), header.input, length, tuple(differences), use.output)
 
 
-def _within_tolerance(out: Path, differences: Sequence[Difference]) -> float:
-    """Return the largest difference of features; raises UserError where that is too much."""
+def _within_tolerance(out: Path, differences: Sequence[Difference], output: str) -> float:
+    """Return the largest difference of the output; raises UserError where that is too much."""
     worst = float(np.max([difference.features for difference in differences]))
     margin = float(np.max([difference.margin for difference in differences]))
     if worst <= TOLERANCE and margin <= TOLERANCE:  # not so for NaN
         return worst
     raise UserError(
-        f"{out}: not written, because ONNX Runtime differs from torch by {worst:.1e} in features "
-        f"of length 1 and selects channels otherwise up to {margin:.1e} from 0; allowed: "
+        f"{out}: not written, because ONNX Runtime differs from torch by {worst:.1e} in {output} "
+        f"and selects channels otherwise up to {margin:.1e} from 0; allowed: "
         f"{TOLERANCE:g} each; install the versions of constraints.txt, and check with dcsnas "
         "evaluate that the network did not diverge"
     )
@@ -108,7 +163,7 @@ def _images(batch: int, size: tuple[int, int]) -> Tensor:
     return torch.randint(256, (batch, 3, *size), generator=generator, dtype=torch.uint8)
 
 
-def _with_metadata(model: bytes, properties: Mapping[str, object]) -> bytes:
+def with_metadata(model: bytes, properties: Mapping[str, object]) -> bytes:
     """Return ``model`` with ``metadata_props``: text as it is, other values as JSON."""
     import onnx
 

@@ -1,4 +1,7 @@
-"""The program in docs/deployment.md, word by word, in a process without torch and dcsnas."""
+"""The program in docs/deployment.md, word by word, in a process without torch and dcsnas.
+
+That of a folder to deploy is tested in ``test_export_folder.py``.
+"""
 
 import re
 import subprocess

@@ -34,7 +34,7 @@ def onnx_workload(module: nn.Module, images: Tensor, conditions: Conditions) -> 
     images = placed(module, images, conditions)
     model = to_onnx(module, images)
     try:
-        session = _session(model, conditions.threads)
+        session = onnx_session(model, conditions.threads)
     except Exception as error:
         _raise_if_out_of_memory(error)
         raise
@@ -64,7 +64,8 @@ class _Inference:
         return self.output
 
 
-def _session(model: bytes, threads: int) -> "InferenceSession":
+def onnx_session(model: bytes, threads: int) -> "InferenceSession":
+    """Return a session that runs ``model`` on so many threads of the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -83,10 +84,13 @@ def _raise_if_out_of_memory(error: Exception) -> None:
         raise MemoryError(str(error)) from error
 
 
-def to_onnx(module: nn.Module, images: Tensor, *, dynamic_batch: bool = False) -> bytes:
+def to_onnx(
+    module: nn.Module, images: Tensor, *, dynamic_batch: bool = False, output: str = OUTPUT
+) -> bytes:
     """Return ``module`` in evaluation mode as an ONNX model for inputs of the shape of ``images``.
 
-    With ``dynamic_batch`` the first dimension of input and output is free.
+    With ``dynamic_batch`` the first dimension of input and output is free. ``output`` names what
+    comes out.
 
     The TorchScript exporter takes 10 ms for a block, the one on torch.export 700 ms; ONNX Runtime
     runs both graphs equally fast.
@@ -107,8 +111,8 @@ def to_onnx(module: nn.Module, images: Tensor, *, dynamic_batch: bool = False) -
             dynamo=False,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_axes={name: {0: "batch"} for name in (INPUT, OUTPUT)} if dynamic_batch else {},
+            output_names=[output],
+            dynamic_axes={name: {0: "batch"} for name in (INPUT, output)} if dynamic_batch else {},
         )
     return model.getvalue()
 
