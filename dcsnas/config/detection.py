@@ -27,8 +27,6 @@ class DetectDataConfig(Strict):
     """An image is scaled, in its own proportions, to this shorter side, unless the longer one would
     exceed the second."""
     workers: NonNegativeInt = 2
-    in_memory: bool = False
-    """Whether files are read once and held as they are."""
     skip_faulty: bool = False
     """Whether images and annotations with faults are left out instead of refused."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -68,6 +66,8 @@ class DetectorConfig(Strict):
     anchors_per_image: PositiveInt = 256
     boxes_per_image: PositiveInt = 512
     """Drawn for the losses of the proposals and of the first box stage."""
+    samples: PositiveInt = 2
+    """Points along each side of the cells that a box is sampled in."""
     box_convolutions: NonNegativeInt = 4
     """3x3 convolutions in each box stage; 0 puts a second linear layer in their place."""
     box_features: PositiveInt = 1024

@@ -19,8 +19,8 @@ from dcsnas.detection.torchvision_parts import import_torchvision
 
 BOX_CELLS, MASK_CELLS = 7, 14
 """Cells along a side that a box is sampled in."""
-SAMPLES = 2
-"""Points along a side of a cell."""
+MASK_SAMPLES = 2
+"""Points along a side of a cell of the masks that are learnt."""
 CODER_WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 SHARE_OF_THINGS = 0.25
 """Of the boxes drawn for an image, at most."""
@@ -223,6 +223,6 @@ class CascadeHeads(nn.Module):
                 continue
             rois = torch.cat([one.matched[which, None].to(own), own], 1)
             masks = target["masks"][:, None].to(own)
-            wanted.append(align(masks, rois, (side, side), 1.0, SAMPLES, True)[:, 0])
+            wanted.append(align(masks, rois, (side, side), 1.0, MASK_SAMPLES, True)[:, 0])
         rows = torch.arange(len(labels), device=labels.device)
         return F.binary_cross_entropy_with_logits(logits[rows, labels], torch.cat(wanted))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dcsnas.config.detection import DetectorConfig
 from dcsnas.config.errors import UserError
-from dcsnas.detection.cascade import SAMPLES, CascadeHeads, Detection, Sizes, group_norm
+from dcsnas.detection.cascade import CascadeHeads, Detection, Sizes, group_norm
 from dcsnas.detection.torchvision_parts import import_torchvision
 from dcsnas.nn.build import Backbone, build
 from dcsnas.spaces.architecture import ArchitectureFile
@@ -90,7 +90,7 @@ class Detector(nn.Module):
         pool = partial(
             torchvision.ops.MultiScaleRoIAlign,
             [str(index) for index in range(len(channels))],
-            sampling_ratio=SAMPLES,
+            sampling_ratio=config.samples,
             canonical_scale=USUAL_BOX * side / USUAL_SIDE,
             canonical_level=THIRD,
         )

@@ -130,7 +130,7 @@ def test_adaptive_sampling_is_refused() -> None:
         roi_align(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), (2, 2), 1.0, -1)
 
 
-def test_roi_align_equals_torchvisions() -> None:
+def test_inside_an_image_roi_align_equals_torchvisions() -> None:
     pytest.importorskip("torchvision", reason="detection's extra is not installed")
     import importlib
 
@@ -140,7 +140,8 @@ def test_roi_align_equals_torchvisions() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(2, 5, 13, 17, generator=generator, dtype=torch.double)
     images = torch.randint(0, 2, (20, 1), generator=generator).double()
-    rois = torch.cat((images, random_boxes(20, 100, generator) - 10), 1)
+    # beyond the borders torchvision's two implementations differ; ours is the compiled one's
+    rois = torch.cat((images, random_boxes(20, 65, generator).clamp(4, 100)), 1)
     for aligned in (False, True):
         expected = reference(maps, rois, 0.125, 7, 5, 2, aligned)
         assert (roi_align(maps, rois, (7, 5), 0.125, 2, aligned) - expected).abs().max() < 1e-9
