@@ -74,6 +74,23 @@ def train(
     _run("train", config, arch, data, start, set_, out, dry_run)
 
 
+@app.command("search")
+def search(
+    config: Config,
+    arch: Arch,
+    data: Data = None,
+    start: Start = None,
+    set_: Set = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Search what the attention of a detector selects, on two parts of the training images.
+
+    Example: dcsnas detect search detect_coco_search --arch convnext_dcs.yaml --data COCO
+    """
+    _run("search", config, arch, data, start, set_, out, dry_run)
+
+
 def _run(
     stage: str,
     config: str,
@@ -93,13 +110,14 @@ def _run(
         return show(resolved)
     with_allocator()
 
+    from dcsnas.detection.search import search_attention
     from dcsnas.detection.train import train_detector
     from dcsnas.training.processes import this_process
 
-    stages: dict[str, Any] = {"train": train_detector}
+    run = search_attention if stage == "search" else train_detector
     first = this_process(resolved.run).first
     with running(out, f"detect_{stage}", config, first=first) as folder:
-        trained = stages[stage](resolved, architecture, folder, start=start, progress=True)
+        trained = run(resolved, architecture, folder, start=start, progress=True)
     split = resolved.data.val
     console.print(
         f"{trained.weights}: next: dcsnas detect evaluate {trained.weights} "
@@ -179,5 +197,3 @@ def check(data: Annotated[Path, typer.Argument(metavar="DIR")], split: Split = "
     if found.faults:
         console.print(f"{len(found.faults):,} faults; data.skip_faulty=true leaves them out")
         raise typer.Exit(2)
-
-

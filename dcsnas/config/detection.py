@@ -109,6 +109,8 @@ class DetectConfig(Strict):
     optimizer: OptimizerConfig = OptimizerConfig(
         name="adamw", lr=1e-4, weight_decay=0.05, milestones=(27 / 36, 33 / 36), warmup=0.01
     )
+    hold_selection: bool = False
+    """Whether what the attention selects stays as it starts, as after a search of it."""
     search: AttentionSearchConfig = AttentionSearchConfig()
     """Of the attention; ``dcsnas detect train`` ignores it."""
     validate_every: NonNegativeInt = 0

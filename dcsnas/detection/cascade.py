@@ -189,9 +189,7 @@ class CascadeHeads(nn.Module):
         return F.cross_entropy(logits, labels), box / max(1, len(labels))
 
     @torch.no_grad()
-    def _moved(
-        self, index: int, moves: Tensor, boxes: list[Tensor], sizes: Sizes
-    ) -> list[Tensor]:
+    def _moved(self, index: int, moves: Tensor, boxes: list[Tensor], sizes: Sizes) -> list[Tensor]:
         """Return the boxes after a stage, cut at their image's borders and never empty."""
         clip = import_torchvision().ops.clip_boxes_to_image
         moved = self.coders[index].decode_single(moves, torch.cat(boxes))
@@ -200,9 +198,7 @@ class CascadeHeads(nn.Module):
         # encoding takes the logarithm of sides
         return [torch.cat([b[:, :2], b[:, 2:].max(b[:, :2] + 1e-3)], 1) for b in cut]
 
-    def _masks(
-        self, maps: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes
-    ) -> Tensor:
+    def _masks(self, maps: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
         """Return logits [K, C, 28, 28]."""
         return self.mask_predictor(self.mask_head(self.mask_pool(maps, boxes, sizes))).float()
 

@@ -6,6 +6,7 @@ Shapes: B images, H x W pixels, F channels of the pyramid.
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -143,7 +144,7 @@ def observed_maps(backbone: Backbone) -> tuple[list[int], list[int]]:
     backbone.train(was_training)
     shapes = [tuple(one.shape[1:]) for one in maps]
     strides = [side // rows for _, rows, _ in shapes]
-    twice = all(b == 2 * a for a, b in zip(strides, strides[1:], strict=False))
+    twice = all(b == 2 * a for a, b in pairwise(strides))
     if not shapes or not twice or any(rows != columns for _, rows, columns in shapes):
         listed = ", ".join("x".join(map(str, shape)) for shape in shapes)
         raise UserError(

@@ -25,15 +25,19 @@ class DetectModule(pl.LightningModule):
         self.names = names
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
-        """Return the sum of a batch's losses, each of which is logged."""
+        """Return the sum of a batch's losses."""
+        return self.loss(batch, batch_idx)
+
+    def loss(self, batch: DetectionBatch, index: int, prefix: str = "") -> Tensor:
+        """Return the sum of a batch's losses, and log each; ``index`` is its place in the epoch."""
         terms = self.terms(batch)
         loss = sum(terms.values(), start=batch.boxes.new_zeros(()))
-        step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        step = self.current_epoch * int(self.trainer.num_training_batches) + index
         files = {"names": self.names, "indices": batch.indices}
         require_finite(loss, step, self.trainer, **files, shared=False)
         logging = {"on_step": False, "on_epoch": True, "batch_size": len(batch.images)}
         for name, value in {**terms, "loss": loss}.items():
-            self.log(name, value.detach(), sync_dist=True, **logging)
+            self.log(f"{prefix}{name}", value.detach(), sync_dist=True, **logging)
         return loss
 
     def terms(self, batch: DetectionBatch) -> dict[str, Tensor]:

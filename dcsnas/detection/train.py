@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from torch import nn
 
 from dcsnas.config.detection import DetectConfig
 from dcsnas.config.errors import UserError
@@ -22,6 +23,7 @@ from dcsnas.detection.scoring import coco_scores, detect_set
 from dcsnas.detection.torchvision_parts import import_pycocotools, import_torchvision
 from dcsnas.detection.weights import FILE, DetectorHeader, save_detector, start_from
 from dcsnas.latency.machine import running_on
+from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.nn.distributed import cpu_threads, pick_device
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
 from dcsnas.training.best_epoch import EpochScore
@@ -60,6 +62,9 @@ def train_detector(
     with cpu_threads(config.run.threads):
         seed_everything(config.run.seed)
         network = first_detector(config, architecture, data, start)
+        if config.hold_selection:
+            for parameter in selecting(network):
+                parameter.requires_grad_(False)
         if process.first:
             begin(config, architecture, folder, data, start, stage="train")
             if progress:
@@ -108,12 +113,16 @@ def first_detector(
 ) -> Detector:
     """Return the detector that a training begins with."""
     classes = len(data.categories) + 1
-    network = build_detector(
-        architecture, config.detector, classes, side=config.data.sides[0]
-    )
+    network = build_detector(architecture, config.detector, classes, side=config.data.sides[0])
     if start:
         start_from(network.pyramid.backbone, start)
     return network
+
+
+def selecting(network: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that say what the attention of a network selects."""
+    blocks = attention_blocks(network).values()
+    return [parameter for block in blocks for parameter in block.search_parameters()]
 
 
 def begin(

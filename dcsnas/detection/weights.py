@@ -79,9 +79,7 @@ def load_detector(path: Path) -> LoadedDetector:
     """Return a detector in evaluation mode; raises UserError where the file is none or damaged."""
     header = read_detector_header(path)
     classes = len(header.categories) + 1
-    network = build_detector(
-        header.architecture, header.detector, classes, side=header.sides[0]
-    )
+    network = build_detector(header.architecture, header.detector, classes, side=header.sides[0])
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:
@@ -93,7 +91,7 @@ def load_detector(path: Path) -> LoadedDetector:
 def start_from(backbone: Backbone, path: Path) -> None:
     """Fill a backbone from a pretrained or imported one, or from that of a detector.
 
-    Attention that the file does not have starts fresh. Raises UserError where anything else differs.
+    Attention that the file does not have starts fresh. Raises UserError where else they differ.
     """
     state = load_file(path) if _is_detector(path) else _backbone_state(path)
     if _is_detector(path):
