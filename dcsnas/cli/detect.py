@@ -177,6 +177,33 @@ def _show_scores(scores: Any, categories: list[str]) -> None:
     print_table(("%", "boxes", "masks"), rows)
 
 
+@app.command("show")
+def show_found(
+    weights: Detector,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.", show_default=False)],
+    least: Annotated[float, typer.Option(min=0, max=1, help="Smallest score shown.")] = 0.5,
+    device: Device = "auto",
+    force: Force = False,
+) -> None:
+    """Draw what a detector finds on images: boxes, masks, categories and scores in percent.
+
+    Example: dcsnas detect show runs/detect_train-0000-detect_tiny street.jpg --out seen
+    """
+    from dcsnas.config.outputs import require_output
+    from dcsnas.detection.pictures import detect_file, draw_detections, save_picture
+    from dcsnas.detection.weights import load_detector
+
+    used = load_detector(weights)
+    for image in images:
+        path = out / f"{image.stem}.png"
+        require_output(path, force=force)
+        found = detect_file(used, image, device=device)
+        save_picture(draw_detections(image, found, used.header.categories, least=least), path)
+        seen = int((found.scores >= least).sum())
+        console.print(f"{path}: {seen} found")
+
+
 @app.command("check")
 def check(data: Annotated[Path, typer.Argument(metavar="DIR")], split: Split = "train") -> None:
     """Say what is in a set in COCO's format and what is wrong with it; exit code 2 for faults.

@@ -44,7 +44,8 @@ def test_a_set_is_drawn(tmp_path: Path) -> None:
         assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes()
     content = json.loads((tmp_path / "a/annotations/instances_train.json").read_text())
     assert [one["name"] for one in content["categories"]] == list(CATEGORIES)
-    assert Image.open(tmp_path / "a/train/000004.jpg").size == (80, 96)
+    with Image.open(tmp_path / "a/train/000004.jpg") as picture:
+        assert picture.size == (80, 96)
     assert 0 < len(content["annotations"]) < sum(counts.values())
     for one in content["annotations"]:
         mask = decoded(one["segmentation"]["counts"], 96, 80)
