@@ -29,14 +29,14 @@ Size = tuple[int, int]
 class DetectionItem(NamedTuple):
     """One image uint8 [3,H,W], and of its things boxes [N,4], labels [N] and masks uint8 [N,H,W].
 
-    ``index`` is its place in the set.
+    ``number`` is its place in the set.
     """
 
     image: Tensor
     boxes: Tensor
     labels: Tensor
     masks: Tensor
-    index: int
+    number: int
 
 
 class DetectionBatch(NamedTuple):
@@ -150,7 +150,7 @@ def _mask(segmentation: Any, size: Size, scaled: Size) -> np.ndarray:
     whole = mask_tools.decode(segmentation)
     if size == scaled:
         return whole
-    grey = Image.fromarray(255 * whole).resize(scaled[::-1], Image.Resampling.BILINEAR)
+    grey = Image.fromarray(255 * whole).resize((scaled[1], scaled[0]), Image.Resampling.BILINEAR)
     return (np.asarray(grey) >= 128).astype(np.uint8)
 
 
@@ -174,7 +174,7 @@ def collate_detection(items: Sequence[DetectionItem]) -> DetectionBatch:
         torch.cat([item.labels for item in items]),
         masks,
         torch.cat(owners),
-        torch.tensor([item.index for item in items]),
+        torch.tensor([item.number for item in items]),
     )
 
 

@@ -59,12 +59,11 @@ def halves(
 class SearchModule(DetectModule):
     """A detector whose weights and whose attention's selection learn from different images."""
 
-    automatic_optimization = False
-
     def __init__(
         self, network: Detector, config: DetectConfig, parts: Sequence[Sequence[str]]
     ) -> None:
         super().__init__(network, config, [])
+        self.automatic_optimization = False  # each part has a step of its own
         self.files = dict(zip(PARTS, parts, strict=True))
 
     def training_step(  # pyright: ignore[reportIncompatibleMethodOverride]

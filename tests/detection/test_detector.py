@@ -39,7 +39,7 @@ def test_every_parameter_that_runs_learns_and_losses_fall() -> None:
     model = detector().train()
     images = torch.randn(2, 3, 64, 64)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    seen = []
+    seen, losses = [], {}
     for _ in range(8):
         losses = model(images, SIZES, targets())
         assert isinstance(losses, dict)

@@ -1,6 +1,7 @@
 """COCO's scores of a detector are those that pycocotools gives of the files that we write."""
 
 import contextlib
+import importlib
 import io
 import json
 from pathlib import Path
@@ -19,7 +20,7 @@ from detection_setup import content, needs_torchvision, write_set
 
 def found_on(root: Path, shift: float) -> list[dict[str, Any]]:
     """Return a result: every thing of the set moved, one twice, and one that is not there."""
-    import pycocotools.mask as tools
+    tools: Any = importlib.import_module("pycocotools.mask")
 
     results = []
     for one in content()["annotations"][:2]:
@@ -36,17 +37,18 @@ def found_on(root: Path, shift: float) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("shift", [0.0, 4.0])
 def test_scores_equal_pycocotools_own_on_the_files(tmp_path: Path, shift: float) -> None:
     pytest.importorskip("pycocotools")
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+    coco: Any = importlib.import_module("pycocotools.coco")
+    cocoeval: Any = importlib.import_module("pycocotools.cocoeval")
     write_set(tmp_path, content())
     results = found_on(tmp_path, shift)
     scores = coco_scores(read_coco(tmp_path, "train"), results)
     DetectionReport(scores, results, {}).save(tmp_path / "metrics.json", None)
     for kind, name in (("box", "bbox"), ("mask", "segm")):
         with contextlib.redirect_stdout(io.StringIO()):
-            truth = COCO(str(annotation_file(tmp_path, "train")))
-            reference = COCOeval(truth, truth.loadRes(str(tmp_path / "detections.json")), name)
+            truth = coco.COCO(str(annotation_file(tmp_path, "train")))
+            reference = cocoeval.COCOeval(
+                truth, truth.loadRes(str(tmp_path / "detections.json")), name
+            )
             reference.evaluate()
             reference.accumulate()
             reference.summarize()
