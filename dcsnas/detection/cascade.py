@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcsnas.config.detection import DetectorConfig
+from dcsnas.detection.pooling import PyramidPool
 from dcsnas.detection.torchvision_parts import import_torchvision
 
 BOX_CELLS, MASK_CELLS = 7, 14
@@ -90,15 +91,15 @@ class BoxStage(nn.Module):
 
 
 class CascadeHeads(nn.Module):
-    """The heads on a pyramid's maps; ``num_classes`` counts the background."""
+    """The heads on a pyramid's maps of ``strides``; ``num_classes`` counts the background."""
 
-    def __init__(self, config: DetectorConfig, num_classes: int, pool: Any) -> None:
-        """``pool`` makes what samples boxes from the maps, of a number of cells."""
+    def __init__(self, config: DetectorConfig, num_classes: int, strides: Sequence[int]) -> None:
         super().__init__()
         models = import_torchvision().models.detection
         self.config = config
         self.stages = nn.ModuleList(BoxStage(config, num_classes) for _ in CODER_WEIGHTS)
-        self.box_pool, self.mask_pool = pool(BOX_CELLS), pool(MASK_CELLS)
+        self.box_pool = PyramidPool(strides, BOX_CELLS, config.samples)
+        self.mask_pool = PyramidPool(strides, MASK_CELLS, config.samples)
         width, mask_rcnn = config.mask_channels, models.mask_rcnn
         layers = [width] * config.mask_convolutions
         self.mask_head = mask_rcnn.MaskRCNNHeads(config.channels, layers, 1, group_norm)
@@ -120,11 +121,11 @@ class CascadeHeads(nn.Module):
         for index, weight in enumerate(self.config.loss_weights):
             drawn = self._drawn(index, boxes, targets)
             boxes = [one.boxes for one in drawn]
-            logits, moves = self.stages[index](self.box_pool(maps, boxes, sizes))
+            logits, moves = self.stages[index](self.box_pool(maps, boxes))
             category, box = self._box_losses(index, logits, moves, drawn)
             losses |= {f"category_{index}": weight * category, f"box_{index}": weight * box}
             boxes = self._moved(index, moves, boxes, sizes)
-        losses["mask"] = self._mask_loss(maps, drawn, sizes, targets)
+        losses["mask"] = self._mask_loss(maps, drawn, targets)
         return losses
 
     def detect(
@@ -133,12 +134,12 @@ class CascadeHeads(nn.Module):
         """Return what is found on each image."""
         boxes, total = proposals, torch.zeros(())
         for index, stage in enumerate(self.stages):
-            logits, moves = stage(self.box_pool(maps, boxes, sizes))
+            logits, moves = stage(self.box_pool(maps, boxes))
             total = total + logits.softmax(1)
             boxes = self._moved(index, moves, boxes, sizes)
         scores = (total / len(self.stages)).split([len(own) for own in boxes])
         found = [self._best(*pair) for pair in zip(boxes, scores, strict=True)]
-        masks = self._masks(maps, [boxes for boxes, *_ in found], sizes).sigmoid()
+        masks = self._masks(maps, [boxes for boxes, *_ in found]).sigmoid()
         labels = torch.cat([label for *_, label in found])
         own = masks[torch.arange(len(labels), device=labels.device), labels][:, None]
         each = own.split([len(label) for *_, label in found])
@@ -198,19 +199,19 @@ class CascadeHeads(nn.Module):
         # encoding takes the logarithm of sides
         return [torch.cat([b[:, :2], b[:, 2:].max(b[:, :2] + 1e-3)], 1) for b in cut]
 
-    def _masks(self, maps: Mapping[str, Tensor], boxes: list[Tensor], sizes: Sizes) -> Tensor:
+    def _masks(self, maps: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
         """Return logits [K, C, 28, 28]."""
-        return self.mask_predictor(self.mask_head(self.mask_pool(maps, boxes, sizes))).float()
+        return self.mask_predictor(self.mask_head(self.mask_pool(maps, boxes))).float()
 
     def _mask_loss(
-        self, maps: Mapping[str, Tensor], drawn: list[Drawn], sizes: Sizes, targets: list[Any]
+        self, maps: Mapping[str, Tensor], drawn: list[Drawn], targets: list[Any]
     ) -> Tensor:
         """Return the cross-entropy of the masks in the boxes that are things."""
         align = import_torchvision().ops.roi_align
         things = [one.labels > 0 for one in drawn]
         boxes = [one.boxes[which] for one, which in zip(drawn, things, strict=True)]
         labels = torch.cat([one.labels[which] for one, which in zip(drawn, things, strict=True)])
-        logits = self._masks(maps, boxes, sizes)
+        logits = self._masks(maps, boxes)
         if not len(labels):
             return 0 * logits.sum()
         wanted, side = [], logits.shape[-1]

@@ -5,7 +5,6 @@ Shapes: B images, H x W pixels, F channels of the pyramid.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,10 +18,6 @@ from dcsnas.detection.torchvision_parts import import_torchvision
 from dcsnas.nn.build import Backbone, build
 from dcsnas.spaces.architecture import ArchitectureFile
 
-USUAL_SIDE, USUAL_BOX = 800, 224
-"""A box of so many pixels, in an image of this shorter side, is sampled from the third map."""
-THIRD = 4
-"""The number that the pyramid's paper gives it: its reduction is 2 to this power."""
 OVERLAP = 0.7
 """Of a proposal with a better one, from which on it is dropped."""
 DIVISOR = 32
@@ -75,27 +70,15 @@ class InFloat(nn.Module):
 class Detector(nn.Module):
     """Images in, in training losses by name out, else what is found on each.
 
-    ``num_classes`` counts the background; ``side`` is the shorter side of the images that it is
-    meant for, from which it follows which map a box is sampled from.
+    ``num_classes`` counts the background.
     """
 
-    def __init__(
-        self, backbone: Backbone, config: DetectorConfig, num_classes: int, *, side: int
-    ) -> None:
+    def __init__(self, backbone: Backbone, config: DetectorConfig, num_classes: int) -> None:
         super().__init__()
-        torchvision = import_torchvision()
         channels, strides = observed_maps(backbone)
         self.pyramid = Pyramid(backbone, channels, config.channels)
-        strides = [*strides, 2 * strides[-1]]
-        self.proposals = _proposals(config, strides)
-        pool = partial(
-            torchvision.ops.MultiScaleRoIAlign,
-            [str(index) for index in range(len(channels))],
-            sampling_ratio=config.samples,
-            canonical_scale=USUAL_BOX * side / USUAL_SIDE,
-            canonical_level=THIRD,
-        )
-        self.heads = CascadeHeads(config, num_classes, lambda cells: pool(output_size=cells))
+        self.proposals = _proposals(config, [*strides, 2 * strides[-1]])
+        self.heads = CascadeHeads(config, num_classes, strides)
 
     def forward(
         self, images: Tensor, sizes: Sizes, targets: list[Any] | None = None
@@ -156,11 +139,11 @@ def observed_maps(backbone: Backbone) -> tuple[list[int], list[int]]:
 
 
 def build_detector(
-    architecture: ArchitectureFile, config: DetectorConfig, num_classes: int, *, side: int
+    architecture: ArchitectureFile, config: DetectorConfig, num_classes: int
 ) -> Detector:
     """Return a detector with fresh weights; ``num_classes`` counts the background.
 
     Raises UserError for a backbone without maps, and without torchvision.
     """
     import_torchvision()
-    return Detector(build(architecture.network), config, num_classes, side=side)
+    return Detector(build(architecture.network), config, num_classes)

@@ -116,6 +116,7 @@ def _sample(maps: Tensor, grid: Tensor, inside: Tensor, images: Tensor, ratio: i
     found = F.grid_sample(maps, placed(grid), padding_mode="border", align_corners=True)
     if not inside.all():
         found = found * placed(inside)[:, None]
-    found = F.avg_pool2d(found, ratio)
+    if ratio > 1:
+        found = F.avg_pool2d(found, ratio)
     each = found.reshape(batch, channels, most, rows // ratio, columns // ratio).transpose(1, 2)
     return each.flatten(0, 1).index_select(0, place)

@@ -13,7 +13,6 @@ INSTALL = "pip install --no-deps torchvision==0.28.0 && pip install pycocotools"
 PATCHED = {
     "torchvision.ops": ("nms", "roi_align"),
     "torchvision.ops.boxes": ("nms",),
-    "torchvision.ops.poolers": ("roi_align",),
 }
 """Where torchvision's own parts look the operators up."""
 

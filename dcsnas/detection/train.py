@@ -113,7 +113,7 @@ def first_detector(
 ) -> Detector:
     """Return the detector that a training begins with."""
     classes = len(data.categories) + 1
-    network = build_detector(architecture, config.detector, classes, side=config.data.sides[0])
+    network = build_detector(architecture, config.detector, classes)
     if start:
         start_from(network.pyramid.backbone, start)
     return network

@@ -79,7 +79,7 @@ def load_detector(path: Path) -> LoadedDetector:
     """Return a detector in evaluation mode; raises UserError where the file is none or damaged."""
     header = read_detector_header(path)
     classes = len(header.categories) + 1
-    network = build_detector(header.architecture, header.detector, classes, side=header.sides[0])
+    network = build_detector(header.architecture, header.detector, classes)
     try:
         network.load_state_dict(load_file(path))
     except RuntimeError as error:

@@ -23,7 +23,7 @@ SIZES = [(64, 64), (60, 50)]
 def detector(**changes: Any) -> Detector:
     needs_torchvision()
     config = CONFIG.model_copy(update=changes)
-    return build_detector(network("dcs"), config, 4, side=64)
+    return build_detector(network("dcs"), config, 4)
 
 
 def targets(count: int = 2) -> list[dict[str, Tensor]]:
@@ -124,11 +124,11 @@ def test_a_perfect_mask_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     target["masks"] = torch.ones_like(target["masks"])
     wanted = torch.full((1, 4, 28, 28), -30.0)
     wanted[:, 2] = 30.0  # all of the box is inside
-    monkeypatch.setattr(cascade, "_masks", lambda maps, boxes, sizes: wanted)
+    monkeypatch.setattr(cascade, "_masks", lambda maps, boxes: wanted)
     drawn = cascade._matched(0, target["boxes"], target)
-    assert cascade._mask_loss({}, [drawn], [(64, 64)], [target]) < 1e-6
-    monkeypatch.setattr(cascade, "_masks", lambda maps, boxes, sizes: -wanted)
-    assert cascade._mask_loss({}, [drawn], [(64, 64)], [target]) > 20
+    assert cascade._mask_loss({}, [drawn], [target]) < 1e-6
+    monkeypatch.setattr(cascade, "_masks", lambda maps, boxes: -wanted)
+    assert cascade._mask_loss({}, [drawn], [target]) > 20
 
 
 def test_under_autocast_boxes_stay_exact() -> None:

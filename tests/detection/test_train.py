@@ -131,7 +131,7 @@ def test_a_pretrained_backbone_is_taken_and_attention_starts_fresh(work: Path) -
     data = DataConfig(root=Path("x"))
     header = header_of("pretrain", plain, data, (64, 64), 10, task="classify")
     save_weights(Path("b.safetensors"), backbone.state_dict(), header)
-    model = build_detector(plain, DetectorConfig.model_validate(DETECTOR), 3, side=64)
+    model = build_detector(plain, DetectorConfig.model_validate(DETECTOR), 3)
     start_from(model.pyramid.backbone, Path("b.safetensors"))
     for name, tensor in model.pyramid.backbone.state_dict().items():
         assert torch.equal(tensor, backbone.state_dict()[name])
@@ -177,16 +177,3 @@ def test_a_set_of_other_categories_is_refused(work: Path, fails: Any) -> None:
     write_set(Path("coco"), changed, "val")
     message = fails("detect", "evaluate", "run", "--data", "coco")
     assert "has the categories triangle, oblong; the detector knows triangle, square" in message
-
-
-def test_without_the_extra_one_line_says_what_to_install(
-    work: Path, fails: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dcsnas.detection import torchvision_parts
-
-    torchvision_parts.import_torchvision.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "torchvision", None)
-    message = fails(*TRAIN, "--out", "run")
-    assert "detection needs torchvision" in message
-    assert "pip install --no-deps torchvision==0.28.0" in message
-    torchvision_parts.import_torchvision.cache_clear()
