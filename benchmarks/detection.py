@@ -27,11 +27,12 @@ from dcsnas.detection.weights import load_detector
 from dcsnas.spaces.sampling import largest_choice
 from dcsnas.spaces.shipped import resolve
 from dcsnas.spaces.space import load_space
+from dcsnas.training.processes import this_process
 
 SIDE = 128
 FULL, QUICK = (1500, 200), (300, 50)
 """Pictures to train on and to score."""
-QUICK_SETTINGS = ("epochs=4",)
+QUICK_SETTINGS = ("epochs=4", "optimizer.lr=0.001")
 
 
 def main() -> None:
@@ -56,7 +57,8 @@ def main() -> None:
         config = resolve(DetectConfig, "detect_tiny", changes)
         space = load_space("convnext_atto", options.attention)
         network = space.described(largest_choice(space), (SIDE, SIDE), seed=0)
-        folder = holding.enter_context(run_folder(run, "detect", config))
+        first = this_process(config.run).first  # several need --out, which they share
+        folder = holding.enter_context(run_folder(run, "detect", config, first=first))
         trained = train_detector(config, network, folder)
         used, val = load_detector(trained.weights), read_coco(scenes, "val")
         report = evaluate_detector(used, val, workers=0)
