@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dcsnas.config.detection import DetectConfig
 from dcsnas.config.search import SearchConfig, search_model
 from dcsnas.config.stages import RetrainConfig, train_model
 from dcsnas.config.strict import load, load_with_overrides
@@ -17,6 +18,8 @@ MODELS: dict[str, Any] = {
     "search": search_model,
     "pretrain": partial(train_model, "pretrain"),
     "retrain": partial(train_model, "retrain"),
+    "detect train": DetectConfig,
+    "detect search": DetectConfig,
 }
 FILES = sorted(shipped_folder("experiments").glob("*.yaml"))
 
@@ -30,7 +33,7 @@ def test_experiment_is_valid_and_says_how_to_run_it(path: Path) -> None:
     head = path.read_text().split("\n\n")[0]
     assert "# Purpose: " in head
     assert "# Hardware: " in head
-    stages = re.findall(rf"dcsnas (\w+) experiments/{re.escape(path.name)}", head)
+    stages = re.findall(rf"dcsnas ((?:detect )?\w+) experiments/{re.escape(path.name)}", head)
     assert len(stages) == 1
     config = load(MODELS[stages[0]], path)
     if isinstance(config, SearchConfig):
@@ -90,7 +93,9 @@ def differences(first: Any, second: Any, path: str = "") -> list[str]:
 def test_a_configuration_holds_for_any_number_of_epochs(path: Path, epochs: int) -> None:
     """Faults, wish 11: warm-ups are shares, so that ``--set epochs=1`` makes a smoke run."""
     (stage,) = set(
-        re.findall(rf"dcsnas (\w+) experiments/{re.escape(path.name)}", path.read_text())
+        re.findall(
+            rf"dcsnas ((?:detect )?\w+) experiments/{re.escape(path.name)}", path.read_text()
+        )
     )
     assert load_with_overrides(MODELS[stage], path, [f"epochs={epochs}"]).epochs == epochs
 

@@ -13,7 +13,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = [
     *("config", "spaces", "nn", "zoo", "losses", "latency", "data", "evaluation", "deployment"),
-    *("tasks", "training", "search", "plots", "experiments", "doctor", "reports", "demo"),
+    *(
+        "tasks",
+        "training",
+        "detection",
+        "search",
+        "plots",
+        "experiments",
+        "doctor",
+        "reports",
+        "demo",
+    ),
     *("api", "cli"),
 ]
 ONLY_IN = {
@@ -22,7 +32,8 @@ ONLY_IN = {
     "matplotlib": {"plots"},
     "pandas": {"plots", "experiments"},
     "timm": {"zoo"},
-    "torchvision": {"zoo"},
+    "torchvision": {"zoo", "detection"},
+    "pycocotools": {"detection"},
     "fvcore": {"zoo"},
 }
 WITHOUT_TORCH = {"config", "spaces"}

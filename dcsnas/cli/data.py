@@ -1,4 +1,4 @@
-"""``dcsnas data``: render the synthetic data sets, check any data set."""
+"""``dcsnas data``: draw the synthetic data sets, check any Re-ID set."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -56,6 +56,30 @@ def render(
             classes = ClassSettings(train_per_class=images_per_class, **common)
             render_classes(directory, classes, progress=report)
     console.print(f"rendered {directory}")
+
+
+@app.command("scenes")
+def scenes(
+    directory: Directory,
+    train_images: Annotated[int, typer.Option(min=1)] = 1500,
+    val_images: Annotated[int, typer.Option(min=1)] = 200,
+    height: Annotated[int, typer.Option(min=64)] = 160,
+    width: Annotated[int, typer.Option(min=64)] = 160,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw a detection set: scenes of people and garments, with boxes and masks as COCO has them.
+
+    Example: dcsnas data scenes data/scenes --train-images 1500
+    """
+    from dcsnas.data.drawn.detection import SceneSettings, render_scenes
+
+    settings = SceneSettings(
+        train_images=train_images, val_images=val_images, height=height, width=width, seed=seed
+    )
+    with bar("drawing") as report:
+        counts = render_scenes(directory, settings, progress=report)
+    things = ", ".join(f"{count:,} {name}" for name, count in counts.most_common())
+    console.print(f"drew {directory}: {things}")
 
 
 @app.command("check")

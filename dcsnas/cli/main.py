@@ -14,6 +14,7 @@ from dcsnas.cli import (
     demo,
     deployment,
     derive,
+    detect,
     doctor,
     evaluate,
     experiment,
@@ -35,7 +36,7 @@ from dcsnas.config.plugins import load_named
 
 FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",
         "search", "derive", "weights", "pretrain", "tune-eta", "retrain", "ablate", "evaluate",
-        "calibrate", "match", "embed", "export", "experiment", "plot", "runs",
+        "calibrate", "match", "embed", "export", "detect", "experiment", "plot", "runs",
         "report")  # fmt: skip
 
 
@@ -104,6 +105,7 @@ app.command("calibrate")(deployment.calibrate)
 app.command("match")(deployment.match)
 app.command("embed")(deployment.embed)
 app.command("export")(export.export)
+app.add_typer(detect.app, name="detect")
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(plot.plot)
 app.command("runs")(runs.runs)

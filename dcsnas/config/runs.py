@@ -138,6 +138,7 @@ MAKERS = {
     "model.safetensors": "dcsnas retrain",
     "backbone.safetensors": "dcsnas pretrain",
     "supernet.safetensors": "dcsnas search",
+    "detector.safetensors": "dcsnas detect train",
 }
 """What writes the files of a run folder that commands read."""
 

@@ -38,12 +38,13 @@ LOOK_ALIKES = 8  # people who share all colours
 _CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
 
 
-def _within(low: int, high: int, *, default: int) -> Any:
-    """Return a field of the settings with the numbers that it allows."""
+def within(low: int, high: int, *, default: int) -> Any:
+    """Return a field of settings with the numbers that it allows."""
     return field(default=default, metadata={"range": (low, high)})
 
 
-def _check_ranges(settings: "ReidSettings | ClassSettings") -> None:
+def check_ranges(settings: Any) -> None:
+    """Raise UserError where a field ``within`` a range is out of it."""
     for one in fields(settings):
         value, low, high = getattr(settings, one.name), *one.metadata["range"]
         if not low <= value <= high:
@@ -58,18 +59,18 @@ class ReidSettings:
     Raises UserError where a number is out of range.
     """
 
-    train_identities: int = _within(2, 5000, default=200)
-    test_identities: int = _within(1, 4999, default=100)
-    cameras: int = _within(2, 9, default=4)
-    images_per_camera: int = _within(2, 1000, default=3)
-    distractors: int = _within(0, 9999, default=240)
-    junk: int = _within(0, 9999, default=80)
-    seed: int = _within(0, 2**63 - 1, default=0)
-    height: int = _within(16, 1024, default=64)
-    width: int = _within(16, 1024, default=32)
+    train_identities: int = within(2, 5000, default=200)
+    test_identities: int = within(1, 4999, default=100)
+    cameras: int = within(2, 9, default=4)
+    images_per_camera: int = within(2, 1000, default=3)
+    distractors: int = within(0, 9999, default=240)
+    junk: int = within(0, 9999, default=80)
+    seed: int = within(0, 2**63 - 1, default=0)
+    height: int = within(16, 1024, default=64)
+    width: int = within(16, 1024, default=32)
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_ranges(self)
 
     @property
     def num_images(self) -> int:
@@ -82,15 +83,15 @@ class ReidSettings:
 class ClassSettings:
     """Size and seed of a rendered classification set; raises UserError out of range."""
 
-    train_per_class: int = _within(1, 100_000, default=200)
-    val_per_class: int = _within(1, 100_000, default=30)
-    cameras: int = _within(1, 9, default=4)
-    seed: int = _within(0, 2**63 - 1, default=0)
-    height: int = _within(16, 1024, default=64)
-    width: int = _within(16, 1024, default=32)
+    train_per_class: int = within(1, 100_000, default=200)
+    val_per_class: int = within(1, 100_000, default=30)
+    cameras: int = within(1, 9, default=4)
+    seed: int = within(0, 2**63 - 1, default=0)
+    height: int = within(16, 1024, default=64)
+    width: int = within(16, 1024, default=32)
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        check_ranges(self)
 
     @property
     def num_images(self) -> int:
@@ -144,7 +145,7 @@ def render_classes(
 
 def person(seed: int, identity: int) -> Appearance:
     """Return the appearance of ``identity`` in the Re-ID data set of ``seed``."""
-    return draw_appearance(_stream(seed, _PERSON, identity), _colours(seed, identity))
+    return draw_appearance(stream(seed, _PERSON, identity), _colours(seed, identity))
 
 
 def _people_shots(
@@ -157,7 +158,7 @@ def _people_shots(
             for shot in range(settings.images_per_camera):
                 folder = (QUERY if shot == 0 else GALLERY) if test else TRAIN
                 name = _name(f"{identity:04d}", index, shot, box=0 if folder == QUERY else 1)
-                rng = _stream(settings.seed, _SHOT, identity, index, shot)
+                rng = stream(settings.seed, _SHOT, identity, index, shot)
                 yield _Shot(f"{folder}/{name}", look, camera, rng)
 
 
@@ -166,7 +167,7 @@ def _distractor_shots(settings: ReidSettings, identities: range) -> Iterator[_Sh
     cameras = _cameras(settings)
     for number in range(settings.distractors):
         index = number // 2 % settings.cameras
-        rng = _stream(settings.seed, _DISTRACTOR, number)
+        rng = stream(settings.seed, _DISTRACTOR, number)
         colours = _colours(settings.seed, _one_of(identities, rng))
         look = draw_appearance(rng, colours) if number % 2 == 0 else None
         file = f"{GALLERY}/{_name('0000', index, number, box=1)}"
@@ -177,7 +178,7 @@ def _junk_shots(settings: ReidSettings, identities: range) -> Iterator[_Shot]:
     cameras = _cameras(settings)
     for number in range(settings.junk):
         index = number % settings.cameras
-        rng = _stream(settings.seed, _JUNK, number)
+        rng = stream(settings.seed, _JUNK, number)
         look = person(settings.seed, _one_of(identities, rng))
         file = f"{GALLERY}/{_name('-1', index, number, box=1)}"
         yield _Shot(file, look, cameras[index], rng, cropped=True)
@@ -190,7 +191,7 @@ def _class_shots(settings: ClassSettings) -> Iterator[_Shot]:
     for part, (split, count) in enumerate(splits.items()):
         for number, (pattern, lower) in enumerate(CLASSES):
             for index in range(count):
-                rng = _stream(seed, _CLASS, part, number, index)
+                rng = stream(seed, _CLASS, part, number, index)
                 colours = draw_colours(rng)
                 look = draw_appearance(rng, colours, upper_pattern=pattern, lower=lower)
                 file = f"{split}/{pattern}-{lower}/{index:06d}.jpg"
@@ -203,7 +204,7 @@ def _one_of(identities: range, rng: np.random.Generator) -> int:
 
 def _colours(seed: int, identity: int) -> Colours:
     """Return the colours that ``identity`` shares with its look-alikes."""
-    return draw_colours(_stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
+    return draw_colours(stream(seed, _COLOURS, (identity - 1) // LOOK_ALIKES))
 
 
 def _name(pid: str, camera: int, number: int, *, box: int) -> str:
@@ -212,11 +213,12 @@ def _name(pid: str, camera: int, number: int, *, box: int) -> str:
 
 
 def _cameras(settings: ReidSettings | ClassSettings) -> list[Camera]:
-    streams = (_stream(settings.seed, _CAMERA, index) for index in range(settings.cameras))
+    streams = (stream(settings.seed, _CAMERA, index) for index in range(settings.cameras))
     return [draw_camera(rng, index) for index, rng in enumerate(streams)]
 
 
-def _stream(seed: int, *key: int) -> np.random.Generator:
+def stream(seed: int, *key: int) -> np.random.Generator:
+    """Return the random stream of what ``key`` names in the data set of ``seed``."""
     return np.random.default_rng((seed, *key))
 
 
@@ -229,12 +231,12 @@ def _render(
 ) -> None:
     counts: Counter[str] = Counter()
     size = {"height": settings.height, "width": settings.width}
-    with _new_folder(root) as folder:
+    with new_folder(root) as folder:
         for done, shot in enumerate(shots, start=1):
             picture = photograph(shot.look, shot.camera, shot.rng, cropped=shot.cropped, **size)
             path = folder / shot.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_jpeg(picture, int(shot.rng.integers(70, 96))))
+            path.write_bytes(jpeg(picture, int(shot.rng.integers(70, 96))))
             counts[str(Path(shot.file).parent)] += 1
             if progress is not None:
                 progress(done, settings.num_images)
@@ -242,14 +244,15 @@ def _render(
         write_json(folder / "dataset.json", {"generator": "dcsnas data render", **facts})
 
 
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
+def jpeg(picture: Image.Image, quality: int) -> bytes:
+    """Return a picture as the bytes of a JPEG file."""
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
 
 
 @contextmanager
-def _new_folder(root: Path) -> Iterator[Path]:
+def new_folder(root: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``root`` that becomes ``root`` only if the block succeeds."""
     root = root.resolve()
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
