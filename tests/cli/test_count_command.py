@@ -98,6 +98,5 @@ def test_mistakes(count: Count, arguments: tuple[str, ...], message: str) -> Non
 
 
 def test_backbones_are_listed_by_a_text_in_their_names(tmp_path: Path) -> None:
-    pytest.importorskip("timm")
     listed = run_here(tmp_path, "spaces", "--backbones", "convnext_ti").split()
     assert any(word.startswith("convnext_tiny") for word in listed)
