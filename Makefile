@@ -65,8 +65,8 @@ format: .venv/installed-dev
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) -e '.[dev]'
-	@# without its torchvision: built for CUDA, it does not load next to a CPU torch
-	$(INSTALL) --no-deps timm
+	@# without what they ask for: a torch for CUDA
+	$(INSTALL) --no-deps timm torchvision
 	touch $@
 
 .venv/installed-docs: .venv/installed

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic import BaseModel
 
 from dcsnas.config.ablation import AblateConfig
+from dcsnas.config.detection import DetectConfig
 from dcsnas.config.search import FORMS, ClassifySearchConfig, ReidSearchConfig, SearchConfig
 from dcsnas.config.stages import PretrainConfig, RetrainConfig, TrainConfig
 from dcsnas.config.tuning import TuneEtaConfig
@@ -33,6 +34,7 @@ FILES = (
     File("dcsnas pretrain", PretrainConfig, TrainConfig),
     File("dcsnas tune-eta", TuneEtaConfig, RetrainConfig),
     File("dcsnas ablate", AblateConfig),
+    File("dcsnas detect", DetectConfig),
     File("dcsnas experiment", SweepConfig),
     File("Every search space", SpaceSpec),
     File("Search space of rows", SpaceFile, SpaceSpec),
