@@ -5,6 +5,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 NO_MEMORY = (
     *("DefaultCPUAllocator", "bad alloc", "std::bad_alloc", "Cannot allocate memory"),
+    *("could not create a primitive", "could not create a memory", "could not execute a primitive"),
     *("failed to map segment", "can't start new thread", "cannot allocate memory"),
 )
 """What libraries say that have no memory, in errors which nothing else tells apart."""

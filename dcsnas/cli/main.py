@@ -123,6 +123,8 @@ def run() -> None:
     except Exception as error:
         if not (told := of_the_machine(error)):
             raise
+        # of what libraries do at exit some fails for the same reason
+        sys.unraisablehook = lambda unraisable: None
         _end(told)
 
 

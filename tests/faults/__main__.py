@@ -1,6 +1,6 @@
 """``python -m faults``: disturb stages at random moments, and say how they end.
 
-Command: PYTHONPATH=tests .venv/bin/python -m faults --kills 100 --out benchmarks/results/faults.json
+Command: PYTHONPATH=tests .venv/bin/python -m faults --kills 100 --out FILE
 
 A case draws, from its seed, a stage, a fault and the moment of it. The stage is begun, disturbed,
 mended, and continued by the command that it told, or by the same command. Its end is compared with

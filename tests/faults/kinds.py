@@ -66,16 +66,16 @@ def _sent(number: signal.Signals, *, group: bool = False) -> Draw:
 
 
 def _child(rng: random.Random, whole: Whole, folder: Path) -> Fault:
-    """Return a fault that kills one of the processes below, as a system short of memory does."""
-    which = rng.random()
+    """Return a fault that kills the largest process below, as a system short of memory does."""
 
     def kill(process: int) -> bool:
         below = psutil.Process(process).children(recursive=True)
-        if below:
-            below[int(which * len(below))].kill()
-        return bool(below)
+        largest = max(below, key=lambda one: one.memory_info().rss, default=None)
+        if largest:
+            largest.kill()
+        return largest is not None
 
-    return Fault(_moment(rng, whole), "SIGKILL of a process below it", kill)
+    return Fault(_moment(rng, whole), "SIGKILL of the largest process below it", kill)
 
 
 def _memory(rng: random.Random, whole: Whole, folder: Path) -> Fault:
