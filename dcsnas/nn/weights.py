@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -132,13 +133,8 @@ def read_header(path: Path) -> WeightsHeader:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the .safetensors file of a run folder")
     refuse_long_header(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a safetensors file, or truncated ({error}); {AGAIN}"
-        ) from None
+    with reading_safetensors(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     if "dcsnas" not in metadata:
         raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
     try:
@@ -146,6 +142,22 @@ def read_header(path: Path) -> WeightsHeader:
     except ValueError as error:
         raise UserError(f"{path}: its dcsnas header is broken ({error}); {AGAIN}") from None
     return validate(WeightsHeader, content, path)
+
+
+@contextmanager
+def reading_safetensors(path: Path) -> Iterator[None]:
+    """Raise what the library does on a file that is none, or cannot be read, as a UserError."""
+    try:
+        yield
+    except (
+        SafetensorError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last is torch's of a failing disk
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: not a safetensors file, or truncated ({reason}); {AGAIN}"
+        ) from None
 
 
 def refuse_long_header(path: Path) -> None:
@@ -175,7 +187,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Files of version 0.1 have the logits of DCS-Attention as ``theta`` of the module itself.
     """
     read_header(path)
-    state = load_file(path)
+    with reading_safetensors(path):
+        state = load_file(path)
     return {OLD_THETA.sub(r"\1selectors.dcs.theta.\2", name): t for name, t in state.items()}
 
 

@@ -69,7 +69,9 @@ def _child(rng: random.Random, whole: Whole, folder: Path) -> Fault:
     """Return a fault that kills the largest process below, as a system short of memory does."""
 
     def kill(process: int) -> bool:
-        below = psutil.Process(process).children(recursive=True)
+        children = psutil.Process(process).children(recursive=True)
+        # a small one of Python's own, which comes back
+        below = [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
         largest = max(below, key=lambda one: one.memory_info().rss, default=None)
         if largest:
             largest.kill()
