@@ -306,7 +306,7 @@ def _experiment_files(path: Path) -> None:
 TRAINING = {"data": {"root": "people"}, "epochs": 2}
 BATCH = {"batch": {"identities": 4, "images": 2}, "loss": {"ib_size": [4, 2]}}
 ABLATION = {"recipe": {**TRAINING, **BATCH}, "seeds": [0], "variants": {
-    name: {**one, "network": "mobilenetv2_100"} for name, one in VARIANTS.items()
+    name: {**one, "network": "tiny"} for name, one in VARIANTS.items()
 }}  # fmt: skip
 SERVICE = {"platform": "remote", "machine_list": [{"host": "10.0.0.2", "user": "me"}]}
 
