@@ -93,9 +93,9 @@ def decode_for(path: Path, size: Size, box_of: BoxOf, *, detail: int) -> tuple[I
 def _opened(path: Path, prepare: Callable[[Image.Image], T]) -> tuple[Image.Image, T]:
     """Return an image file as RGB, and what ``prepare`` gave of it before it was decoded."""
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
-            # of pixels, which are bounded here, and of what is wrong beside them, such as EXIF
-            warnings.simplefilter("ignore")
+        # of pixels, which are bounded here, and of what is wrong beside them, such as EXIF
+        quiet = warnings.catch_warnings(action="ignore")
+        with quiet, Image.open(path, formats=FORMATS) as image:
             prepared = prepare(image)
             _refuse_large(image, path)
             return _rgb(image, path), prepared

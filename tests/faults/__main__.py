@@ -19,8 +19,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 PRELOADED = "FAULT_PRELOADED"
 """The variable by which this process knows that it has mounts of its own and the shim."""
@@ -64,21 +66,33 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="dcsnas-faults-"))
     parent = os.getpid()
     try:
-        cases = run_cases(root, given)
+        cases = []
+        for case in run_cases(root, given):
+            cases.append(case)
+            if given.out:
+                write_record(given.out, cases)
     finally:
         if os.getpid() == parent:
             subprocess.run(["umount", "-R", str(root)], capture_output=True, check=False)
             shutil.rmtree(root, ignore_errors=True)
             shutil.rmtree(Path(os.environ[PRELOADED]).parent, ignore_errors=True)
-    outcomes = [case["outcome"] for case in cases if case["came"]]
-    summary = {"kills": len(outcomes)}
-    summary |= {name: outcomes.count(name) for name in ("equal", "refused", "wrong")}
-    if given.out:
-        record = {"command": " ".join(["python -m faults", *sys.argv[1:]]), **conditions()}
-        text = json.dumps({**record, **summary, "cases": cases}, indent=1)
-        given.out.write_text(text + "\n", encoding="utf-8")
+    summary = summary_of(cases)
     print(json.dumps(summary))
-    raise SystemExit(int(summary["wrong"] > 0 or any(c["outcome"] == "wrong" for c in cases)))
+    raise SystemExit(int(summary["wrong"] > 0))
+
+
+def summary_of(cases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many faults came, and what became of them; a wrong case counts in any event."""
+    outcomes = [case["outcome"] for case in cases if case["came"] or case["outcome"] == "wrong"]
+    counts = {name: outcomes.count(name) for name in ("equal", "refused", "wrong")}
+    return {"kills": len(outcomes), **counts}
+
+
+def write_record(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Write the cases that are over, with their conditions."""
+    record = {"command": " ".join(["python -m faults", *sys.argv[1:]]), **conditions()}
+    text = json.dumps({**record, **summary_of(cases), "cases": cases}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def conditions() -> dict[str, str]:

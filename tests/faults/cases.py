@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ ABORTED = {-6, -11}
 """A library without memory aborts the process, of which Python hears nothing."""
 
 
-def run_cases(root: Path, given: Namespace) -> list[dict[str, Any]]:
-    """Run cases until the fault has come in as many as asked for; prints a line for each."""
+def run_cases(root: Path, given: Namespace) -> Iterator[dict[str, Any]]:
+    """Yield cases until the fault has come in as many as asked for; prints a line for each."""
     inputs = root / "inputs"
     inputs.mkdir()
     write_inputs(inputs)
@@ -42,14 +43,13 @@ def run_cases(root: Path, given: Namespace) -> list[dict[str, Any]]:
     (inputs / "trained/model.safetensors").rename(inputs / "model.safetensors")
     shutil.rmtree(inputs / "trained")
     wholes = Wholes(root, inputs)
-    cases, number = [], given.first
-    while sum(case["came"] for case in cases) < given.kills:
+    came, number = 0, given.first
+    while came < given.kills:
         case = run_case(root, wholes, f"{given.seed}-{number}", number, given)
         shown = f"{case['stage']:9} {case['kind']:9} {case['fault']}, {case['moment_s']} s"
         print(f"{case['seed']:8} {shown}: {case['outcome']} {case['why']}", flush=True)
-        cases.append(case)
-        number += 1
-    return cases
+        yield case
+        came, number = came + case["came"], number + 1
 
 
 class Wholes:

@@ -21,8 +21,8 @@ from typing import Any
 
 from dcsnas.cli.main import run
 
-PATIENCE_S = 120
-"""After which a process that was disturbed is taken to hang."""
+PATIENCE_S = 300
+"""After the fault; a process that then still runs is taken to hang."""
 COUNTED = "FAULT_COUNTED"
 """The variable with the file that a process writes the number of its calls to."""
 _POLL_S = 0.002
@@ -75,7 +75,7 @@ def command(
             seconds = time.monotonic() - began
             if act and not acted and seconds >= moment:
                 acted = act(number)
-            if seconds > PATIENCE_S:
+            if seconds > moment + PATIENCE_S:
                 os.killpg(number, signal.SIGKILL)
                 return Ended(0, f"{log.read_text()}\nhung", seconds, acted, 0)
             time.sleep(_POLL_S)
