@@ -12,6 +12,7 @@ where one of the two is not 0. Files of what was found are written to ``--found`
 import argparse
 import json
 import logging
+import math
 import os
 import random
 import resource
@@ -32,7 +33,7 @@ ADDRESS_SPACE = 6 * 2**30
 LONGEST = 200_000
 """Bytes of a file."""
 REPORT = "report.json"
-EVERY = 200
+EVERY = 50
 """Cases between two reports of a process."""
 
 
@@ -43,25 +44,27 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append", help="these readers alone")
     parser.add_argument("--found", type=Path, default=Path(tempfile.gettempdir()) / "fuzz-found")
+    parser.add_argument("--seconds", type=int, default=0, help="at most; 0: without end")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     given.found.mkdir(parents=True, exist_ok=True)
     if given.here:
-        return fuzz(given.cases, given.seed, given.found.resolve(), given.only)
+        return fuzz(given.cases, given.seed, given.found.resolve(), given.only, given.seconds)
 
+    until = time.monotonic() + given.seconds if given.seconds else math.inf
     total: dict[str, Any] = {"cases": 0, "tracebacks": {}, "slow": 0, "readers": {}}
-    while total["cases"] < given.cases:
+    only = [word for one in given.only or () for word in ("--only", one)]
+    while total["cases"] < given.cases and time.monotonic() < until:
         report = given.found / REPORT
         report.unlink(missing_ok=True)
-        left, only = (
-            given.cases - total["cases"],
-            [w for o in given.only or () for w in ("--only", o)],
-        )
-        own = ["--here", "--cases", str(left), "--seed", str(given.seed + total["cases"])]
-        command = [sys.executable, "-m", "fuzz", *own, *only, "--found", str(given.found)]
+        left = given.cases - total["cases"]
+        own = ["--here", "--cases", str(left), "--seed", str(given.seed + total["cases"]), *only]
+        if given.seconds:
+            own += ["--seconds", str(max(1, int(until - time.monotonic())))]
+        command = [sys.executable, "-W", "ignore", "-m", "fuzz", *own, "--found", str(given.found)]
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
         found = json.loads(report.read_text()) if report.exists() else {"cases": 0}
-        if found["cases"] < left:  # it crashed, or ran out of its address space
+        if ended.returncode or not found["cases"]:  # it crashed, or ran out of its address space
             total["tracebacks"][f"ended with {ended.returncode}"] = ended.stderr[-800:]
             if not found["cases"]:
                 break
@@ -79,7 +82,7 @@ def main() -> None:
     raise SystemExit(int(summary["tracebacks"] + summary["slow"] > 0))
 
 
-def fuzz(cases: int, seed: int, found: Path, only: Sequence[str] | None) -> None:
+def fuzz(cases: int, seed: int, found: Path, only: Sequence[str] | None, seconds: int) -> None:
     """Run ``cases`` cases in this process, which ends with them."""
     import atheris
 
@@ -100,6 +103,7 @@ def fuzz(cases: int, seed: int, found: Path, only: Sequence[str] | None) -> None
     case = Case(targets, found, cases)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     bounds = [f"-runs={cases}", f"-max_len={LONGEST}", f"-seed={seed}", "-rss_limit_mb=0"]
+    bounds.append(f"-max_total_time={seconds}")
     atheris.Setup(["fuzz", *bounds, "-verbosity=0", str(corpus)], case, custom_mutator=_custom)
     atheris.Fuzz()
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import yaml
-from faults.stages import VARIANTS
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -47,6 +46,7 @@ from dcsnas.training.ablation.settings import read_ablation, variants_of
 from dcsnas.training.checkpoint import RunCheckpoint
 from dcsnas.zoo.weight_files import load_plain_state
 from experiment_setup import TABLES, sweep_content
+from faults.stages import VARIANTS
 from latency_fakes import CONDITIONS, fake_table, micro_space
 from plan_fakes import SPACE, fake_results, write_micro_plan
 from reid_data import (
