@@ -103,3 +103,22 @@ def _change(place: Place, places: list[Place], rng: random.Random) -> None:
 def _spoilt(text: str, rng: random.Random) -> str:
     at = rng.randrange(len(text) + 1)
     return text[:at] + rng.choice(RAW) + text[at + rng.randrange(4) :]
+
+
+def with_other_bytes(data: bytes, rng: random.Random) -> bytes:
+    """Return ``data`` with a few bytes exchanged, left out, repeated, or cut off."""
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 4, 16))):
+        at = rng.randrange(len(changed) + 1)
+        match rng.randrange(5):
+            case 0 if at < len(changed):
+                changed[at] = rng.randrange(256)
+            case 1:
+                del changed[at : at + rng.randrange(1, 9)]
+            case 2:
+                changed[at:at] = changed[at : at + rng.randrange(1, 33)]
+            case 3:
+                changed[at:at] = rng.choice((b"\0", b"\xff", b"\n", b"[", b"{", b"9" * 9, b"\x7f"))
+            case _ if rng.random() < 0.1:
+                del changed[at:]
+    return bytes(changed)
