@@ -1,6 +1,7 @@
 """Every reader of a file that a user may have from somebody else, with a valid file for each."""
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -193,7 +194,7 @@ def _named(root: Path, names: Path, parts: tuple[str, ...]) -> None:
         for old in folder.iterdir():
             old.unlink()
         for word in words[:12]:
-            if word.strip(".") and len(word.encode()) < 200:
+            if word.strip(".") and len(os.fsencode(word)) < 200:
                 (folder / word).touch()
 
 
