@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from dcsnas.config.files import read_yaml, write_yaml
+from dcsnas.config.files import read_json, read_yaml, write_yaml
 from dcsnas.config.jsonl import drop_torn_line, keep_records, read_records
 from dcsnas.config.search import search_model
 from dcsnas.config.stages import DataConfig, VariantConfig, train_model
@@ -104,10 +104,9 @@ def _table(folder: Path) -> Path:
 
 def _without_digest(path: Path) -> None:
     """Read a table as if its digest were right: what a forger would see to."""
-    data = json.loads(path.read_text())
-    if isinstance(data, dict):
-        data.pop("digest", None)
-        validate_briefly(TableFile, data, path)
+    data = read_json(path)
+    data.pop("digest", None)
+    validate_briefly(TableFile, data, path)
 
 
 def _partial(folder: Path) -> Path:

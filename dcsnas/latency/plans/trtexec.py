@@ -103,7 +103,7 @@ def _times(path: Path) -> list[float]:
     text = read_text(path, MOST_JSON)
     try:
         times = [float(one["computeMs"]) for one in parse_json(text)]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         times = []
     if not times or min(times) <= 0:
         raise UserError(
