@@ -47,7 +47,8 @@ def mutated(data: bytes, rng: random.Random) -> bytes | None:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         places = list(_places(content))
         if not places:
-            return dump(rng.choice(ODD))
+            content = rng.choice(ODD)
+            break
         _change(rng.choice(places), places, rng)
     try:
         text = dump(content)
