@@ -4,6 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test slow notebooks browser sweeps experiments check docs format clean
+.PHONY: faults fuzz lock licences sbom
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
@@ -13,6 +14,9 @@ help:
 	@echo "make browser the tests of web pages, in Chromium"
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
+	@echo "make faults  stages that are killed, or lack memory or disk, at random moments; root"
+	@echo "make fuzz    hostile files for every reader"
+	@echo "make lock, make licences, make sbom  hashes, licences and a bill of the tested packages"
 	@echo "make check   ruff and pyright"
 	@echo "make docs    the documentation as a site, in docs/_build/html"
 	@echo "make format  ruff format and fixes"
@@ -41,6 +45,33 @@ sweeps: .venv/installed-dev
 
 experiments: .venv/installed-dev
 	$(EXPERIMENTS) tests/experiments
+
+# of make faults and make fuzz; 100 and 100000 for the long ones
+KILLS ?= 16
+CASES ?= 4000
+
+faults: .venv/installed-dev
+	PYTHONPATH=tests $(BIN)/python -W ignore -m faults --kills $(KILLS) --out faults.json
+
+fuzz: .venv/installed-dev
+	$(INSTALL) atheris
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -W ignore -m fuzz --cases $(CASES)
+
+lock: .audit/installed
+	.audit/bin/uv pip compile constraints.txt --quiet --generate-hashes --output-file requirements.lock
+
+licences: .audit/installed .venv/installed-dev
+	.audit/bin/pip-licenses --python $(BIN)/python --format markdown
+
+sbom: .audit/installed .venv/installed-dev
+	.audit/bin/cyclonedx-py environment $(BIN)/python --output-file sbom.json
+
+# tools that look at the packages from outside, so that they are none of them
+.audit/installed:
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check \
+		pip-licenses==5.5.5 cyclonedx-bom==7.5.0 uv==0.13.9
+	touch $@
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -74,4 +105,4 @@ format: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf docs/_build .venv .pytest_cache .ruff_cache .hypothesis
+	rm -rf docs/_build .venv .audit .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """The ``dcsnas`` command: its subcommands in the order of the flow, and how errors end."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -30,6 +30,7 @@ from dcsnas.cli import (
     training,
     weights,
 )
+from dcsnas.cli.failures import of_the_machine
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_named
@@ -113,10 +114,23 @@ app.command("report")(report.report)
 
 
 def run() -> None:
-    """Run the command line; a user's mistake ends with one message and exit code 2."""
+    """Run the command line; a user's mistake ends with one message and exit code 2.
+
+    So does what the machine lacks: memory, a disk that can be read and written.
+    """
     quiet_libraries()
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _end(str(error))
+    except Exception as error:
+        if not (told := of_the_machine(error)):
+            raise
+        # of what libraries do at exit some fails for the same reason
+        sys.unraisablehook = lambda unraisable: None
+        _end(told)
+
+
+def _end(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -22,6 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dcsnas.config.environment import ctrl_c_interrupts
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import yaml_text
 from dcsnas.config.runs import RunFolder, file_in, run_folder
@@ -112,6 +113,7 @@ def same_command(option: str, path: Path) -> str:
 @contextmanager
 def stoppable(line: str) -> Iterator[None]:
     """Print ``line`` where Ctrl-C ends the block; of several processes the first does."""
+    ctrl_c_interrupts()
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -179,6 +181,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    ctrl_c_interrupts()  # the bar hides the cursor, and shows it again
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None)
 

@@ -6,6 +6,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from dcsnas.cli.options import console
+from dcsnas.config.environment import ctrl_c_interrupts
 
 if TYPE_CHECKING:
     from dcsnas.experiments.experiment import Progress
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 def trial_bars() -> Bars:
     """Return the bars that ``Show`` fills, as a context in which they are drawn."""
+    ctrl_c_interrupts()
     words = [TextColumn("{task.description}"), TextColumn("{task.fields[stage]}")]
     return Bars(*words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
 

@@ -15,6 +15,15 @@ from typing import Any
 import yaml
 from yaml.composer import ComposerError
 
+from dcsnas.config.bounds import (
+    MOST_DEPTH,
+    MOST_JSON,
+    MOST_NODES,
+    MOST_TEXT,
+    MOST_YAML,
+    read_bounded,
+    refuse_deep,
+)
 from dcsnas.config.errors import UserError
 
 AGAIN = "give another file, or write this one again with the command that made it"
@@ -37,7 +46,37 @@ _WORDS = {
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader for YAML 1.2; a repeated key is an error where PyYAML takes the last."""
+    """PyYAML's safe loader for YAML 1.2; a repeated key is an error where PyYAML takes the last.
+
+    Values are counted with what aliases repeat, and their depth is bounded.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._count = self._depth = 0
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
+        """Return the next node; raises ComposerError where there are too many, or too deep."""
+        event: Any = self.peek_event()
+        alias, before = self.check_event(yaml.AliasEvent), self._count
+        self._depth += 1
+        self._count += 1
+        if self._count > MOST_NODES or self._depth > MOST_DEPTH:
+            raise self._too_much(event)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if node is not None and not alias:
+            self._sizes[node] = self._count - before
+        elif node is not None:
+            if node not in self._sizes:
+                raise ComposerError(None, None, "a value that contains itself", event.start_mark)
+            self._count += self._sizes[node]
+        return node
+
+    def _too_much(self, event: Any) -> ComposerError:
+        bounds = f"more than {MOST_NODES:,} values, or more than {MOST_DEPTH} within each other"
+        return ComposerError(None, None, bounds, event.start_mark)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Return the next mapping; raises ComposerError with the line of a repeated key."""
@@ -77,18 +116,31 @@ _MARKS = {
 """Encodings by the byte-order mark with which an editor may begin a file."""
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """Return the text of ``path``, whatever its line ends; raises UserError where it is not text.
 
-    It is UTF-8, or what a byte-order mark says, which is left out.
+    It is UTF-8, or what a byte-order mark says, which is left out. More than ``most`` bytes are
+    refused as well.
     """
     try:
-        return decode_text(path.read_bytes())
+        return decode_text(read_bounded(path, most))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; check the path") from None
     except (OSError, UnicodeError) as error:
         raise UserError(
             f"{path}: cannot be read ({error}); give a file of UTF-8 text that you may read"
+        ) from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise an OSError of the block, such as a file that may not be read, as a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); make sure that the file is there "
+            "and that you may read it"
         ) from None
 
 
@@ -103,7 +155,11 @@ def decode_text(content: bytes, errors: str = "strict") -> str:
 
 def parse_yaml(text: str) -> Any:
     """Return what YAML stands for; raises YAMLError, or ValueError for a number beyond bounds."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (KeyError, AttributeError, TypeError, IndexError) as error:
+        # what PyYAML's constructors raise on !!bool maybe, !!timestamp now and the like
+        raise ValueError(f"a value does not fit its tag ({error!r})") from None
 
 
 def yaml_text(data: object, *, header: str = "") -> str:
@@ -114,7 +170,7 @@ def yaml_text(data: object, *, header: str = "") -> str:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raises UserError with the line where it does not parse."""
-    text = read_text(path)
+    text = read_text(path, MOST_YAML)
     try:
         data = parse_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
@@ -127,16 +183,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; raises UserError where the file is truncated or edited."""
+def read_json(path: Path, most: int = MOST_JSON) -> dict[str, Any]:
+    """Return the object in a JSON file of at most ``most`` bytes.
+
+    Raises UserError where the file is larger, truncated or edited.
+    """
+    text = read_text(path, most)
     try:
-        data = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise UserError(
             f"{path}: not valid JSON (truncated or edited?): {error}; {AGAIN}"
         ) from None
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(data).__name__}; {AGAIN}")
+    return data
+
+
+def parse_json(text: str) -> Any:
+    """Return what JSON stands for; raises ValueError, also where it lies deep within itself."""
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"more than {MOST_DEPTH} lists or mappings within each other") from None
+    refuse_deep(data)
     return data
 
 

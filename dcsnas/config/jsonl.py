@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dcsnas.config.bounds import MOST_LOG
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text, write_text, writing
+from dcsnas.config.files import parse_json, read_text, write_text, writing
 
 
 def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -19,12 +20,13 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     A torn last line, which a killed process leaves, is skipped. Raises UserError where the file is
     missing or another line is broken.
     """
-    lines = [(i, line) for i, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    text = read_text(path, MOST_LOG)
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
     found = []
     for number, line in lines:
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = parse_json(line)
+        except ValueError as error:
             if number == lines[-1][0]:
                 break
             raise UserError(

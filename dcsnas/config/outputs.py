@@ -6,11 +6,12 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from dcsnas.config.environment import ctrl_c_interrupts
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import writing
 
@@ -74,6 +75,7 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
     Raises InUseError where it is not free within ``patience_s``: who uses ``of``, and
     ``otherwise``, what to do then.
     """
+    ctrl_c_interrupts()
     until = time.monotonic() + patience_s
     with _folders_of(lock):
         while (file := _taken(lock, of)) is None:
@@ -84,7 +86,8 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # it is free all the same, once the file is closed
+                    lock.unlink(missing_ok=True)
 
 
 def in_use(folder: Path) -> bool:

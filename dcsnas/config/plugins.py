@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,14 +73,27 @@ def registered(registry: Mapping[str, T], name: Any, kind: str) -> T:
 def new_processes(count: int) -> ProcessPoolExecutor:
     """Return a pool of new processes, in which the modules named here are imported first.
 
-    They end soon after this process, however it ends.
+    They end soon after this process, however it ends; Ctrl-C is for this process alone.
     """
-    return ProcessPoolExecutor(
+    return _Pool(
         count,
         mp_context=get_context("spawn"),
         initializer=_begin,
         initargs=(tuple(named),),
     )
+
+
+class _Pool(ProcessPoolExecutor):
+    """A pool whose processes never hear of Ctrl-C, not even while they import."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Submit a call, which may start the processes: they inherit which signals are blocked."""
+        resource_tracker.ensure_running()  # or it is started in between, and unblocks Ctrl-C
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(modules: Sequence[str]) -> None:

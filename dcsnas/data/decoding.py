@@ -7,6 +7,7 @@ several frames or pages the first is read. Colour profiles and EXIF orientation 
 
 import math
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,13 @@ from dcsnas.config.errors import UserError
 from dcsnas.data.geometry import Box, BoxOf, Size, whole
 
 T = TypeVar("T")
+MOST_BYTES = 400 * 10**6
+"""Of memory that decoding an image may take."""
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
+"""What is decoded, whatever a file is called. Others of Pillow's run programs: EPS Ghostscript."""
+_TAKEN = {"RGB": 4, "L": 5, "1": 5, "P": 9, "PA": 12}
+_OTHERS_TAKE = 16
+"""Bytes of memory a pixel, while it is decoded and becomes RGB, by Pillow's mode."""
 EPSILON = 1e-6
 """Of a pixel: what rounding may have added to a side."""
 
@@ -85,8 +93,11 @@ def decode_for(path: Path, size: Size, box_of: BoxOf, *, detail: int) -> tuple[I
 def _opened(path: Path, prepare: Callable[[Image.Image], T]) -> tuple[Image.Image, T]:
     """Return an image file as RGB, and what ``prepare`` gave of it before it was decoded."""
     try:
-        with Image.open(path) as image:
+        # of pixels, which are bounded here, and of what is wrong beside them, such as EXIF
+        quiet = warnings.catch_warnings(action="ignore")
+        with quiet, Image.open(path, formats=FORMATS) as image:
             prepared = prepare(image)
+            _refuse_large(image, path)
             return _rgb(image, path), prepared
     except ImageError:
         raise
@@ -94,6 +105,16 @@ def _opened(path: Path, prepare: Callable[[Image.Image], T]) -> tuple[Image.Imag
         raise ImageError(
             f"{path}: cannot be decoded as an image ({error}); replace or remove the file"
         ) from None
+
+
+def _refuse_large(image: Image.Image, path: Path) -> None:
+    """Raise ImageError where decoding takes too much memory; a JPEG's draft is what is decoded."""
+    pixels = image.width * image.height
+    if pixels * _TAKEN.get(image.mode, _OTHERS_TAKE) > MOST_BYTES:
+        raise ImageError(
+            f"{path}: {image.width:,} x {image.height:,} pixels (mode {image.mode}) take more than "
+            f"{MOST_BYTES // 10**6} MB to decode; make the image smaller, or remove the file"
+        )
 
 
 def _least(picture: tuple[int, int], size: Size, box: Box, detail: int) -> tuple[int, int]:

@@ -83,6 +83,7 @@ def read_image_folder(
             f"{root / 'train'}: one folder per class is expected, found {listing(there)};"
             " at least two classes are needed"
         )
+    _refuse_no_text(there, root / "train")
     classes = chosen_classes(there, choice, root / "train")
     in_val = _classes_in_val(root)
     _check_classes(root / "val", classes, in_val, known=there)
@@ -99,6 +100,17 @@ def read_image_folder(
     ):
         warnings.warn(f"{root}: ImageNet, with {told}", stacklevel=2)
     return data
+
+
+def _refuse_no_text(names: Sequence[str], folder: Path) -> None:
+    """Raise UserError where a class is called by bytes that are no UTF-8: weights name classes."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{folder}: the folder {name!r} has a name that is not UTF-8; rename it"
+            ) from None
 
 
 def _samples(images: Images) -> tuple[Sample, ...]:

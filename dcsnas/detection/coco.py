@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcsnas.config.bounds import MOST_COCO
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import file_digest, read_json
 from dcsnas.config.runs import Input
@@ -113,7 +114,7 @@ def read_coco(root: Path, split: str) -> CocoSet:
             f"{path}: no such file{known}; give a folder with annotations/instances_SPLIT.json and "
             f"the images in SPLIT/, and the names of its splits as data.train and data.val"
         )
-    content = read_json(path)
+    content = read_json(path, MOST_COCO)
     _require_lists(content, path)
     faults: list[str] = []
     categories = tuple(sorted((id_, name) for id_, name in _categories(content, path)))

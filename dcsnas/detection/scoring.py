@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcsnas.config.bounds import MOST_COCO
 from dcsnas.config.detection import DetectDataConfig
 from dcsnas.config.files import read_json
 from dcsnas.detection.cascade import Detection
@@ -121,7 +122,7 @@ def coco_scores(found: CocoSet, results: Sequence[dict[str, Any]]) -> dict[str, 
 
 def _dataset(found: CocoSet) -> dict[str, Any]:
     """Return the annotations as pycocotools takes them, without what has faults."""
-    content = read_json(found.annotations)
+    content = read_json(found.annotations, MOST_COCO)
     known = {picture.number for picture in found.pictures}
     if found.faults:
         faulty = {line.partition(":")[0] for line in found.faults}

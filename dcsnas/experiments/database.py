@@ -3,12 +3,13 @@
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dcsnas.config.errors import UserError
 from dcsnas.experiments.sweep import Parameters
 
 ENDED = ("SUCCEEDED", "FAILED", "USER_CANCELED", "SYS_CANCELED", "EARLY_STOPPED")
@@ -61,20 +62,10 @@ class Database:
             metrics = database.execute(
                 "select trialJobId, type, sequence, data from MetricData order by rowid"
             ).fetchall()
-        trials: dict[str, Trial] = {}
-        for identity, event, data, number in events:
-            trial = trials.setdefault(identity, Trial(identity))
-            if event == CANCELLED:
-                trial.cancelled = True
-            elif event != "ADD_HYPERPARAMETER":
-                trial.status = "WAITING" if event == "ADD_RESUMED" else event
-            if data:
-                trial.parameters = json.loads(data)["parameters"]
-            trial.number = number if number is not None else trial.number
-        for identity, kind, sequence, data in metrics:
-            if identity in trials:
-                _add_metric(trials[identity], kind, sequence, _plain(data))
-        return sorted(trials.values(), key=lambda trial: trial.number)
+        try:
+            return _trials(events, metrics)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._broken(error) from None
 
     def begun(self) -> bool:
         """Return whether the manager has recorded the experiment."""
@@ -101,8 +92,34 @@ class Database:
     def _open(self) -> Iterator[sqlite3.Connection]:
         # not read-only: after a manager was killed, the first reader completes its last transaction
         address = f"{self.path.resolve().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
-            yield database
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
+                yield database
+        except sqlite3.Error as error:
+            raise self._broken(error) from None
+
+    def _broken(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self.path}: not NNI's database, or damaged ({error}); put a copy of it back, or "
+            "start the sweep in another folder"
+        )
+
+
+def _trials(events: Iterable[Any], metrics: Iterable[Any]) -> list[Trial]:
+    trials: dict[str, Trial] = {}
+    for identity, event, data, number in events:
+        trial = trials.setdefault(identity, Trial(identity))
+        if event == CANCELLED:
+            trial.cancelled = True
+        elif event != "ADD_HYPERPARAMETER":
+            trial.status = "WAITING" if event == "ADD_RESUMED" else event
+        if data:
+            trial.parameters = json.loads(data)["parameters"]
+        trial.number = number if number is not None else trial.number
+    for identity, kind, sequence, data in metrics:
+        if identity in trials:
+            _add_metric(trials[identity], kind, sequence, _plain(data))
+    return sorted(trials.values(), key=lambda trial: trial.number)
 
 
 def _add_metric(trial: Trial, kind: str, sequence: int, value: Any) -> None:

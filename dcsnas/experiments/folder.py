@@ -4,11 +4,12 @@
 last was), ``trials/ID/``, ``report/``, and NNI's own files under ``nni/``.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_json, read_yaml
+from dcsnas.config.files import AGAIN, read_json, read_yaml
 from dcsnas.experiments.database import Database
 from dcsnas.experiments.settings import load_sweep
 from dcsnas.experiments.sweep import SweepConfig
@@ -84,12 +85,12 @@ class ExperimentFolder:
     @property
     def id(self) -> str:
         """Return the id by which NNI knows the experiment."""
-        return read_json(self.identity)["id"]
+        return _word(self.identity, "id", r"\w[\w-]*")
 
     @property
     def url(self) -> str:
         """Return where the manager listens, or last did."""
-        return read_json(self.manager)["url"]
+        return _word(self.manager, "url", r"https?://\S+")
 
     @property
     def service_content(self) -> dict[str, Any] | None:
@@ -100,7 +101,7 @@ class ExperimentFolder:
     def trial_url(self) -> str:
         """Return where trials reach the manager, which the service names if they run elsewhere."""
         host = (self.service_content or {}).get("nni_manager_ip") or "localhost"
-        return f"http://{host}:{read_json(self.manager)['port']}"
+        return f"http://{host}:{_word(self.manager, 'port', r'[0-9]+')}"
 
     def database(self) -> Database:
         """Return NNI's database."""
@@ -108,7 +109,23 @@ class ExperimentFolder:
 
     def manager_record(self) -> dict[str, Any]:
         """Return what is known of the manager; empty before it was first started."""
-        return read_json(self.manager) if self.manager.exists() else {}
+        if not self.manager.exists():
+            return {}
+        record = read_json(self.manager)
+        for key in record.keys() & {"pid", "port"}:
+            _word(self.manager, key, r"\d{1,7}")
+        return record
+
+
+def _word(path: Path, key: str, pattern: str) -> str:
+    """Return a value of one of our JSON files as text; raises UserError where it is none of ours.
+
+    Paths and addresses are made of these values.
+    """
+    value = read_json(path).get(key)
+    if isinstance(value, bool) or not re.fullmatch(pattern, str(value), re.ASCII):
+        raise UserError(f"{path}: {key}: {value!r} is not what dcsnas writes there; {AGAIN}")
+    return str(value)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -1,9 +1,9 @@
 """Weights on disk: safetensors with the architecture in the header, so that a file is complete."""
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from dcsnas.config.bounds import MOST_HEADER
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import AGAIN, file_digest, replacing
+from dcsnas.config.files import AGAIN, file_digest, parse_json, reading, replacing
 from dcsnas.config.runs import Input
 from dcsnas.config.stages import DataConfig
 from dcsnas.config.strict import Strict, validate
@@ -136,19 +137,46 @@ def read_header(path: Path) -> WeightsHeader:
     """Return the header of a weights file; raises UserError where it is none of ours."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the .safetensors file of a run folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a safetensors file, or truncated ({error}); {AGAIN}"
-        ) from None
+    refuse_long_header(path)
+    with reading_safetensors(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
     if "dcsnas" not in metadata:
         raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
     try:
-        return validate(WeightsHeader, json.loads(metadata["dcsnas"]), path)
-    except json.JSONDecodeError as error:
+        content = parse_json(metadata["dcsnas"])
+    except ValueError as error:
         raise UserError(f"{path}: its dcsnas header is broken ({error}); {AGAIN}") from None
+    return validate(WeightsHeader, content, path)
+
+
+@contextmanager
+def reading_safetensors(path: Path) -> Iterator[None]:
+    """Raise what the library does on a file that is none, or cannot be read, as a UserError."""
+    try:
+        yield
+    except (
+        SafetensorError,
+        OSError,
+        RuntimeError,
+    ) as error:  # the last is torch's of a failing disk
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{path}: not a safetensors file, or truncated ({reason}); {AGAIN}"
+        ) from None
+
+
+def refuse_long_header(path: Path) -> None:
+    """Raise UserError where a safetensors file's header is longer than any of ours or others'.
+
+    The library itself takes 100 MB of it, and several times as much memory to read them.
+    """
+    with reading(path), path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MOST_HEADER:
+        raise UserError(
+            f"{path}: not a safetensors file, or its header of {length:,} bytes is longer than "
+            f"{MOST_HEADER:,}; {AGAIN}"
+        )
 
 
 def weights_input(path: Path) -> Input:
@@ -164,7 +192,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Files of version 0.1 have the logits of DCS-Attention as ``theta`` of the module itself.
     """
     read_header(path)
-    state = load_file(path)
+    with reading_safetensors(path):
+        state = load_file(path)
     return {OLD_THETA.sub(r"\1selectors.dcs.theta.\2", name): t for name, t in state.items()}
 
 

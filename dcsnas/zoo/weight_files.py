@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dcsnas.config.errors import UserError
+from dcsnas.nn.weights import refuse_long_header
 
 State = Mapping[str, Tensor]
 
@@ -69,6 +70,7 @@ def _unwrapped(content: Any) -> Any:
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         try:
+            refuse_long_header(path)
             return load_file(path)
         except SafetensorError as error:
             raise UserError(
@@ -83,7 +85,7 @@ def _read(path: Path) -> Any:
             f"{path}: holds more than tensors, and reading it could run code; where you trust it, "
             "save its network's state_dict() alone, best as .safetensors"
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # torch and pickle name no common type for a file that is not theirs
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path}: not a torch file of weights, or truncated ({reason}); fetch it again"

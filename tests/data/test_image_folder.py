@@ -40,6 +40,7 @@ def test_classes_are_labels_in_sorted_order(tmp_path):
         ({"a": 1, "b": 0}, {"a": 1, "b": 1}, ["train/b: no images", ".jpeg"]),
         ({"a": 1, "b": 1}, {"a": 1, "b": 0}, ["val/b: no images"]),
         ({"a": 1}, {"a": 1}, ["train: one folder per class", "at least two classes"]),
+        ({"a": 1, "\udcff": 1}, {"a": 1}, ["train: the folder '\\udcff' has a name that is not"]),
     ],
 )
 def test_mistakes_in_the_classes_are_named(tmp_path, train, val, parts):

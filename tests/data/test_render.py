@@ -161,22 +161,33 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     assert len(pictures(tmp_path / "set")) == 28
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt, KeyboardInterrupt), (OSError, UserError)]
+)
 def test_interrupted_rendering_leaves_nothing_behind(
-    tmp_path: Path, error: type[BaseException]
+    tmp_path: Path, error: type[BaseException], raised: type[BaseException]
 ) -> None:
     def stop(done: int, total: int) -> None:
         if done == 5:
             raise error
 
-    with pytest.raises(error):
+    with pytest.raises(raised):
         render_reid(tmp_path / "set", SMALL, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_rendering_left_is_removed(tmp_path: Path) -> None:
+    """Random faults: the folder of a killed process, with half of its images, stayed for ever."""
+    left, other = tmp_path / "set.4242.partial", tmp_path / "settled.4242.partial"
+    for folder in (left, other):
+        (folder / "query").mkdir(parents=True)
+    render_reid(tmp_path / "set", replace(SMALL, train_identities=2, test_identities=1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["set", other.name]
+
+
 def test_a_place_where_nothing_can_be_created_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be created"):
+    with pytest.raises(UserError, match="is a file where a folder is needed"):
         render_reid(tmp_path / "file" / "set", SMALL)
 
 

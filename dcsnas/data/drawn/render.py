@@ -5,6 +5,7 @@ order of rendering does not matter and the same settings give the same bytes wit
 versions of Pillow and NumPy.
 """
 
+import glob
 import io
 import itertools
 import os
@@ -20,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import write_json
+from dcsnas.config.files import write_json, writing
+from dcsnas.config.outputs import ANOTHER, held
 from dcsnas.data.drawn.appearance import Appearance, Colours, draw_appearance, draw_colours
 from dcsnas.data.drawn.scene import Camera, draw_camera, photograph
 from dcsnas.data.sets.market import GALLERY, QUERY, TRAIN
@@ -260,16 +262,17 @@ def new_folder(root: Path) -> Iterator[Path]:
             f"{root}: exists and is not an empty folder; rendering never overwrites: "
             "give another path, or remove it yourself"
         )
-    partial = root.with_name(f"{root.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(f"{root}: cannot be created ({error}); give another path") from None
-    try:
-        yield partial
-        if root.exists():
-            root.rmdir()
-        partial.rename(root)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with held(root.with_name(f".{root.name}.lock"), of=root, otherwise=ANOTHER):
+        # processes that were killed have left these, and none of another is at work
+        for abandoned in root.parent.glob(f"{glob.escape(root.name)}.*.partial"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        partial = root.with_name(f"{root.name}.{os.getpid()}.partial")
+        try:
+            with writing(root):
+                partial.mkdir()
+                yield partial
+                if root.exists():
+                    root.rmdir()
+                partial.rename(root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)

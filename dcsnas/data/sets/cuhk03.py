@@ -10,7 +10,6 @@ Sources: Li et al., "DeepReID", CVPR 2014; Zhong et al., "Re-ranking Person Re-i
 k-reciprocal Encoding", CVPR 2017 (the new protocol).
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text
+from dcsnas.config.files import parse_json, read_text
 from dcsnas.config.stages import VariantConfig
 from dcsnas.data.sets import market
 from dcsnas.data.sets.faults import Fault, Finding
@@ -86,9 +85,10 @@ def _load(source: Path, index: int) -> dict[str, list[Any]]:
             f"{source}: expected this file, found {listing(found)}; torchreid and fastreid write"
             " it when they first read CUHK03"
         )
+    text = read_text(source)
     try:
-        splits = json.loads(read_text(source))
-    except json.JSONDecodeError as error:
+        splits = parse_json(text)
+    except ValueError as error:
         raise UserError(f"{source}: not valid JSON (truncated or edited?): {error}") from None
     if not isinstance(splits, list) or index >= len(splits):
         count = f"{len(splits)} splits" if isinstance(splits, list) else type(splits).__name__

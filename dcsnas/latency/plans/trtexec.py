@@ -6,15 +6,15 @@ samples/common/sampleReporting.cpp of github.com/NVIDIA/TensorRT); the device, t
 type stand in the log alone.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dcsnas.config.bounds import MOST_JSON
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_text
+from dcsnas.config.files import parse_json, read_text
 from dcsnas.latency.plans.plan import PLAN, Plan, PlannedModel, read_plan
 from dcsnas.latency.plans.results import Results, Runtime, refuse_implausible, refuse_incomplete
 
@@ -100,10 +100,10 @@ def _log(folder: Path, model: PlannedModel, number: int) -> Path:
 
 def _times(path: Path) -> list[float]:
     """Return the milliseconds of each inference in a file of ``--exportTimes``."""
-    text = read_text(path)
+    text = read_text(path, MOST_JSON)
     try:
-        times = [float(one["computeMs"]) for one in json.loads(text)]
-    except (ValueError, KeyError, TypeError):
+        times = [float(one["computeMs"]) for one in parse_json(text)]
+    except (ValueError, KeyError, TypeError, OverflowError):
         times = []
     if not times or min(times) <= 0:
         raise UserError(

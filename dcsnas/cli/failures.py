@@ -1,0 +1,46 @@
+"""Failures of the machine rather than of dcsnas: memory, disks, processes that are killed."""
+
+import errno
+from concurrent.futures.process import BrokenProcessPool
+
+NO_MEMORY = (
+    *("DefaultCPUAllocator", "bad alloc", "std::bad_alloc", "Cannot allocate memory"),
+    *("could not create a primitive", "could not create a memory", "could not execute a primitive"),
+    *("failed to map segment", "can't start new thread", "cannot allocate memory"),
+)
+"""What libraries say that have no memory, in errors which nothing else tells apart."""
+
+
+def of_the_machine(error: BaseException) -> str | None:
+    """Return the message with which a command ends that met ``error``; None for all others."""
+    if _is_memory(error):
+        return (
+            f"too little memory ({_said(error)}); end other programs, or lower the batch, the "
+            "input or the number of loading processes, and run the same command again"
+        )
+    if isinstance(error, BrokenProcessPool):
+        return (
+            "a process of this command was ended from outside, or the machine has too little "
+            "memory; run the same command again"
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}the system says: {error.strerror}; make sure that the disk and the folder can "
+            "be read and written, and run the same command again"
+        )
+    return None
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    plain = isinstance(error, RuntimeError | ImportError | OSError)
+    return plain and any(text in str(error) for text in NO_MEMORY)
+
+
+def _said(error: BaseException) -> str:
+    """Return the first line of what the error says, or its kind."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,105 @@
+"""What the machine lacks ends a command with one message, and Ctrl-C ends it without one."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from dcsnas.cli.failures import of_the_machine
+from dcsnas.cli.main import run
+from dcsnas.config.outputs import one_writer
+from dcsnas.config.plugins import new_processes
+
+FAILURES = {
+    "memory": (MemoryError(), "too little memory (MemoryError); end other programs"),
+    "torch's memory": (
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"),
+        "too little memory ([enforce fail",
+    ),
+    "memory of oneDNN": (RuntimeError("could not create a primitive"), "too little memory"),
+    "memory of an import": (ImportError("x.so: failed to map segment"), "too little memory"),
+    "disk": (
+        OSError(errno.EIO, "Input/output error", "runs/a/last.ckpt"),
+        "runs/a/last.ckpt: the system says: Input/output error; make sure that the disk",
+    ),
+    "a process": (BrokenProcessPool("x"), "a process of this command was ended from outside"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_one_message(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, expected = FAILURES[name]
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("dcsnas.cli.main.app", fail)
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back afterwards
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {expected}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), OSError("no number")])
+def test_mistakes_of_ours_keep_their_traceback(error: Exception) -> None:
+    assert of_the_machine(error) is None
+
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from dcsnas.config.environment import ctrl_c_ends
+from dcsnas.config.outputs import one_writer
+ctrl_c_ends()
+if sys.argv[1] == "writes":
+    with one_writer(Path("folder")):
+        signal.raise_signal(signal.SIGINT)
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("when", ["imports", "writes"])
+def test_ctrl_c(tmp_path: Path, when: str) -> None:
+    """Random faults: in an import it came to light as a RecursionError of NumPy's."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM, when],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ},
+    )  # fmt: skip
+    assert ended.returncode == -signal.SIGINT
+    assert ("KeyboardInterrupt" in ended.stderr) == (when == "writes")
+    assert not (tmp_path / "folder").exists()
+
+
+def blocks_ctrl_c() -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_new_processes_do_not_hear_ctrl_c() -> None:
+    """Random faults: one that was importing printed a traceback."""
+    with new_processes(1) as pool:
+        assert pool.submit(blocks_ctrl_c).result()
+    assert not blocks_ctrl_c()
+
+
+def test_a_lock_that_cannot_be_removed_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random faults: a folder that was locked meanwhile ended in a traceback."""
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+
+    with one_writer(tmp_path / "run"):
+        monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.undo()
+    with one_writer(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / "writer.lock").exists()

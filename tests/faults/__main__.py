@@ -1,0 +1,114 @@
+"""``python -m faults``: disturb stages at random moments, and say how they end.
+
+Command: PYTHONPATH=tests .venv/bin/python -m faults --kills 100 --out FILE
+
+A case draws, from its seed, a stage, a fault and the moment of it. The stage is begun, disturbed,
+mended, and continued by the command that it told, or by the same command. Its end is compared with
+that of an uninterrupted run. The last line is one JSON object: ``kills`` (cases in which the fault
+came), ``equal`` (ended with the same files, bit for bit), ``refused`` (ended with one message, and
+changed nothing), ``wrong`` (all else: a traceback, a hang, another result, a file half written).
+The exit code is 1 where a case is wrong. It takes root, Linux and gcc; it mounts where nobody else
+sees it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+PRELOADED = "FAULT_PRELOADED"
+"""The variable by which this process knows that it has mounts of its own and the shim."""
+
+
+def prepare() -> None:
+    """Start over with the shim and with mounts of its own, unless that has been done."""
+    if PRELOADED in os.environ:
+        return
+    if os.geteuid():
+        raise SystemExit("random faults mount disks and lock folders: run this as root")
+    shim = Path(tempfile.mkdtemp(prefix="dcsnas-shim-")) / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", shim, source, "-ldl"], check=True)
+    environment = {**os.environ, PRELOADED: str(shim), "LD_PRELOAD": str(shim)}
+    environment["OMP_NUM_THREADS"] = "1"
+    root = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join([root, str(Path(root) / "tests")])
+    own = [sys.executable, "-m", "faults", *sys.argv[1:]]
+    os.execvpe("unshare", ["unshare", "--mount", "--propagation", "private", *own], environment)
+
+
+def main() -> None:
+    """Run the cases that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=16, help="faults that come")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--stage", action="append", help="these stages alone")
+    parser.add_argument("--kind", action="append", help="these kinds alone")
+    parser.add_argument("--keep", type=Path, help="keep the folders of wrong cases here")
+    parser.add_argument("--out", type=Path, help="write every case there")
+    given = parser.parse_args()
+    prepare()
+
+    from dcsnas.config.environment import quiet_libraries
+
+    quiet_libraries()
+    from faults.cases import run_cases
+
+    root = Path(tempfile.mkdtemp(prefix="dcsnas-faults-"))
+    parent = os.getpid()
+    try:
+        cases = []
+        for case in run_cases(root, given):
+            cases.append(case)
+            if given.out:
+                write_record(given.out, cases)
+    finally:
+        if os.getpid() == parent:
+            subprocess.run(["umount", "-R", str(root)], capture_output=True, check=False)
+            shutil.rmtree(root, ignore_errors=True)
+            shutil.rmtree(Path(os.environ[PRELOADED]).parent, ignore_errors=True)
+    summary = summary_of(cases)
+    print(json.dumps(summary))
+    raise SystemExit(int(summary["wrong"] > 0))
+
+
+def summary_of(cases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many faults came, and what became of them; a wrong case counts in any event."""
+    outcomes = [case["outcome"] for case in cases if case["came"] or case["outcome"] == "wrong"]
+    counts = {name: outcomes.count(name) for name in ("equal", "refused", "wrong")}
+    return {"kills": len(outcomes), **counts}
+
+
+def write_record(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
+    """Write the cases that are over, with their conditions."""
+    record = {"command": " ".join(["python -m faults", *sys.argv[1:]]), **conditions()}
+    text = json.dumps({**record, **summary_of(cases), "cases": cases}, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def conditions() -> dict[str, str]:
+    """Return what the outcomes were had under."""
+    import torch
+
+    import dcsnas
+
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "dcsnas": dcsnas.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "kernel": platform.release(),
+    }
+
+
+if __name__ == "__main__":
+    main()

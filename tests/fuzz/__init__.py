@@ -1,0 +1,1 @@
+"""Hostile files: every reader, on files that coverage-guided mutation made of valid ones."""
