@@ -17,6 +17,7 @@ import pytest
 from typer.main import get_command
 
 from dcsnas.cli.main import app
+from dcsnas.config.detection import DetectConfig
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import search_model, search_overrides
 from dcsnas.config.stages import train_model
@@ -65,6 +66,7 @@ CONFIGURED = {
     "pretrain": lambda content: train_model("pretrain", content),
     "tune-eta": TuneEtaConfig,
 }
+OF_DETECT = {"train": DetectConfig, "search": DetectConfig}
 """By a command: the model of its configuration."""
 PLACES = ("DIR", "SET", "RUN", "...")
 """What stands for something of the reader's."""
@@ -82,12 +84,13 @@ def check_command(arguments: list[str]) -> None:
     name, changes = given.get("config"), given.get("set_") or []
     if command.name == "ablate":
         read_ablation(name, data=given["data"], overrides=changes)
-    if arguments[0] == "--plugin" or command.name not in CONFIGURED:
+    models = OF_DETECT if arguments[0] == "detect" else CONFIGURED
+    if arguments[0] == "--plugin" or command.name not in models:
         return
     if Path(name).suffix and not Path(name).is_relative_to("experiments"):
         return  # the reader's own
-    own = search_overrides if command.name == "search" else with_data
-    resolve(CONFIGURED[command.name], name, own(changes, data=given["data"]))
+    own = search_overrides if models[command.name] is search_model else with_data
+    resolve(models[command.name], name, own(changes, data=given["data"]))
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXPERIMENTS], ids=lambda page: page.name)

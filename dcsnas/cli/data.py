@@ -61,11 +61,11 @@ def render(
 @app.command("scenes")
 def scenes(
     directory: Directory,
-    train_images: Annotated[int, typer.Option(min=1)] = 1500,
-    val_images: Annotated[int, typer.Option(min=1)] = 200,
-    height: Annotated[int, typer.Option(min=64)] = 160,
-    width: Annotated[int, typer.Option(min=64)] = 160,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    train_images: Annotated[int, typer.Option(min=1, help="Pictures to train on.")] = 1500,
+    val_images: Annotated[int, typer.Option(min=1, help="Pictures to score on.")] = 200,
+    height: Annotated[int, typer.Option(min=64, help="Of a picture, in pixels.")] = 160,
+    width: Annotated[int, typer.Option(min=64, help="Of a picture, in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
 ) -> None:
     """Draw a detection set: scenes of people and garments, with boxes and masks as COCO has them.
 

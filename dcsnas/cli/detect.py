@@ -180,7 +180,9 @@ def _show_scores(scores: Any, categories: list[str]) -> None:
 @app.command("show")
 def show_found(
     weights: Detector,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.", show_default=False)],
     least: Annotated[float, typer.Option(min=0, max=1, help="Smallest score shown.")] = 0.5,
     device: Device = "auto",
@@ -205,7 +207,10 @@ def show_found(
 
 
 @app.command("check")
-def check(data: Annotated[Path, typer.Argument(metavar="DIR")], split: Split = "train") -> None:
+def check(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the set.")],
+    split: Split = "train",
+) -> None:
     """Say what is in a set in COCO's format and what is wrong with it; exit code 2 for faults.
 
     Example: dcsnas detect check data/scenes

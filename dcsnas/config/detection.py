@@ -20,23 +20,29 @@ class DetectDataConfig(Strict):
     """A folder in COCO's layout: ``SPLIT/`` and ``annotations/instances_SPLIT.json``."""
 
     root: Path
+    """Folder of the set."""
     train: str = "train"
+    """Split that is trained on."""
     val: str = "val"
-    """Splits; COCO's are train2017 and val2017."""
+    """Split that is scored on; COCO's are train2017 and val2017."""
     sides: Pair = (800, 1333)
     """An image is scaled, in its own proportions, to this shorter side, unless the longer one would
     exceed the second."""
     workers: NonNegativeInt = 2
+    """Processes that read images, 0: none beside the training's own."""
     skip_faulty: bool = False
     """Whether images and annotations with faults are left out instead of refused."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
+    """Subtracted from red, green and blue between 0 and 1."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD
+    """What they are then divided by."""
 
 
 class DetectAugmentConfig(Strict):
     """Random changes of a training image, drawn from (seed, epoch, image)."""
 
     flip: Share = 0.5
+    """Share of the images that are mirrored."""
     scale: tuple[PositiveFloat, PositiveFloat] = (0.6, 1.0)
     """Least and largest factor of ``data.sides`` for a training image."""
     brightness: Share = 0.0
@@ -64,20 +70,25 @@ class DetectorConfig(Strict):
     proposals: Pair = (2000, 1000)
     """Of an image, after it."""
     anchors_per_image: PositiveInt = 256
+    """Drawn for the losses of the proposal network."""
     boxes_per_image: PositiveInt = 512
-    """Drawn for the losses of the proposals and of the first box stage."""
+    """Proposals drawn for the losses of the first box stage."""
     samples: PositiveInt = 2
     """Points along each side of the cells that a box is sampled in."""
     box_convolutions: NonNegativeInt = 4
     """3x3 convolutions in each box stage; 0 puts a second linear layer in their place."""
     box_features: PositiveInt = 1024
+    """Width of each box stage's linear layer."""
     mask_convolutions: PositiveInt = 4
+    """3x3 convolutions of the mask head."""
     mask_channels: PositiveInt = 256
+    """Of each of them."""
     ious: tuple[Share, Share, Share] = (0.5, 0.6, 0.7)
     """From which overlap on a proposal is a thing, by stage."""
     loss_weights: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (1.0, 0.5, 0.25)
     """Source: Cai and Vasconcelos, "Cascade R-CNN", TPAMI 2019."""
     least_score: Share = 0.05
+    """Of a detection that is kept."""
     suppression: Share = 0.5
     """Overlap from which on the less certain of two detections of a category is dropped."""
     detections: PositiveInt = 100
@@ -104,7 +115,9 @@ class DetectConfig(Strict):
     data: DetectDataConfig
     detector: DetectorConfig = DetectorConfig()
     epochs: PositiveInt = 70
+    """Passes over the training images."""
     batch_size: PositiveInt = 16
+    """Images of all processes together."""
     augment: DetectAugmentConfig = DetectAugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig(
         name="adamw", lr=1e-4, weight_decay=0.05, milestones=(27 / 36, 33 / 36), warmup=0.01

@@ -53,10 +53,9 @@ class LossConfig(Strict):
     """Share of the run over which eta grows from 0."""
     ib_size: Size = (16, 8)
     """Rows and columns that the image is pooled to as the bound's input feature X."""
-    ib_temperature: PositiveFloat = 1.0
-    """What the bound's squared distances between unit vectors are divided by; 1 is the papers'
-    formula, at which IBB hardly tells many classes apart. Values at different ones do not compare.
-    """
+    ib_temperature: PositiveFloat = 0.2
+    """What the bound's squared distances between unit vectors are divided by. At 1, the papers'
+    formula, IBB hardly tells many classes apart. Values at different ones do not compare."""
     ib_centered: bool = True
     """Whether those vectors are deviations from the mean over all training images. Features after a
     ReLU lie in a narrow cone, in which unit vectors of all classes are nearly one; false is the

@@ -16,7 +16,16 @@ from typing import TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
@@ -26,6 +35,11 @@ from dcsnas.data.geometry import Box, BoxOf, Size, whole
 T = TypeVar("T")
 MOST_BYTES = 400 * 10**6
 """Of memory that decoding an image may take."""
+_PLUGINS = (
+    *(BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, PpmImagePlugin),
+    *(TiffImagePlugin, WebPImagePlugin),
+)
+"""Of the formats below: Pillow imports all that it has where one of them is not loaded yet."""
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM")
 """What is decoded, whatever a file is called. Others of Pillow's run programs: EPS Ghostscript."""
 _TAKEN = {"RGB": 4, "L": 5, "1": 5, "P": 9, "PA": 12}

@@ -174,8 +174,8 @@ def refuse_long_header(path: Path) -> None:
         length = int.from_bytes(file.read(8), "little")
     if length > MOST_HEADER:
         raise UserError(
-            f"{path}: not a safetensors file, or its header of {length:,} bytes is longer than "
-            f"{MOST_HEADER:,}; {AGAIN}"
+            f"{path}: not a safetensors file, or truncated (its header would have {length:,} "
+            f"bytes, and at most {MOST_HEADER:,} are read); {AGAIN}"
         )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_here
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,6 +14,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.data.drawn.crowd import CATEGORIES, LEAST_PIXELS, draw_scene
 from dcsnas.data.drawn.detection import SceneSettings, render_scenes, run_lengths
 from dcsnas.data.drawn.scene import draw_camera
+from dcsnas.detection.coco import read_coco
 
 SETTINGS = SceneSettings(train_images=4, val_images=2, height=96, width=80, seed=3)
 
@@ -84,3 +86,13 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
         render_scenes(tmp_path, SETTINGS)
     with pytest.raises(UserError, match="height: 10 given; allowed: 64 to 2048"):
         SceneSettings(height=10)
+
+
+def test_the_command_says_what_it_drew(tmp_path: Path) -> None:
+    sizes = ("--train-images", "2", "--val-images", "1", "--height", "64", "--width", "64")
+    printed = run_here(tmp_path, "data", "scenes", "set", *sizes)
+    assert "drew set: " in printed
+    assert "person" in printed
+    found = read_coco(tmp_path / "set", "train")
+    assert len(found.pictures) == 2
+    assert not found.faults
