@@ -44,8 +44,18 @@ TERMS = {
 SCORES = {
     "validation/map": ("score that chooses the epoch", "mAP (%)"),
     "validation/accuracy": ("validation accuracy", "accuracy (%)"),
+    "validation/box_ap50": ("boxes of the validation images", "AP50 (%)"),
     "val_accuracy": ("validation accuracy", "accuracy (%)"),  # of older versions
 }
+OF_STAGE = {
+    "pretrain": {"loss": ("training loss", "cross-entropy (nats)")},
+    "detect-train": {"loss": ("training loss", "sum of all losses")},
+    "detect-search": {
+        "weights/loss": ("loss of the weights' images", "sum of all losses"),
+        "attention/loss": ("loss of the attention's images", "sum of all losses"),
+    },
+}
+"""What is drawn of other stages than retrain."""
 PANEL_IN = 1.5
 """About the height of an axes among others."""
 _NOTE_PERCENT, _NOTE_WIDTH = 16, 0.1
@@ -53,15 +63,13 @@ _NOTE_PERCENT, _NOTE_WIDTH = 16, 0.1
 
 
 def plot_training_curves(run: Path) -> Figure:
-    """Draw the loss terms of a retrain run, or loss and validation accuracy of a pretrain run.
+    """Draw the loss terms of a retrain run, or loss and validation score of another training.
 
     Raises UserError where the run has no complete epoch or a file is broken.
     """
     config = read_yaml(run / "config.yaml")
     frame = read_metrics(run / "metrics.jsonl")
-    pretrain = config.get("stage") == "pretrain"
-    labels = {"loss": ("training loss", "cross-entropy (nats)")} if pretrain else LOSSES
-    labels = {**labels, **SCORES}
+    labels = {**OF_STAGE.get(config.get("stage", ""), LOSSES), **SCORES}
     panels = {name: label for name, label in labels.items() if len(curve_of(frame, name))}
     if not panels:
         raise UserError(f"{run / 'metrics.jsonl'}: holds none of the metrics that a training logs")

@@ -97,6 +97,11 @@ PICTURES: dict[str, dict[str, tuple[str, Draw]]] = {
         "confusion": ("confusion.csv", plot_confusion),
         "architecture": ("architecture.yaml", draw_architecture),
     },
+    "detect-train": {
+        "curves": ("metrics.jsonl", plot_training_curves),
+        "architecture": ("architecture.yaml", draw_architecture),
+    },
+    "detect-search": {"curves": ("metrics.jsonl", plot_training_curves)},
     "tune-eta": {"eta": ("eta.json", plot_eta)},
     "ablate": {"ablation": ("ablation.json", plot_ablation)},
 }

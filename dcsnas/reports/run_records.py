@@ -17,18 +17,26 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.config.outputs import in_use
 
 State = Literal["running", "stopped", "finished"]
-STAGES = ("search", "pretrain", "retrain", "tune-eta", "ablate")
+STAGES = ("search", "pretrain", "retrain", "tune-eta", "ablate", "detect-search", "detect-train")
 RESULTS = {
     "search": "result.json",
     "pretrain": "result.json",
     "retrain": "model.safetensors",
     "tune-eta": "eta.json",
     "ablate": "ablation.json",
+    "detect-search": "detector.safetensors",
+    "detect-train": "detector.safetensors",
 }
 """The file that a stage writes last."""
-SCORED = {"retrain": "metrics.json", "search": "result.json", "pretrain": "result.json"}
+SCORED = {
+    "retrain": "metrics.json",
+    "search": "result.json",
+    "pretrain": "result.json",
+    "detect-search": "metrics.json",
+    "detect-train": "metrics.json",
+}
 """The file with a stage's scores."""
-METRICS = {"reid": "map", "classify": "accuracy"}
+METRICS = {"reid": "map", "classify": "accuracy", "detect": "box_ap50"}
 """The main score of a task, in percent; one of a plugin is found in its validation."""
 WRITERS_ABOVE = 3
 """Folders above a run whose writer may be the run's: a demo's, a tuning's."""

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,7 +151,7 @@ class NormalisedTwice(PixelsToFeatures):
 def test_model_that_differs_is_not_kept(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(module: PixelsToFeatures, images: Tensor, **options: bool) -> bytes:
+    def wrong(module: PixelsToFeatures, images: Tensor, **options: Any) -> bytes:
         header = read_header(weights)
         return to_onnx(NormalisedTwice(module.network, header).eval(), images, **options)
 

@@ -16,6 +16,8 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.config.stages import DataConfig
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, save_weights
+from dcsnas.plots.run import plot_run
+from dcsnas.reports.run_records import read_run
 from dcsnas.spaces.architecture import save_architecture
 from detection_setup import content, needs_torchvision, network, write_config, write_set
 
@@ -75,6 +77,10 @@ def test_train_evaluate_and_show(work: Path) -> None:
     assert metrics["latency"]["measured_ms"] > 0
     run_here(work, "detect", "show", "run", "coco/train/a.png", "--out", "seen")
     assert (work / "seen/a.png").stat().st_size > 100
+    listed = read_run(work / "run")
+    assert (listed.stage, listed.state, listed.done) == ("detect-train", "finished", 2)
+    assert (listed.metric, listed.score) == ("box_ap50", metrics["box_ap50"])
+    assert {path.stem for path in plot_run(work / "run")} == {"curves", "architecture"}
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(work: Path) -> None:

@@ -73,7 +73,9 @@ def main() -> None:
             own += ["--seconds", str(max(1, int(until - time.monotonic())))]
         command = [sys.executable, "-W", "ignore", "-m", "fuzz", *own, "--found", str(given.found)]
         ended = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        found = json.loads(report.read_text()) if report.exists() else {"cases": 0}
+        found: dict[str, Any] = {"cases": 0}
+        if report.exists():
+            found = json.loads(report.read_text())
         if ended.returncode or not found["cases"]:  # it crashed, or ran out of its address space
             total["tracebacks"][f"ended with {ended.returncode}"] = ended.stderr[-800:]
             if not found["cases"]:
@@ -114,7 +116,9 @@ def fuzz(cases: int, seed: int, found: Path, only: Sequence[str] | None, seconds
     """Run ``cases`` cases in this process, which ends with them."""
     import atheris
 
-    with atheris.instrument_imports(include=["dcsnas"], enable_loader_override=False):
+    with atheris.instrument_imports(  # pyright: ignore[reportAttributeAccessIssue]
+        include=["dcsnas"], enable_loader_override=False
+    ):
         from fuzz.readers import READERS
 
     folder = Path(tempfile.mkdtemp(prefix="dcsnas-fuzz-", dir="/dev/shm"))
