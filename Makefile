@@ -95,7 +95,7 @@ format: .venv/installed-dev
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) -e '.[dev,docs]'
 	@# without what they ask for: a torch for CUDA
 	$(INSTALL) --no-deps timm torchvision
 	touch $@

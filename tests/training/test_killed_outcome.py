@@ -26,7 +26,13 @@ CONFIG = {
     "classifier_epochs": 1,
     "batch": {"identities": 4, "images": 2},
     "augment": {"pad": 1, "mixup": 0.5, "erase_value": "bot"},
-    "loss": {"ib_size": [4, 2], "eta": 0.5, "eta_warmup": 0.0, "center": 0.01},
+    "loss": {
+        "ib_size": [4, 2],
+        "ib_temperature": 1.0,
+        "eta": 0.5,
+        "eta_warmup": 0.0,
+        "center": 0.01,
+    },
     # a rate at which the score rises and falls
     "optimizer": {"name": "sgd", "lr": 0.3, "schedule": "constant", "weight_decay": 0.0},
     "ema": 0.5,

@@ -78,7 +78,9 @@ def test_every_score_is_that_of_a_retraining_without_its_fold(
         data=part,
         progress=False,
     )
-    expected = evaluate(alone.weights, part, workers=0, ib_size=(4, 2)).record()
+    expected = evaluate(
+        alone.weights, part, workers=0, ib_size=(4, 2), ib_temperature=config.loss.ib_temperature
+    ).record()
     (score,) = (s for s in tuned[1].scores if (s.eta, s.fold) == (3.0, 2))
     assert score.map == pytest.approx(expected["map"], abs=1e-9)
     assert score.rank1 == pytest.approx(expected["rank1"], abs=1e-9)
