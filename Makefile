@@ -91,7 +91,8 @@ format: .venv/installed-dev
 	$(PYTHON) -m venv .venv
 	$(INSTALL) -e .
 	@# NNI writes a file into itself when it first meets a torch version; do it before parallel use
-	$(BIN)/python -W ignore -c "import nni.nas.nn.pytorch"
+	@# (dcsnas lets a torchvision for CUDA import, which a second install finds)
+	$(BIN)/python -W ignore -c "import dcsnas, nni.nas.nn.pytorch"
 	touch $@
 
 .venv/installed-dev: .venv/installed
