@@ -203,7 +203,11 @@ def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFil
     Raises UserError where the file belongs to another network.
     """
     check_same_network(path, read_header(path), architecture)
-    module.load_state_dict(read_state(path))
+    try:
+        module.load_state_dict(read_state(path))
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise UserError(f"{path}: its tensors do not fit its header ({reason}); {AGAIN}") from None
 
 
 class NetworkInUse(NamedTuple):

@@ -60,7 +60,12 @@ def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 Widths = Annotated[tuple[PositiveInt, ...], BeforeValidator(expand_options)]

@@ -115,3 +115,11 @@ def test_an_image_whose_format_runs_a_program_is_none(tmp_path: Path) -> None:
     """Pillow gives EPS to Ghostscript."""
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\n(x) run\n"
     assert "cannot identify image file" in refused(decode_rgb, tmp_path / "image.jpg", eps)
+
+
+def test_numbers_too_large_for_a_range_are_refused() -> None:
+    """Found by the fuzzer."""
+    from dcsnas.spaces.space_file import expand_options
+
+    with pytest.raises(ValueError, match="a range needs numbers"):
+        expand_options({"min": 10**400, "max": 10**401, "step": 1})
