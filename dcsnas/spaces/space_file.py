@@ -48,7 +48,8 @@ def expand_options(value: Any) -> tuple[float, ...]:
 
 def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
     if set(value) != {"min", "max", "step"}:
-        raise ValueError(f"a range has exactly the keys min, max, step; found {', '.join(value)}")
+        found = ", ".join(map(str, value))
+        raise ValueError(f"a range has exactly the keys min, max, step; found {found}")
     low, high, step = value["min"], value["max"], value["step"]
     if not all(_is_number(x) for x in (low, high, step)) or step <= 0 or high < low:
         raise ValueError("a range needs numbers with step > 0 and max >= min")
@@ -58,8 +59,7 @@ def _range_options(value: dict[str, Any]) -> tuple[float, ...]:
     return tuple(round(low + index * step, 9) for index in range(count + 1))
 
 
-def _is_number(value: object) -> bool:
-    # not NaN either, and no integer that is too large for a float
+def _is_number(value: object) -> bool:  # an integer may be too large for a float
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
