@@ -1,19 +1,25 @@
 """A detector on disk: safetensors with everything in the header that rebuilds and uses it."""
 
-import json
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
+from torch import Tensor
 
 from dcsnas.config.detection import DetectDataConfig, DetectorConfig
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import AGAIN, replacing
+from dcsnas.config.files import AGAIN, parse_json, replacing
 from dcsnas.config.strict import Strict, validate
 from dcsnas.detection.detector import Detector, build_detector
 from dcsnas.nn.build import Backbone
-from dcsnas.nn.weights import OF_BACKBONE, read_header, read_state
+from dcsnas.nn.weights import (
+    OF_BACKBONE,
+    fill,
+    read_header,
+    read_metadata,
+    read_state,
+    read_tensors,
+)
 from dcsnas.spaces.architecture import ArchitectureFile
 
 FILE = "detector.safetensors"
@@ -60,19 +66,14 @@ def read_detector_header(path: Path) -> DetectorHeader:
     """Return the header of a detector's file; raises UserError where it is none."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the {FILE} of a run of dcsnas detect train")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise UserError(
-            f"{path}: not a safetensors file, or truncated ({error}); {AGAIN}"
-        ) from None
+    metadata = read_metadata(path)
     if KEY not in metadata:
         raise UserError(f"{path}: holds no detector; give the {FILE} of dcsnas detect train")
     try:
-        return validate(DetectorHeader, json.loads(metadata[KEY]), path)
-    except json.JSONDecodeError as error:
+        content = parse_json(metadata[KEY])
+    except ValueError as error:
         raise UserError(f"{path}: its header is broken ({error}); {AGAIN}") from None
+    return validate(DetectorHeader, content, path)
 
 
 def load_detector(path: Path) -> LoadedDetector:
@@ -80,11 +81,7 @@ def load_detector(path: Path) -> LoadedDetector:
     header = read_detector_header(path)
     classes = len(header.categories) + 1
     network = build_detector(header.architecture, header.detector, classes)
-    try:
-        network.load_state_dict(load_file(path))
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[2].strip().partition("\n")[0]
-        raise UserError(f"{path}: its weights do not fit its header ({reason}); {AGAIN}") from None
+    fill(network, read_tensors(path), path)
     return LoadedDetector(network.eval(), header)
 
 
@@ -93,9 +90,11 @@ def start_from(backbone: Backbone, path: Path) -> None:
 
     Attention that the file does not have starts fresh. Raises UserError where else they differ.
     """
-    state = load_file(path) if _is_detector(path) else _backbone_state(path)
     if _is_detector(path):
-        state = {k.removeprefix(BACKBONE): v for k, v in state.items() if k.startswith(BACKBONE)}
+        own = {k: v for k, v in read_tensors(path).items() if k.startswith(BACKBONE)}
+        state = {name.removeprefix(BACKBONE): tensor for name, tensor in own.items()}
+    else:
+        state = _backbone_state(path)
     try:
         missing, unknown = backbone.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -109,7 +108,7 @@ def start_from(backbone: Backbone, path: Path) -> None:
         )
 
 
-def _backbone_state(path: Path) -> dict:
+def _backbone_state(path: Path) -> dict[str, Tensor]:
     header = read_header(path)
     if header.stage not in OF_BACKBONE:
         raise UserError(
@@ -122,8 +121,4 @@ def _backbone_state(path: Path) -> dict:
 def _is_detector(path: Path) -> bool:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give weights to start from, or leave --from out")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return KEY in (file.metadata() or {})
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    return KEY in read_metadata(path)

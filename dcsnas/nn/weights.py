@@ -137,9 +137,7 @@ def read_header(path: Path) -> WeightsHeader:
     """Return the header of a weights file; raises UserError where it is none of ours."""
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the .safetensors file of a run folder")
-    refuse_long_header(path)
-    with reading_safetensors(path), safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
+    metadata = read_metadata(path)
     if "dcsnas" not in metadata:
         raise UserError(f"{path}: has no dcsnas header; only weights saved by dcsnas can be used")
     try:
@@ -149,16 +147,19 @@ def read_header(path: Path) -> WeightsHeader:
     return validate(WeightsHeader, content, path)
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return what a safetensors file says of itself; raises UserError where it is none."""
+    refuse_long_header(path)
+    with reading_safetensors(path), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 @contextmanager
 def reading_safetensors(path: Path) -> Iterator[None]:
     """Raise what the library does on a file that is none, or cannot be read, as a UserError."""
     try:
         yield
-    except (
-        SafetensorError,
-        OSError,
-        RuntimeError,
-    ) as error:  # the last is torch's of a failing disk
+    except (SafetensorError, OSError, RuntimeError) as error:  # the last: torch's of a failing disk
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path}: not a safetensors file, or truncated ({reason}); {AGAIN}"
@@ -192,9 +193,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Files of version 0.1 have the logits of DCS-Attention as ``theta`` of the module itself.
     """
     read_header(path)
-    with reading_safetensors(path):
-        state = load_file(path)
+    state = read_tensors(path)
     return {OLD_THETA.sub(r"\1selectors.dcs.theta.\2", name): t for name, t in state.items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file whose header was read; raises UserError."""
+    with reading_safetensors(path):
+        return load_file(path)
 
 
 def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFile) -> None:
@@ -203,11 +209,16 @@ def load_weights(path: Path, module: nn.Module, *, architecture: ArchitectureFil
     Raises UserError where the file belongs to another network.
     """
     check_same_network(path, read_header(path), architecture)
+    fill(module, read_state(path), path)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load all tensors of ``path``; raises UserError where they are not those that it describes."""
     try:
-        module.load_state_dict(read_state(path))
+        module.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).partition("\n")[2].strip().partition("\n")[0]
-        raise UserError(f"{path}: its tensors do not fit its header ({reason}); {AGAIN}") from None
+        raise UserError(f"{path}: its weights do not fit its header ({reason}); {AGAIN}") from None
 
 
 class NetworkInUse(NamedTuple):

@@ -13,6 +13,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import parse_json, read_json, read_yaml
 from dcsnas.config.jsonl import read_lines
 from dcsnas.data.decoding import decode_rgb
+from dcsnas.detection.weights import read_detector_header
 from dcsnas.nn.weights import read_header
 from dcsnas.zoo.weight_files import load_plain_state
 
@@ -84,7 +85,7 @@ def test_what_is_as_deep_as_allowed_is_read() -> None:
     assert value == []
 
 
-@pytest.mark.parametrize("read", [read_header, load_plain_state])
+@pytest.mark.parametrize("read", [read_header, load_plain_state, read_detector_header])
 def test_a_long_header_is_not_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     length = 100_000_000
     content = struct.pack("<Q", length) + b"{"
