@@ -14,7 +14,6 @@ the rank among the random ones, and which networks are the same. Runs and search
 
 import argparse
 import json
-import math
 import random
 import sys
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from search_vs_random import Bench, Plan, opened_table, targets_of, unpacked
+from truth_summary import components
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import write_json
@@ -36,26 +36,6 @@ from dcsnas.spaces.architecture import ArchitectureFile
 
 TARGET = 1
 """Which of the targets of ``search_vs_random.py``: the middle one."""
-
-
-def components(scores: np.ndarray) -> dict[str, float]:
-    """Return standard deviations of ``scores`` [networks, seeds] from two-way analysis of variance.
-
-    ``network`` and ``seed`` are those of the two effects, ``rest`` of what neither explains;
-    ``reliability`` is the share of the variance of a network's mean that is the network's own.
-    """
-    networks, seeds = scores.shape
-    by_network, by_seed = scores.mean(1), scores.mean(0)
-    rest = scores - by_network[:, None] - by_seed + scores.mean()
-    variance = (rest**2).sum() / ((networks - 1) * (seeds - 1))
-    of_network = max(by_network.var(ddof=1) - variance / seeds, 0.0)
-    of_seed = max(by_seed.var(ddof=1) - variance / networks, 0.0)
-    return {
-        "network_sd": math.sqrt(of_network),
-        "seed_sd": math.sqrt(of_seed),
-        "rest_sd": math.sqrt(variance),
-        "reliability": of_network / (of_network + variance / seeds),
-    }
 
 
 def tau(name: str, predicted: list[float], means: list[float]) -> dict[str, Any]:

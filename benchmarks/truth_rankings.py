@@ -7,7 +7,8 @@ each of the target's networks (``supernet``) and the logarithm of their probabil
 (``probability``). ``--name NAME --set KEY=VALUE`` searches by another recipe, and its rankings are
 ``NAME.supernet`` and ``NAME.probability``. ``--zero-cost`` searches nothing and adds ``synflow``
 and ``jacobian_covariance`` of fresh networks with each seed. What is in ``rankings.csv`` of
-``--results`` stays. About three minutes of one core a search. The last line is one JSON object.
+``--results`` stays. About three minutes of one core a search. The zero-cost scores are after
+Zero-Cost Proxies (Abdelfattah et al., 2021). The last line is one JSON object.
 """
 
 import argparse
@@ -25,8 +26,8 @@ if __name__ == "__main__":
 
 import torch
 from search_vs_random import Bench, Plan, unpacked
+from torch import Tensor, nn
 from truth import RESULTS, Drawn, append_row, kept_table, networks, read_rows
-from zero_cost import jacobian_covariance, synflow
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.nn.build import build
@@ -61,6 +62,37 @@ def of_fresh(one: Drawn, seed: int) -> Iterator[dict[str, Any]]:
     images = torch.randn(IMAGES, 3, *size)
     value = jacobian_covariance(build(one.architecture), images)
     yield row_of(one, "jacobian_covariance", seed, value)
+
+
+def synflow(network: nn.Module, size: tuple[int, int]) -> float:
+    """Return the logarithm of SynFlow: the sum of weight times gradient over all parameters.
+
+    Weights are their absolute values, the image of ``size`` is of ones, normalisation passes on
+    what comes in (evaluation with the statistics of a fresh network), all in float64: Tanaka et
+    al., Pruning neural networks without any data, 2020, equation 3. ``network`` is changed.
+    """
+    network.eval().double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.abs_()
+    network(torch.ones(1, 3, *size, dtype=torch.float64)).sum().backward()
+    products = [(p * p.grad).sum() for p in network.parameters() if p.grad is not None]
+    return float(torch.stack(products).sum().abs().log())
+
+
+def jacobian_covariance(network: nn.Module, images: Tensor) -> float:
+    """Return how differently a fresh network answers to changes of each of ``images`` [B, 3, H, W].
+
+    From the eigenvalues v of the correlations between the images' gradients of the summed output:
+    -sum(log(v + k) + 1 / (v + k)), k = 1e-5: Mellor et al., Neural architecture search without
+    training, 2020, first version, as in Zero-Cost Proxies.
+    """
+    network.train().double()
+    given = images.double().requires_grad_()
+    network(given).sum().backward()
+    assert given.grad is not None
+    eigenvalues = torch.linalg.eigvalsh(torch.corrcoef(given.grad.flatten(1))) + 1e-5
+    return float(-(eigenvalues.log() + 1 / eigenvalues).sum())
 
 
 def row_of(one: Drawn, ranking: str, seed: int, value: float) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SHARED = {"kept.py", "outcome.py", "search_pairs.py", "steps.py", "synthetic_searches.py"}
-SHARED |= {"truth_summary.py", "zero_cost.py"}
+SHARED |= {"truth_summary.py"}
 
 
 @pytest.mark.parametrize(

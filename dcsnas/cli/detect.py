@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from dcsnas.cli.evaluate import Device, Workers
+from dcsnas.cli.evaluate import Workers
 from dcsnas.cli.options import (
     Arch,
     Config,
     Data,
+    Device,
     DryRun,
     Force,
     Out,

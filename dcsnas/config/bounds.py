@@ -1,6 +1,6 @@
 """How large a file may be that is read: what a hostile one takes is memory and time.
 
-Each bound is far above what dcsnas writes; a reader within it takes less than 2 s and 512 MB.
+Each bound is far above what dcsnas writes.
 """
 
 from collections.abc import Mapping

@@ -75,8 +75,10 @@ class Demo:
     @property
     def sets(self) -> tuple[ReidSettings, ClassSettings]:
         """What is drawn: people and garments."""
-        people, classes = (QUICK_PEOPLE, QUICK_CLASSES) if self.quick else (dict[str, int](),) * 2
-        return ReidSettings(seed=self.seed, **people), ClassSettings(seed=self.seed, **classes)
+        if self.quick:
+            people = ReidSettings(seed=self.seed, **QUICK_PEOPLE)
+            return people, ClassSettings(seed=self.seed, **QUICK_CLASSES)
+        return ReidSettings(seed=self.seed), ClassSettings(seed=self.seed)
 
     @property
     def recipe(self) -> Recipe:

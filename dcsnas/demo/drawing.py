@@ -1,16 +1,20 @@
 """The demo's images, both sets at once, and a sheet of some of them: its first picture."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
+from concurrent.futures import wait
 from pathlib import Path
 
 from dcsnas.config.plugins import new_processes
-from dcsnas.data.drawn.render import ClassSettings, ReidSettings, render_classes, render_reid
+from dcsnas.data.drawn.render import (
+    ClassSettings,
+    Progress,
+    ReidSettings,
+    render_classes,
+    render_reid,
+)
 from dcsnas.data.reid import read_reid
 from dcsnas.plots.people import plot_people
 from dcsnas.plots.style import save
-
-Progress = Callable[[int, int], None]
 
 
 def draw_both(root: Path, reid: ReidSettings, classes: ClassSettings, progress: Progress) -> None:
@@ -18,24 +22,15 @@ def draw_both(root: Path, reid: ReidSettings, classes: ClassSettings, progress: 
 
     ``progress`` hears of the pictures done and wanted.
     """
-    people, garments = root / "people", root / "classes"
-    wanted = {
-        folder: settings.num_images
-        for folder, settings in ((people, reid), (garments, classes))
-        if not folder.exists()
-    }
+    sets = {root / "people": (render_reid, reid), root / "classes": (render_classes, classes)}
+    wanted = {folder: one for folder, one in sets.items() if not folder.exists()}
     if not wanted:
         return
-    total = sum(wanted.values())
+    total = sum(settings.num_images for _, settings in wanted.values())
     with new_processes(len(wanted)) as pool:
-        futures: list[Future[None]] = []
-        if people in wanted:
-            futures.append(pool.submit(render_reid, people, reid))
-        if garments in wanted:
-            futures.append(pool.submit(render_classes, garments, classes))
+        futures = [pool.submit(draw, at, settings) for at, (draw, settings) in wanted.items()]
         while wait(futures, timeout=1).not_done:
-            done = sum(1 for at in wanted for _ in _drawn(at))
-            progress(done, total)
+            progress(sum(1 for at in wanted for _ in _drawn(at)), total)
         for future in futures:
             future.result()
     progress(total, total)

@@ -3,7 +3,7 @@
 Shapes: B images, D features, C classes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from dcsnas.data.loading import make_loader
 from dcsnas.data.reid import read_reid, samples_digest
 from dcsnas.data.sets.scan import Sample, TaskData
 from dcsnas.evaluation.classification import accuracies, known_classes
+from dcsnas.evaluation.features import Advance, Progress, counted
 from dcsnas.evaluation.pairs import Embeddings
 from dcsnas.evaluation.ranking import evaluate_retrieval
 from dcsnas.evaluation.record import percentages
@@ -27,7 +28,6 @@ from dcsnas.latency.backends.onnx_runtime import INPUT, onnx_session
 from dcsnas.nn.weights import WeightsHeader
 
 BATCH = 32
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,7 @@ def score_models(
     progress: Progress = lambda done, total: None,
 ) -> Scored:
     """Return the scores of ``models`` on query and gallery, or on the validation images."""
-    total = len(data.probes) + len(data.references)
-    done = 0
-
-    def advance(images: int) -> None:
-        nonlocal done
-        done += images
-        progress(done, total)
-
+    advance = counted(progress, len(data.probes) + len(data.references))
     sessions = [onnx_session(model, torch.get_num_threads()) for model in models.values()]
     probes = _outputs(sessions, batches(data.probes, header, workers=workers), advance)
     if header.task == "reid":
@@ -104,7 +97,7 @@ def score_models(
 
 @torch.no_grad()
 def _outputs(
-    sessions: Sequence[Any], images: Iterator[np.ndarray], advance: Callable[[int], None]
+    sessions: Sequence[Any], images: Iterator[np.ndarray], advance: Advance
 ) -> list[Tensor]:
     """Return each session's output for all images."""
     rows: list[list[np.ndarray]] = [[] for _ in sessions]

@@ -66,8 +66,8 @@ class Information:
 
     ib_loss: float
     ibb: float
-    ib_temperature: float = 1.0
-    ib_centered: bool = True
+    ib_temperature: float
+    ib_centered: bool
 
     @property
     def scale(self) -> str:

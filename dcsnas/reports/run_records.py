@@ -17,7 +17,6 @@ from dcsnas.config.jsonl import read_records
 from dcsnas.config.outputs import in_use
 
 State = Literal["running", "stopped", "finished"]
-STAGES = ("search", "pretrain", "retrain", "tune-eta", "ablate", "detect-search", "detect-train")
 RESULTS = {
     "search": "result.json",
     "pretrain": "result.json",
@@ -28,6 +27,7 @@ RESULTS = {
     "detect-train": "detector.safetensors",
 }
 """The file that a stage writes last."""
+STAGES = tuple(RESULTS)
 SCORED = {
     "retrain": "metrics.json",
     "search": "result.json",
