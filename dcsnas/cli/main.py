@@ -19,10 +19,8 @@ from dcsnas.cli import (
     evaluate,
     experiment,
     export,
-    plot,
     profile,
     profile_check,
-    report,
     runs,
     sample,
     search,
@@ -108,9 +106,9 @@ app.command("embed")(deployment.embed)
 app.command("export")(export.export)
 app.add_typer(detect.app, name="detect")
 app.add_typer(experiment.app, name="experiment")
-app.command("plot")(plot.plot)
+app.command("plot")(runs.plot)
 app.command("runs")(runs.runs)
-app.command("report")(report.report)
+app.command("report")(runs.report)
 
 
 def run() -> None:

@@ -1,4 +1,4 @@
-"""``dcsnas runs``: the run folders that there are, and a leaderboard of them."""
+"""``dcsnas runs``, ``plot`` and ``report``: what there is to see of run folders."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dcsnas.cli.options import console, print_table
+from dcsnas.cli.options import Force, console, print_table
 
 if TYPE_CHECKING:
     from dcsnas.reports.board import Board
@@ -143,3 +143,72 @@ def _record(board: "Board") -> dict[str, object]:
             for one in board.standings
         ],
     }
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run folders, and folders of experiments.",
+                       show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    force: Force = False,
+) -> None:  # fmt: skip
+    """Write one HTML file on several runs: what differs, curves, networks, pictures, verdicts.
+
+    It opens in any browser from the disk, and asks nobody for anything.
+
+    Example: dcsnas report runs/search-0000-search_tiny runs/retrain-0000-retrain_tiny
+    --out report.html
+    """
+    from dcsnas.reports.page import write_page
+
+    write_page(runs, out, force=force)
+    console.print(f"report: {out}")
+
+
+def plot(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An image or a folder of images that the run's network is shown; may be repeated."
+        ),
+    ] = None,
+    at: Annotated[
+        str,
+        typer.Option(help="The position whose affinities are drawn: shares of height and width."),
+    ] = "0.5,0.5",
+) -> None:
+    """Draw every picture that a run folder supports, into RUN/plots.
+
+    With --images also what its network sees: Grad-CAM at the end of each stage and the affinities
+    of a position (seen), the share of channels that attention selects (selected), and the features
+    of some identities in the plane (features).
+
+    Example: dcsnas plot runs/search-0000-search_tiny
+
+    Example: dcsnas plot runs/retrain-0000-retrain_tiny --images data/people/query --at 0.3,0.5
+    """
+    from dcsnas.plots.run import plot_run
+    from dcsnas.plots.seen_run import plot_seeing
+
+    place = _place(at)
+    written, left_out = plot_seeing(run, images, place=place) if images else ([], [])
+    for path in [*plot_run(run), *written]:
+        console.print(str(path))
+    for reason in left_out:
+        console.print(f"left out: {reason}")
+
+
+def _place(text: str) -> tuple[float, float]:
+    """Return the two numbers of ``text``; raises UserError for others."""
+    from dcsnas.config.errors import UserError
+
+    try:
+        row, column = map(float, text.split(","))
+    except ValueError:
+        raise UserError(
+            f"--at {text}: expected two numbers, shares of height and width, such as 0.3,0.5"
+        ) from None
+    return row, column

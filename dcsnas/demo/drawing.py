@@ -13,7 +13,7 @@ from dcsnas.data.drawn.render import (
     render_reid,
 )
 from dcsnas.data.reid import read_reid
-from dcsnas.plots.people import plot_people
+from dcsnas.plots.gallery import plot_people
 from dcsnas.plots.style import save
 
 

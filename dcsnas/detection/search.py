@@ -18,8 +18,8 @@ from dcsnas.config.runs import RunFolder
 from dcsnas.detection.coco import Picture
 from dcsnas.detection.detector import Detector
 from dcsnas.detection.loading import DetectionBatch, training_loader
-from dcsnas.detection.module import DetectModule
 from dcsnas.detection.train import (
+    DetectModule,
     TrainedDetector,
     begin,
     described,

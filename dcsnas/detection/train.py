@@ -4,12 +4,14 @@ It is the training of every other stage (``training.trainer``): the same run fol
 log and devices.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from torch import nn
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 
 from dcsnas.config.detection import DetectConfig
 from dcsnas.config.errors import UserError
@@ -17,9 +19,8 @@ from dcsnas.config.files import file_digest, write_json
 from dcsnas.config.runs import Input, RunFolder
 from dcsnas.detection.coco import CocoSet, read_coco
 from dcsnas.detection.detector import Detector, build_detector
-from dcsnas.detection.loading import training_loader
-from dcsnas.detection.module import DetectModule
-from dcsnas.detection.scoring import coco_scores, detect_set
+from dcsnas.detection.loading import DetectionBatch, training_loader
+from dcsnas.detection.scoring import coco_scores, detect_set, normalised
 from dcsnas.detection.torchvision_parts import import_pycocotools, import_torchvision
 from dcsnas.detection.weights import FILE, DetectorHeader, save_detector, start_from
 from dcsnas.latency.machine import running_on
@@ -28,10 +29,48 @@ from dcsnas.nn.distributed import cpu_threads, pick_device
 from dcsnas.spaces.architecture import ArchitectureFile, architecture_input, save_architecture
 from dcsnas.training.best_epoch import EpochScore
 from dcsnas.training.display import show_start
+from dcsnas.training.optimizers import optimization
 from dcsnas.training.processes import leave_unless_first, this_process
-from dcsnas.training.trainer import make_trainer, resume_path, seed_everything
+from dcsnas.training.trainer import make_trainer, require_finite, resume_path, seed_everything
 
 METRIC = "box_ap50"
+
+
+class DetectModule(pl.LightningModule):
+    """A detector learns, batch by batch; ``names`` are the files of the images, for messages."""
+
+    def __init__(self, network: Detector, config: DetectConfig, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+        self.names = names
+
+    def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor:
+        """Return the sum of a batch's losses."""
+        return self.loss(batch, batch_idx)
+
+    def loss(self, batch: DetectionBatch, index: int, prefix: str = "") -> Tensor:
+        """Return the sum of a batch's losses, and log each; ``index`` is its place in the epoch."""
+        terms = self.terms(batch)
+        loss = sum(terms.values(), start=batch.boxes.new_zeros(()))
+        step = self.current_epoch * int(self.trainer.num_training_batches) + index
+        files = {"names": self.names, "indices": batch.indices}
+        require_finite(loss, step, self.trainer, **files, shared=False)
+        logging = {"on_step": False, "on_epoch": True, "batch_size": len(batch.images)}
+        for name, value in {**terms, "loss": loss}.items():
+            self.log(f"{prefix}{name}", value.detach(), sync_dist=True, **logging)
+        return loss
+
+    def terms(self, batch: DetectionBatch) -> dict[str, Tensor]:
+        """Return the losses of a batch by name."""
+        images = normalised(batch, self.config.data, batch.images.device)
+        losses: Any = self.network(images, batch.image_sizes(), batch.targets())
+        return losses
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return optimiser and schedule of the weights."""
+        total = int(self.trainer.estimated_stepping_batches)
+        return optimization(self.config.optimizer, self.network, total)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
-"""Query images beside their nearest gallery images, each marked right, wrong or distractor.
+"""Images of a set side by side: people by camera, and queries beside their nearest gallery images.
 
-Shapes: Q queries, k neighbours.
+Each of the gallery images is marked right, wrong or distractor. Shapes: Q queries, k neighbours.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +16,12 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from dcsnas.data.decoding import decode_rgb
-from dcsnas.data.reid import Sample
+from dcsnas.data.reid import ReidData, Sample
 from dcsnas.plots.style import GREEN, INK, MUTED, RED, SMALL, TINY, new_figure
+
+PEOPLE, CAMERAS = 8, 6
+"""Of a sheet of people, shown at most."""
+_TILE_IN = 0.62
 
 
 class Verdict(Enum):
@@ -158,3 +164,31 @@ class _Sheet:
         axes.add_patch(Rectangle((x, y), 0.27, 0.27, color=verdict.color, linewidth=0, zorder=3))
         look = {"color": "white", "weight": "bold", "ha": "center", "va": "center", "zorder": 4}
         axes.text(x + 0.135, y + 0.145, verdict.mark, size=SMALL, **look)
+
+
+def plot_people(data: ReidData) -> Figure:
+    """Draw the first training identities, a column each, and a row for each camera."""
+    seen: defaultdict[int, dict[int, Path]] = defaultdict(dict)
+    for sample in data.train:
+        seen[sample.identity].setdefault(sample.camera, sample.path)
+    people = sorted(seen)[:PEOPLE]
+    cameras = sorted({camera for one in people for camera in seen[one]})[:CAMERAS]
+    first = decode_rgb(data.train[0].path)
+    height = _TILE_IN * first.height / first.width
+    figure = new_figure(
+        max(4.5, _TILE_IN * len(people) + 0.6),
+        height * len(cameras) + 1.1,
+        title=f"Some of {data.root.resolve().name}, by camera",
+        subtitle=f"{len(data.train):,} training images of {data.num_classes:,} people; a column is "
+        "a person, a row a camera. The same person is to be found in another camera.",
+    )
+    axes = figure.subplots(len(cameras), len(people), squeeze=False)
+    for row, camera in enumerate(cameras):
+        for column, person in enumerate(people):
+            tile = axes[row, column]
+            tile.set_axis_off()
+            if camera in seen[person]:
+                tile.imshow(np.asarray(decode_rgb(seen[person][camera])), aspect="equal")
+            if not column:
+                tile.set_title(f"camera {camera}", size=TINY, color=MUTED, loc="left", pad=2)
+    return figure

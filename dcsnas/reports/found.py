@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dcsnas.config.errors import UserError
-from dcsnas.reports.experiment_records import is_experiment, read_experiment
+from dcsnas.reports.experiments import is_experiment, read_experiment
 from dcsnas.reports.run_records import RunRecord, Unreadable, read_run
 
 

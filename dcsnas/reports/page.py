@@ -14,8 +14,7 @@ from dcsnas.plots.records import metric_text
 from dcsnas.reports import charts
 from dcsnas.reports.comparison import configurations_of, lines_of, scatter_charts, verdicts_of
 from dcsnas.reports.curves import charts_of
-from dcsnas.reports.experiment_records import is_experiment
-from dcsnas.reports.experiments import read_sweep
+from dcsnas.reports.experiments import is_experiment, read_sweep
 from dcsnas.reports.networks import networks_of, tables_of
 from dcsnas.reports.pictures import gallery_of, pictures_of
 from dcsnas.reports.run_records import read_run

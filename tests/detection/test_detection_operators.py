@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dcsnas.detection.operators import nms, roi_align
+from dcsnas.detection.torchvision_parts import nms, roi_align
 
 
 def random_boxes(count: int, side: float, generator: torch.Generator, least: float = 1) -> Tensor:

@@ -88,7 +88,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(work: Path) -> None:
     run_here(work, *TRAIN, "--out", "whole")
     folder, kept = work / "stopped", work / "kept"
     with pytest.MonkeyPatch.context() as patch:
-        from dcsnas.detection.module import DetectModule
+        from dcsnas.detection.train import DetectModule
 
         plain = DetectModule.training_step
 

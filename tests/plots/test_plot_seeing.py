@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dcsnas.cli.plot import plot
+from dcsnas.cli.runs import plot
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_yaml
 from dcsnas.config.stages import DataConfig

@@ -12,16 +12,15 @@ import pytest
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
 from dcsnas.search.derive import derive, derive_ranked
-from dcsnas.search.derived_weights import rank_by_score, score_derived
+from dcsnas.search.derived_weights import SCORES, rank_by_score, score_derived
 from dcsnas.search.evolved import evolve_by_score
 from dcsnas.search.run import search
-from dcsnas.search.scores import SCORES
 from dcsnas.spaces.architecture import load_architecture
 from dcsnas.spaces.memory import MB
 from killed_search import Fault, command, die, die_in_a_line
 from search_setup import small_search, write_search_inputs
 
-APPEND = "dcsnas.search.scores:append_line"
+APPEND = "dcsnas.search.derived_weights:append_line"
 
 
 @pytest.fixture(scope="module")
