@@ -13,7 +13,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.files import write_json, write_text
 from dcsnas.detection.coco import CocoSet
 from dcsnas.detection.loading import DetectionSet, collate_detection
-from dcsnas.detection.scoring import Progress, coco_scores, detect_set, normalised
+from dcsnas.detection.scoring import Progress, coco_scores, detect_set, ground_truth, normalised
 from dcsnas.detection.weights import DetectorHeader, LoadedDetector
 from dcsnas.latency.reference import REFERENCE, REFERENCE_SIZE
 from dcsnas.latency.timing import CpuStopwatch, CudaStopwatch, Stopwatch
@@ -64,7 +64,8 @@ def evaluate_detector(
         "by": "pycocotools",
         "data": {"name": found.root.resolve().name, "split": found.split, "digest": found.digest},
     }
-    return DetectionReport(coco_scores(found, results), results, protocol)
+    scores = coco_scores(ground_truth(found), found.categories, results)
+    return DetectionReport(scores, results, protocol)
 
 
 def require_same_categories(header: DetectorHeader, found: CocoSet) -> None:

@@ -95,17 +95,26 @@ def _records(
     return records
 
 
-def coco_scores(found: CocoSet, results: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return COCO's scores in percent, such as ``box_ap50`` and ``mask_ap``.
-
-    Under ``box_ap50_CATEGORY`` also that of each category that there is.
-    """
-    coco_module, cocoeval, _ = import_pycocotools()
-    truth = coco_module.COCO()
+def ground_truth(found: CocoSet) -> Any:
+    """Return a set as pycocotools' ``COCO``; its file is read again, which may take a while."""
+    truth = import_pycocotools()[0].COCO()
     truth.dataset = _dataset(found)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints how long it took
+        truth.createIndex()
+    return truth
+
+
+def coco_scores(
+    truth: Any, categories: Sequence[tuple[int, str]], results: Sequence[dict[str, Any]]
+) -> dict[str, float]:
+    """Return COCO's scores of ``results`` in percent, such as ``box_ap50`` and ``mask_ap``.
+
+    Under ``box_ap50_CATEGORY`` also that of each category of which ``truth`` (``ground_truth``)
+    has anything.
+    """
+    cocoeval = import_pycocotools()[1]
     scores: dict[str, float] = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints tables
-        truth.createIndex()
         for kind, name in KINDS.items():
             if not results:
                 scores |= {f"{kind}_{key}": 0.0 for key in STATISTICS[:3]}
@@ -116,7 +125,7 @@ def coco_scores(found: CocoSet, results: Sequence[dict[str, Any]]) -> dict[str, 
             comparison.summarize()
             pairs = zip(STATISTICS, comparison.stats.tolist(), strict=False)
             scores |= {f"{kind}_{key}": 100 * value for key, value in pairs if value >= 0}
-            scores |= _by_category(kind, comparison, found)
+            scores |= _by_category(kind, comparison, categories)
     return scores
 
 
@@ -135,11 +144,13 @@ def _dataset(found: CocoSet) -> dict[str, Any]:
     return content
 
 
-def _by_category(kind: str, comparison: Any, found: CocoSet) -> dict[str, float]:
+def _by_category(
+    kind: str, comparison: Any, categories: Sequence[tuple[int, str]]
+) -> dict[str, float]:
     """Return average precision at 0.5 by category, those left out that there is nothing of."""
     precision = comparison.eval["precision"][0, :, :, 0, -1]  # [recalls, categories]
     scores = {}
-    for index, (_, name) in enumerate(found.categories):
+    for index, (_, name) in enumerate(categories):
         values = precision[:, index]
         if (values > -1).any():
             scores[f"{kind}_ap50_{name}"] = 100 * float(values[values > -1].mean())

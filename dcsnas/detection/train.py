@@ -20,7 +20,7 @@ from dcsnas.config.runs import Input, RunFolder
 from dcsnas.detection.coco import CocoSet, read_coco
 from dcsnas.detection.detector import Detector, build_detector
 from dcsnas.detection.loading import DetectionBatch, training_loader
-from dcsnas.detection.scoring import coco_scores, detect_set, normalised
+from dcsnas.detection.scoring import coco_scores, detect_set, ground_truth, normalised
 from dcsnas.detection.torchvision_parts import import_pycocotools, import_torchvision
 from dcsnas.detection.weights import FILE, DetectorHeader, save_detector, start_from
 from dcsnas.latency.machine import running_on
@@ -203,11 +203,12 @@ def scores_of(config: DetectConfig, val: CocoSet | None) -> list[pl.Callback]:
     """Return what scores epochs, if they are to be."""
     if val is None:
         return []
+    truth = ground_truth(val)
 
     def score(module: Any) -> float:
         device = pick_device(config.run.device)
         results = detect_set(module.network, val, config.data, device=device)
-        return coco_scores(val, results)[METRIC]
+        return coco_scores(truth, val.categories, results)[METRIC]
 
     return [EpochScore(config.validate_every, METRIC, score)]
 
