@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dcsnas.config.errors import UserError
-from dcsnas.detection import operators, torchvision_parts
+from dcsnas.detection import torchvision_parts
 from detection_setup import needs_torchvision
 
 
@@ -22,9 +22,9 @@ def test_operators_are_replaced_only_where_they_are_missing(
             monkeypatch.setattr(importlib.import_module(name), operator, "torchvision's")
     torchvision = torchvision_parts.import_torchvision.__wrapped__()
     for name in ("nms", "roi_align"):
-        own = getattr(operators, name)
+        own = getattr(torchvision_parts, name)
         assert getattr(torchvision.ops, name) == ("torchvision's" if compiled else own)
-    assert torchvision.ops.boxes.nms == ("torchvision's" if compiled else operators.nms)
+    assert torchvision.ops.boxes.nms == ("torchvision's" if compiled else torchvision_parts.nms)
 
 
 @pytest.mark.parametrize("missing", ["torchvision", "pycocotools"])
