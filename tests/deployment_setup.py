@@ -1,8 +1,10 @@
-"""Untrained networks on disk, whose every number differs from its default."""
+"""Untrained networks on disk, whose every number differs from its default, and pictures."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
 from dcsnas.nn.build import build
 from dcsnas.nn.heads import BNNeck, TaskNetwork, head_for
@@ -65,3 +67,23 @@ def trained_like(file: ArchitectureFile, seed: int) -> TaskNetwork:
     with torch.no_grad():
         network(torch.randn(8, 3, *file.input, generator=generator))
     return network
+
+
+def write_pictures(folder: Path) -> list[Path]:
+    """Write large and small pictures of several kinds."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (9, 6, 3), dtype=np.uint8)
+    scene = Image.fromarray(coarse).resize((300, 500), Image.Resampling.BICUBIC)
+    pictures = {
+        "large.jpg": scene,
+        "small.jpg": scene.resize((20, 40)),
+        "other.jpg": Image.fromarray(255 - np.asarray(scene)),
+        "palette.png": scene.convert("P"),
+        "grey.png": scene.convert("L"),
+        "alpha.png": scene.convert("RGBA"),
+        "deep.png": Image.fromarray(np.asarray(scene.convert("L")).astype(np.uint16) * 257),
+        "print.jpg": scene.convert("CMYK"),
+    }
+    for name, picture in pictures.items():
+        picture.save(folder / name)
+    return [folder / name for name in pictures]

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_documented_example import write_pictures
 
 import dcsnas as dn
 from dcsnas.config.errors import UserError
@@ -32,7 +31,7 @@ from dcsnas.evaluation.features import Extractor
 from dcsnas.nn.heads import LinearHead
 from dcsnas.nn.weights import load_network, read_header, read_state, save_weights
 from dcsnas.tasks.task import evaluate
-from deployment_setup import Networks
+from deployment_setup import Networks, write_pictures
 from latency_fakes import CONDITIONS, micro_space
 from reid_data import write_class_folder
 
