@@ -1,9 +1,11 @@
 'use strict';
 // Loaded into NNI 3.0's manager before its own code (NODE_OPTIONS=--require). Each patch answers a
 // defect; tests/experiments/test_nni_patches*.py fail without it.
+const fs = require('fs');
 const Module = require('module');
 const net = require('net');
 const os = require('os');
+const path = require('path');
 
 delete process.env.NODE_OPTIONS; // for the manager alone, not for what trials start
 process.env.DCSNAS_NNI_MANAGER = String(process.pid); // trials and tuner end when it does
@@ -89,6 +91,26 @@ const patches = {
                 connect.settled ? emitter.emit('error', gone) : connect.reject(gone);
             });
             return tuner;
+        };
+    },
+    // 7. The page asks Microsoft's servers for its icons and fonts: boxes in place of icons where
+    // there is no network, and where there is one somebody else hears of the page. Fluent UI takes
+    // the addresses from FabricConfig; all of its icon fonts are answered with ours.
+    RestServer({ RestServer: { prototype } }) {
+        const { start } = prototype;
+        prototype.start = function () {
+            const app = global.nni.rest.getExpressApp();
+            const page = path.resolve('static', 'index.html');
+            const settings = '{iconBaseUrl:"/dcsnas-icons/",fontBaseUrl:""}';
+            const html = fs.readFileSync(page, 'utf8')
+                .replace('<head>', `<head><script>window.FabricConfig=${settings}</script>`);
+            app.get('/dcsnas-icons/:file', (_request, response) => {
+                response.sendFile(path.join(__dirname, 'icons', 'icons.woff'));
+            });
+            app.get(/^\/(index\.html|oview|detail|experiment)?$/, (_request, response) => {
+                response.type('html').send(html);
+            });
+            return start.call(this);
         };
     },
 };

@@ -74,12 +74,19 @@ SETTINGS = ReidSettings(
 
 
 @pytest.fixture(scope="module")
-def page(sweep: ExperimentFolder) -> Iterator[Any]:
+def asked() -> list[str]:
+    """Return the addresses that the page asks for, as they come."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(sweep: ExperimentFolder, asked: list[str]) -> Iterator[Any]:
     """Yield the web page in Chromium."""
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
         opened = browser.new_page(viewport={"width": 1600, "height": 1000})
         opened.set_default_timeout(PATIENCE_MS)
+        opened.on("request", lambda request: asked.append(request.url))
         yield opened
         browser.close()
 
@@ -133,6 +140,19 @@ def test_page_shows_what_the_trials_ran(sweep: ExperimentFolder, page: Any, pict
     look_at(page, "Hyper-parameter", pictures / "parameters.png")
     axes = set(page.locator("svg text").all_text_contents())
     assert {"lambda", *next(iter(ran.values()))[1]} <= axes
+
+
+def test_the_page_needs_no_network_and_shows_its_icons(
+    sweep: ExperimentFolder, page: Any, asked: list[str]
+) -> None:
+    page.goto(f"{sweep.url}/detail")
+    page.locator("span.SUCCEEDED").nth(3).wait_for()
+    page.evaluate("document.fonts.ready.then(() => true)")
+    loaded = "[...document.fonts].filter((f) => f.status === 'loaded').map((f) => f.family)"
+    assert any("FabricMDL2Icons" in family for family in page.evaluate(loaded))
+    assert any("/dcsnas-icons/" in url for url in asked)
+    local = (f"{sweep.url}/", "data:", "blob:")
+    assert [url for url in asked if not url.startswith(local)] == []
 
 
 def test_intermediate_curves_are_those_of_the_runs(sweep: ExperimentFolder) -> None:
