@@ -62,7 +62,8 @@ def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, A
     search = _search(sweep, path, channel, metric)
     found = _derive(path)
     if f"validation_{metric}" in search:
-        search |= _score(path, found)  # within a target; the most probable one may be slower
+        # the derived network is within a target; the most probable one may be slower
+        search |= _score(path, found, metric)
     result: dict[str, Any] = {
         **search,
         "predicted_ms": found.provenance.predicted_latency_ms,
@@ -132,11 +133,11 @@ def _derive(path: Path) -> "ArchitectureFile":
     return found
 
 
-def _score(path: Path, found: "ArchitectureFile") -> dict[str, float]:
+def _score(path: Path, found: "ArchitectureFile", metric: str) -> dict[str, float]:
     from dcsnas.search.derived_weights import score_derived
 
     (scores,) = score_derived(path / "search", [found])
-    return {f"validation_{name}": score for name, score in scores.items()}
+    return {f"validation_{name}": scores[name] for name in (metric, *RESULTS) if name in scores}
 
 
 def _retrain(config: "TrainConfig", path: Path, found: "ArchitectureFile") -> dict[str, float]:
@@ -159,7 +160,7 @@ def _retrain(config: "TrainConfig", path: Path, found: "ArchitectureFile") -> di
         )
         save_report(metrics, report, {})
     measured = read_json(metrics)
-    return {name: measured[name] for name in {task.metric, *RESULTS} & measured.keys()}
+    return {name: measured[name] for name in (task.metric, *RESULTS) if name in measured}
 
 
 def _measure(path: Path, found: "ArchitectureFile") -> float:
