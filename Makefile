@@ -31,7 +31,7 @@ slow: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "slow or not slow"
 
 notebooks: .venv/installed-dev
-	$(BIN)/python examples/run_notebooks.py
+	$(BIN)/python examples/run_notebooks.py $(NOTEBOOKS)
 
 browser: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py \
