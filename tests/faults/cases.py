@@ -118,6 +118,7 @@ def _judged(
     record = {"came": _came(kind, disturbed), "code": disturbed.code}
     record["printed"] = disturbed.output[-600:] if disturbed.code else ""
     if found := _wrong_end(kind, disturbed) or half_written(folder / OUT):
+        record["printed"] = disturbed.output[-6000:]
         return {**record, "outcome": "wrong", "why": found}
     last, arguments = disturbed, _told(disturbed) or STAGES[stage].arguments
     for _ in range(FURTHER):
