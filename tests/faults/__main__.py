@@ -14,15 +14,15 @@ sees it.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from conditions import conditions
 
 PRELOADED = "FAULT_PRELOADED"
 """The variable by which this process knows that it has mounts of its own and the shim."""
@@ -93,21 +93,6 @@ def write_record(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
     record = {"command": " ".join(["python -m faults", *sys.argv[1:]]), **conditions()}
     text = json.dumps({**record, **summary_of(cases), "cases": cases}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def conditions() -> dict[str, str]:
-    """Return what the outcomes were had under."""
-    import torch
-
-    import dcsnas
-
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dcsnas": dcsnas.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "kernel": platform.release(),
-    }
 
 
 if __name__ == "__main__":
