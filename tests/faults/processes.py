@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 from dcsnas.cli.main import run
 from dcsnas.config.interrupts import ctrl_c_blocked, ctrl_c_ends
 
-PATIENCE_S = 30
+PATIENCE_S = 300
 """After the fault; a process that then still runs is taken to hang."""
 COUNTED = "FAULT_COUNTED"
 """The variable with the file that a process writes the number of its calls to."""

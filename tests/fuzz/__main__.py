@@ -203,6 +203,7 @@ class Case:
 
         name, path, read = self.targets[(data or b"\0")[0] % len(self.targets)]
         os.chdir(path.parent)
+        seconds, mb = math.inf, 0.0
         for _ in range(TRIES):
             path.write_bytes(data[1:])
             before, began = _reset_peak(), time.monotonic()
