@@ -20,6 +20,8 @@ Box = tuple[float, float, float, float]
 MARGIN = 1.0
 """Pixels that a box may lie outside of its image: COCO's own boxes are rounded."""
 LEAST_SIDE = 1e-2
+MOST = 10**9
+"""Pixels of a side, which no image has; a float holds it."""
 SHOWN = 5
 """Faults in a message."""
 KEYS = ("images", "annotations", "categories")
@@ -286,8 +288,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_int(value) and value > 0
+    return _is_int(value) and 0 < value < MOST
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
