@@ -139,7 +139,7 @@ def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
     over = subprocess.Popen([sys.executable, "-c", ""])
     over.wait()
     abandoned = f"metrics.json.{over.pid}.partial"
-    kept = [f"metrics.json.{os.getpid()}.partial", f"other.json.{over.pid}.partial",
+    kept = [f"metrics.json.{os.getppid()}.partial", f"other.json.{over.pid}.partial",
             "metrics.json.partial", "metrics.json.x.partial"]  # fmt: skip
     for name in (abandoned, *kept):
         (tmp_path / name).touch()
