@@ -1,6 +1,7 @@
 """The program ``dcsnas``, and ``python -m dcsnas``."""
 
-from dcsnas.config.environment import ctrl_c_ends, settle
+from dcsnas.config.environment import settle
+from dcsnas.config.interrupts import ctrl_c_ends
 
 
 def main() -> None:

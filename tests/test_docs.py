@@ -123,7 +123,6 @@ def test_a_wrong_command_is_noticed(wrong: str, monkeypatch: pytest.MonkeyPatch)
 NOT_RUN = {
     ("plot", "--images"): "tests/plots/test_plot_seeing.py calls what it calls",
     ("plot", "--at"): "the same",
-    ("watch", None): "tests/experiments/test_starting.py calls the command's function",
     ("report", "--measure"): "tests/experiments/test_experiment_report.py calls what it calls",
     ("report", "--budget-ms"): "the same",
 }

@@ -51,11 +51,11 @@ def render(
                 junk=junk,
                 **common,
             )
-            render_reid(directory, people, progress=report)
+            drawn = render_reid(directory, people, progress=report)
         else:
             classes = ClassSettings(train_per_class=images_per_class, **common)
-            render_classes(directory, classes, progress=report)
-    console.print(f"rendered {directory}")
+            drawn = render_classes(directory, classes, progress=report)
+    console.print(f"rendered {directory}" if drawn else f"{directory}: is there, as asked for")
 
 
 @app.command("scenes")

@@ -9,6 +9,7 @@ import typer
 from dcsnas.cli.options import DryRun, console, with_allocator
 from dcsnas.cli.trial_bars import Show, trial_bars
 from dcsnas.config.errors import UserError
+from dcsnas.config.interrupts import answer
 
 if TYPE_CHECKING:
     from dcsnas.experiments.folder import ExperimentFolder
@@ -145,7 +146,8 @@ def watch(experiment: Which) -> None:
         try:
             with trial_bars() as bars:
                 wait(folder, Show(bars, folder))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            answer(interrupt)
             console.print("no longer watching; the experiment goes on")
     console.print(f"{folder.path}: {state(folder)}")
 
@@ -230,7 +232,8 @@ def _follow(folder: "ExperimentFolder", detach: bool) -> None:
     try:
         with trial_bars() as bars:
             wait(folder, Show(bars, folder))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        answer(interrupt)
         console.print("stopping ...")
         stop(folder)
         console.print(f"stopped; to continue: dcsnas experiment resume {folder.path}")

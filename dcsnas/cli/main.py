@@ -31,6 +31,7 @@ from dcsnas.cli import (
 from dcsnas.cli.failures import of_the_machine
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.errors import UserError
+from dcsnas.config.interrupts import STOPPED
 from dcsnas.config.plugins import load_named
 
 FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",
@@ -119,6 +120,8 @@ def run() -> None:
     quiet_libraries()
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
     except UserError as error:
         _end(str(error))
     except Exception as error:

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dcsnas.config.environment import ctrl_c_interrupts
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import yaml_text
+from dcsnas.config.interrupts import STOPPED, ctrl_c_raises
 from dcsnas.config.runs import RunFolder, file_in, run_folder
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -113,9 +112,10 @@ def same_command(option: str, path: Path) -> str:
 @contextmanager
 def stoppable(line: str) -> Iterator[None]:
     """Print ``line`` where Ctrl-C ends the block; of several processes the first does."""
-    ctrl_c_interrupts()
+    said = "" if int(os.environ.get("LOCAL_RANK", 0)) else f"stopped by SIGINT; {line}"
     try:
-        yield
+        with ctrl_c_raises(said):
+            yield
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning exits in its place where a trainer has not begun to train
         interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(
@@ -123,9 +123,9 @@ def stoppable(line: str) -> Iterator[None]:
         )
         if not interrupted:
             raise
-        if not int(os.environ.get("LOCAL_RANK", 0)):
-            print(f"stopped by SIGINT; {line}", file=sys.stderr)
-        raise SystemExit(128 + signal.SIGINT) from None
+        if said:
+            print(said, file=sys.stderr)
+        raise SystemExit(STOPPED) from None
 
 
 def show_progress() -> bool:
@@ -181,8 +181,8 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    ctrl_c_interrupts()  # the bar hides the cursor, and shows it again
-    with Progress(*columns, console=console) as progress:
+    # the bar hides the cursor, and shows it again
+    with ctrl_c_raises(), Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None)
 
         def report(done: int, total: int) -> None:

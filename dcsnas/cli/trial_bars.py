@@ -1,23 +1,27 @@
 """The bars of a sweep in a terminal: one for its trials, and one for each trial that runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 from dcsnas.cli.options import console
-from dcsnas.config.environment import ctrl_c_interrupts
+from dcsnas.config.interrupts import ctrl_c_raises
 
 if TYPE_CHECKING:
     from dcsnas.experiments.experiment import Progress
     from dcsnas.experiments.folder import ExperimentFolder
 
 
-def trial_bars() -> Bars:
-    """Return the bars that ``Show`` fills, as a context in which they are drawn."""
-    ctrl_c_interrupts()
+@contextmanager
+def trial_bars() -> Iterator[Bars]:
+    """Yield the bars that ``Show`` fills, drawn while the block runs."""
     words = [TextColumn("{task.description}"), TextColumn("{task.fields[stage]}")]
-    return Bars(*words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    columns = (*words, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with ctrl_c_raises(), Bars(*columns, console=console) as bars:
+        yield bars
 
 
 class Show:

@@ -14,6 +14,10 @@ from dcsnas.config.stages import OptimizerConfig, RunConfig
 from dcsnas.config.strict import Strict
 
 Pair = tuple[PositiveInt, PositiveInt]
+Width = Annotated[int, Field(gt=0, le=2**16)]
+"""A number of channels or features."""
+Depth = Annotated[int, Field(ge=0, le=100)]
+"""A number of layers."""
 
 
 class DetectDataConfig(Strict):
@@ -59,7 +63,7 @@ class DetectAugmentConfig(Strict):
 class DetectorConfig(Strict):
     """The parts around the backbone: FPN, RPN, three box stages, a mask head."""
 
-    channels: PositiveInt = 256
+    channels: Width = 256
     """Of each map of the pyramid."""
     anchor_scale: PositiveFloat = 8.0
     """Side of a map's square anchor, in strides of that map."""
@@ -75,13 +79,13 @@ class DetectorConfig(Strict):
     """Proposals drawn for the losses of the first box stage."""
     samples: PositiveInt = 2
     """Points along each side of the cells that a box is sampled in."""
-    box_convolutions: NonNegativeInt = 4
+    box_convolutions: Depth = 4
     """3x3 convolutions in each box stage; 0 puts a second linear layer in their place."""
-    box_features: PositiveInt = 1024
+    box_features: Width = 1024
     """Width of each box stage's linear layer."""
-    mask_convolutions: PositiveInt = 4
+    mask_convolutions: Annotated[Depth, Field(gt=0)] = 4
     """3x3 convolutions of the mask head."""
-    mask_channels: PositiveInt = 256
+    mask_channels: Width = 256
     """Of each of them."""
     ious: tuple[Share, Share, Share] = (0.5, 0.6, 0.7)
     """From which overlap on a proposal is a thing, by stage."""

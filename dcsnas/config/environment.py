@@ -8,19 +8,14 @@ same. ``docs/environment.md`` says what is decided, and what stays the user's.
 
 import os
 import pwd
-import signal
 import stat
 import sys
-import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import dcsnas
-
-SETTLED = "DCSNAS_SETTLED"
-"""The variable by which a process knows that its environment is decided."""
+from dcsnas.config.interrupts import SETTLED, ctrl_c_blocked
 
 FIXED = {
     "MPLBACKEND": "agg",  # pictures go to files; a backend that is not there fails imports
@@ -59,24 +54,8 @@ def settle() -> None:
         except OSError:  # a file that is opened takes the lowest number that is free: this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     environment = {**own_environment(os.environ), SETTLED: "1"}
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
-
-
-def ctrl_c_ends() -> None:
-    """Have Ctrl-C end this process at once: as an exception it breaks imports half-way."""
-    _ctrl_c(signal.default_int_handler, signal.SIG_DFL)
-
-
-def ctrl_c_interrupts() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt again, from when something must be put right after it."""
-    _ctrl_c(signal.SIG_DFL, signal.default_int_handler)
-
-
-def _ctrl_c(before: object, then: Any) -> None:
-    """Exchange the handler, if it is that and not another's; only the main thread may."""
-    main = threading.current_thread() is threading.main_thread()
-    if main and signal.getsignal(signal.SIGINT) == before:
-        signal.signal(signal.SIGINT, then)
+    with ctrl_c_blocked():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def own_environment(given: Mapping[str, str]) -> dict[str, str]:

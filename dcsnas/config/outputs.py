@@ -1,6 +1,7 @@
 """Where a command is to write: tried before hours of work, with one writer, nothing replaced."""
 
 import fcntl
+import glob
 import os
 import socket
 import sys
@@ -11,9 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
-from dcsnas.config.environment import ctrl_c_interrupts
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import writing
+from dcsnas.config.interrupts import ctrl_c_raises
 
 
 class InUseError(UserError):
@@ -38,9 +39,9 @@ def require_output(path: Path, *, force: bool = False) -> None:
             raise UserError(f"{path}: is a folder; give the path of a file")
         if not force and os.path.lexists(path):
             raise UserError(f"{path}: exists already; give another --out, or --force to replace it")
-        trial = _nearest_folder(path) / f"{path.name}.{os.getpid()}.trial"
+        trial = _nearest_folder(path) / f"{path.name}.{os.getpid()}.partial"
         trial.touch(exist_ok=False)
-        trial.unlink()
+        trial.unlink(missing_ok=True)
 
 
 def _nearest_folder(path: Path) -> Path:
@@ -53,6 +54,7 @@ def output(path: Path, *, force: bool = False) -> Iterator[None]:
     """Be the one writer of the file ``path``; raises UserError, also as ``require_output`` does."""
     require_output(path, force=force)
     with held(path.with_name(f".{path.name}.lock"), of=path, otherwise=ANOTHER):
+        _remove_abandoned(path.parent, glob.escape(path.name))
         yield
 
 
@@ -65,7 +67,27 @@ def one_writer(folder: Path) -> Iterator[None]:
     if folder.is_file():
         raise UserError(f"{folder}: is a file; a run needs a folder, give another --out")
     with held(folder / LOCK, of=folder, otherwise=ANOTHER):
+        _remove_abandoned(folder, "*")
         yield
+
+
+def _remove_abandoned(folder: Path, name: str) -> None:
+    """Remove what processes that were killed have left of files that they were writing."""
+    for partial in folder.glob(f"{name}.*.partial"):
+        number = partial.suffixes[-2].removeprefix(".")
+        if number.isdecimal() and partial.is_file() and not _runs(int(number)):
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # another user's, or no number of a process
+    return True
 
 
 @contextmanager
@@ -75,9 +97,8 @@ def held(lock: Path, *, of: Path, otherwise: str, patience_s: float = PATIENCE_S
     Raises InUseError where it is not free within ``patience_s``: who uses ``of``, and
     ``otherwise``, what to do then.
     """
-    ctrl_c_interrupts()
     until = time.monotonic() + patience_s
-    with _folders_of(lock):
+    with ctrl_c_raises(), _folders_of(lock):
         while (file := _taken(lock, of)) is None:
             if time.monotonic() > until:
                 raise InUseError(f"{of}: in use by {_holder(lock)}; {otherwise}")

@@ -15,11 +15,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from importlib.metadata import entry_points
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.interrupts import ctrl_c_for_this_process
 
 T = TypeVar("T")
 
@@ -88,12 +89,15 @@ class _Pool(ProcessPoolExecutor):
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a call, which may start the processes: they inherit which signals are blocked."""
-        resource_tracker.ensure_running()  # or it is started in between, and unblocks Ctrl-C
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
+        with ctrl_c_for_this_process():
             return super().submit(fn, *args, **kwargs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """End the processes, at once where it is by Ctrl-C: nobody waits for their results."""
+        if kind is not None and not issubclass(kind, Exception):
+            for process in list((self._processes or {}).values()):
+                process.terminate()
+        super().__exit__(kind, error, trace)
 
 
 def _begin(modules: Sequence[str]) -> None:

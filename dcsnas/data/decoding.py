@@ -50,6 +50,7 @@ EPSILON = 1e-6
 
 # what Pillow's decoders raise on damaged files; OSError covers most of them
 _DECODING_ERRORS = (
+    TypeError,
     OSError,
     SyntaxError,
     ValueError,
@@ -162,7 +163,7 @@ def cut_part(picture: Image.Image, size: Size, box: Box) -> Tensor:
 
 def _rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return _grey(image).convert("RGB")
+        return _grey(image, path).convert("RGB")
     if image.mode not in _CONVERTED:
         pixels = _REFUSED.get(image.mode, "pixels of another kind")
         raise PixelError(
@@ -176,14 +177,17 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
     return (image.convert("RGBA") if image.mode in ("P", "PA") else image).convert("RGB")
 
 
-def _grey(image: Image.Image) -> Image.Image:
+def _grey(image: Image.Image, path: Path) -> Image.Image:
     """Return grey of 16 bits as grey of 8, in which the whole range is 0 to 255.
 
     Pillow keeps the values of a TIFF, which may have 12 bits, and may count from white.
     """
     values = np.asarray(image).astype(np.uint32)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    top = 2 ** tags.get(BITSPERSAMPLE, (16,))[0] - 1
+    bits = tags.get(BITSPERSAMPLE, (16,))
+    if bits not in [(number,) for number in range(1, 17)]:
+        raise PixelError(f"{path}: a TIFF of {bits} bits a pixel; save it as .png")
+    top = 2 ** bits[0] - 1
     if tags.get(PHOTOMETRIC_INTERPRETATION) == 0:
         values = top - values
     return Image.fromarray(((255 * values + top // 2) // top).astype(np.uint8))

@@ -27,6 +27,7 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.interrupts import ctrl_c_for_this_process
 
 AHEAD = 2
 """Batches that a worker may have ready or under way: torch's prefetch factor."""
@@ -88,7 +89,8 @@ class ProcessBatches(_MultiProcessingDataLoaderIter):
     def __init__(self, loader: DataLoader) -> None:
         _listen()
         self._workers_status = [True] * loader.num_workers  # the end asks, however many had started
-        super().__init__(loader)
+        with ctrl_c_for_this_process():  # before they can say that they leave it to this one
+            super().__init__(loader)
 
     def __del__(self) -> None:
         if "_workers" in vars(self):  # else it failed before there was anything to end

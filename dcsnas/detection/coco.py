@@ -20,6 +20,8 @@ Box = tuple[float, float, float, float]
 MARGIN = 1.0
 """Pixels that a box may lie outside of its image: COCO's own boxes are rounded."""
 LEAST_SIDE = 1e-2
+MOST = 10**9
+"""Pixels of a side, which no image has; a float holds it."""
 SHOWN = 5
 """Faults in a message."""
 KEYS = ("images", "annotations", "categories")
@@ -233,18 +235,52 @@ def _problem(
 def _problem_of_mask(mask: Any, size: tuple[int, int]) -> str:
     if isinstance(mask, list):
         points = bool(mask) and all(isinstance(part, list) and len(part) >= 6 for part in mask)
-        if points and all(_is_number(n) for part in mask for n in part):
-            return "" if all(len(part) % 2 == 0 for part in mask) else "a polygon of half a point"
-        return "segmentation: expected polygons of three points or more"
+        if not (points and all(_is_number(n) for part in mask for n in part)):
+            return "segmentation: expected polygons of three points or more"
+        if any(len(part) % 2 for part in mask):
+            return "a polygon of half a point"
+        # drawing takes time and memory by the length of an edge
+        height, width = size
+        near = all(
+            -width <= x <= 2 * width and -height <= y <= 2 * height
+            for part in mask
+            for x, y in zip(part[::2], part[1::2], strict=True)
+        )
+        return "" if near else "segmentation: a point lies further out than the image is large"
     if not isinstance(mask, dict) or not {"size", "counts"} <= mask.keys():
         return "segmentation: expected polygons, or run lengths with size and counts"
     if mask["size"] != list(size):
         return f"segmentation.size is {mask['size']}, the image's is {list(size)}"
     counts = mask["counts"]
-    if isinstance(counts, list):
-        sound = all(_is_int(n) and n >= 0 for n in counts) and sum(counts) == size[0] * size[1]
-        return "" if sound else "segmentation.counts do not sum up to the image's pixels"
-    return "" if isinstance(counts, str) else "segmentation.counts: expected numbers or text"
+    if isinstance(counts, str):
+        counts = run_lengths(counts)
+    if not isinstance(counts, list):
+        return "segmentation.counts: expected numbers, or text as pycocotools writes it"
+    sound = all(_is_int(n) and n >= 0 for n in counts) and sum(counts) == size[0] * size[1]
+    return "" if sound else "segmentation.counts do not sum up to the image's pixels"
+
+
+def run_lengths(text: str) -> list[int] | None:
+    """Return the run lengths that COCO's compressed text stands for; None where it is none.
+
+    Six bits a character from "0" on: five of a number, and whether it goes on. From the fourth
+    number on it is the difference to the one before the last. pycocotools reads beyond a text
+    that breaks off within a number. Source: ``rleFrString`` of cocoapi's maskApi.c.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - ord("0")
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths if not shift else None
 
 
 def _is_int(value: Any) -> bool:
@@ -252,8 +288,8 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_int(value) and value > 0
+    return _is_int(value) and 0 < value < MOST
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST

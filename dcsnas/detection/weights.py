@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
@@ -80,8 +81,13 @@ def load_detector(path: Path) -> LoadedDetector:
     """Return a detector in evaluation mode; raises UserError where the file is none or damaged."""
     header = read_detector_header(path)
     classes = len(header.categories) + 1
+    state = read_tensors(path)
+    with torch.device("meta"):  # takes no memory, whatever numbers the header holds
+        expected = build_detector(header.architecture, header.detector, classes).state_dict()
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in expected.items()}:
+        raise UserError(f"{path}: its weights do not fit its header; {AGAIN}")
     network = build_detector(header.architecture, header.detector, classes)
-    fill(network, read_tensors(path), path)
+    fill(network, state, path)
     return LoadedDetector(network.eval(), header)
 
 

@@ -95,7 +95,7 @@ class Database:
         try:
             with closing(sqlite3.connect(address, uri=True, timeout=30)) as database:
                 yield database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise self._broken(error) from None
 
     def _broken(self, error: Exception) -> UserError:

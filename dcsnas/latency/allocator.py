@@ -16,6 +16,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dcsnas.config.interrupts import ctrl_c_blocked
+
 GLIBC_DEFAULT = "glibc default"
 
 _VARIABLES = {
@@ -82,7 +84,8 @@ def reexec_with_allocator(argv: Sequence[str]) -> None:
     environment = {**os.environ, **allocator_environment()}
     if others := os.environ.get("GLIBC_TUNABLES"):
         environment["GLIBC_TUNABLES"] += f":{others}"
-    os.execve(sys.executable, [sys.executable, *argv[1:]], environment)
+    with ctrl_c_blocked():
+        os.execve(sys.executable, [sys.executable, *argv[1:]], environment)
 
 
 def _initial_environment() -> dict[str, str]:

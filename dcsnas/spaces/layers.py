@@ -9,7 +9,7 @@ arguments of the module that implements it in ``dcsnas.nn``.
 from functools import partial
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from dcsnas.spaces.attention_layers import Attention as Attention
 from dcsnas.spaces.attention_layers import Selection as Selection
@@ -30,6 +30,9 @@ from dcsnas.spaces.units import (
 
 Kernel = Literal[1, 3, 5, 7]  # odd, so that padding keeps the size
 Shortcut = Literal["prefix", "equal"]
+Count = Annotated[int, Field(gt=0, le=10**6)]
+"""Of channels, or a stride: what a layer costs is computed in floats, too."""
+Ratio = Annotated[float, Field(gt=0, le=1000)]
 
 
 def round_channels(channels: float, divisor: int) -> int:
@@ -45,10 +48,10 @@ class Conv(LayerSpec):
     """Convolution, BatchNorm, activation: the stem."""
 
     op: Literal["conv"] = "conv"
-    c_in: PositiveInt
-    c_out: PositiveInt
+    c_in: Count
+    c_out: Count
     kernel: Kernel
-    stride: PositiveInt
+    stride: Count
     activation: Activation
 
     @property
@@ -80,13 +83,13 @@ class Block(LayerSpec):
     """
 
     op: Literal["block"] = "block"
-    c_in: PositiveInt
-    expansion: PositiveFloat
-    c_out: PositiveInt
+    c_in: Count
+    expansion: Ratio
+    c_out: Count
     kernel: Kernel
-    stride: PositiveInt
+    stride: Count
     activation: Activation
-    divisor: PositiveInt
+    divisor: Count
     shortcut: Shortcut
 
     @property
@@ -140,8 +143,8 @@ class Trunk(EndSpec):
 
     op: Literal["trunk"] = "trunk"
     backbone: str
-    output_stride: PositiveInt
-    features: PositiveInt
+    output_stride: Count
+    features: Count
     """Length of the feature vector."""
 
     @property
@@ -170,8 +173,8 @@ class ConvHead(EndSpec):
     """1x1 convolution with BatchNorm and activation, then global average pooling."""
 
     op: Literal["conv_head"] = "conv_head"
-    c_in: PositiveInt
-    c_out: PositiveInt
+    c_in: Count
+    c_out: Count
     activation: Activation
 
     @property
@@ -194,11 +197,11 @@ class PoolHead(EndSpec):
     """Inverted-residual pooling head: 1x1 expansion, global average pooling, linear."""
 
     op: Literal["pool_head"] = "pool_head"
-    c_in: PositiveInt
-    expansion: PositiveFloat
-    c_out: PositiveInt
+    c_in: Count
+    expansion: Ratio
+    c_out: Count
     activation: Activation
-    divisor: PositiveInt
+    divisor: Count
 
     @property
     def mid(self) -> int:

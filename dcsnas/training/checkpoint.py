@@ -24,6 +24,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
+from dcsnas.config.interrupts import is_free
 from dcsnas.config.runs import RunFolder
 
 RUN = "dcsnas_run"
@@ -211,9 +212,6 @@ def add_sums(trainer: pl.Trainer, sums: Sums) -> None:
         metric.cumulated_batch_size = metric.cumulated_batch_size + int(images)
 
 
-DEFAULTS = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
-
-
 PATIENCE_S = 3.0
 """How long Ctrl-C waits for a step to begin; it ends with a checkpoint."""
 
@@ -229,9 +227,7 @@ class StopRequest:
         """The signal, 0 where there was none."""
         self.busy = False
         """Whether a step is under way, or else its checkpoint."""
-        self._free = [
-            number for number, default in DEFAULTS.items() if signal.getsignal(number) == default
-        ]
+        self._free = [each for each in (signal.SIGTERM, signal.SIGINT) if is_free(each)]
 
     def listen(self, leave: Callable[[int], None]) -> None:
         """Begin to listen; Lightning puts the handlers back when its trainer ends.

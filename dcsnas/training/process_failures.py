@@ -22,6 +22,7 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from rich.console import Console
 
 from dcsnas.config.errors import UserError
+from dcsnas.training.loopback import store_for_this_machine
 
 MESSAGE = "DCSNAS_FAILURE"
 """The environment variable with the path at which the first process finds why another failed."""
@@ -44,6 +45,7 @@ class Launcher(_SubprocessScriptLauncher):
         os.environ[MESSAGE] = str(Path(self.folder.name) / "message")
         given = os.environ.get("PYTHONWARNINGS")
         os.environ["PYTHONWARNINGS"] = f"{given},{QUIET}" if given else QUIET
+        self.store = store_for_this_machine(self.cluster_environment.main_port)
         super()._call_children_scripts()
         # those in Lightning's own list are its watcher's
         self.children, self.procs = self.procs, []

@@ -1,9 +1,6 @@
-"""What the machine lacks ends a command with one message, and Ctrl-C ends it without one."""
+"""What the machine lacks ends a command with one message."""
 
 import errno
-import os
-import signal
-import subprocess
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -13,7 +10,6 @@ import pytest
 from dcsnas.cli.failures import of_the_machine
 from dcsnas.cli.main import run
 from dcsnas.config.outputs import one_writer
-from dcsnas.config.plugins import new_processes
 
 FAILURES = {
     "memory": (MemoryError(), "too little memory (MemoryError); end other programs"),
@@ -51,42 +47,6 @@ def test_one_message(
 @pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), OSError("no number")])
 def test_mistakes_of_ours_keep_their_traceback(error: Exception) -> None:
     assert of_the_machine(error) is None
-
-
-PROGRAM = """
-import signal, sys
-from pathlib import Path
-from dcsnas.config.environment import ctrl_c_ends
-from dcsnas.config.outputs import one_writer
-ctrl_c_ends()
-if sys.argv[1] == "writes":
-    with one_writer(Path("folder")):
-        signal.raise_signal(signal.SIGINT)
-signal.raise_signal(signal.SIGINT)
-"""
-
-
-@pytest.mark.parametrize("when", ["imports", "writes"])
-def test_ctrl_c(tmp_path: Path, when: str) -> None:
-    """Random faults: in an import it came to light as a RecursionError of NumPy's."""
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, when],
-        cwd=tmp_path, capture_output=True, text=True, env={**os.environ},
-    )  # fmt: skip
-    assert ended.returncode == -signal.SIGINT
-    assert ("KeyboardInterrupt" in ended.stderr) == (when == "writes")
-    assert not (tmp_path / "folder").exists()
-
-
-def blocks_ctrl_c() -> bool:
-    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
-def test_new_processes_do_not_hear_ctrl_c() -> None:
-    """Random faults: one that was importing printed a traceback."""
-    with new_processes(1) as pool:
-        assert pool.submit(blocks_ctrl_c).result()
-    assert not blocks_ctrl_c()
 
 
 def test_a_lock_that_cannot_be_removed_is_left(

@@ -134,6 +134,21 @@ def test_after_twenty_kills_the_next_takes_over(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {f"by-{n}" for n in range(20)}
 
 
+def test_what_killed_writers_left_goes(tmp_path: Path) -> None:
+    """Random faults: a trial of whether there can be files stayed beside the result."""
+    over = subprocess.Popen([sys.executable, "-c", ""])
+    over.wait()
+    abandoned = f"metrics.json.{over.pid}.partial"
+    kept = [f"metrics.json.{os.getppid()}.partial", f"other.json.{over.pid}.partial",
+            "metrics.json.partial", "metrics.json.x.partial"]  # fmt: skip
+    for name in (abandoned, *kept):
+        (tmp_path / name).touch()
+    with output(tmp_path / "metrics.json"):
+        assert sorted(p.name for p in tmp_path.glob("*.partial")) == sorted(kept)
+    with one_writer(tmp_path):
+        assert sorted(p.name for p in tmp_path.glob("*.partial")) == sorted([kept[0], *kept[2:]])
+
+
 def test_who_has_patience_waits(tmp_path: Path) -> None:
     lock, order = tmp_path / "a" / "lock", []
 

@@ -176,6 +176,20 @@ def test_interrupted_rendering_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_set_that_is_there_whole_is_not_refused(tmp_path: Path) -> None:
+    """Random faults: a command that was killed after its last file was refused by its like."""
+    settings = replace(SMALL, train_identities=2, test_identities=1)
+    assert render_reid(tmp_path / "set", settings)
+    before = contents(tmp_path)
+    assert not render_reid(tmp_path / "set", settings)
+    assert contents(tmp_path) == before
+    with pytest.raises(UserError, match="is not an empty folder"):
+        render_reid(tmp_path / "set", replace(settings, seed=8))
+    next((tmp_path / "set" / "query").iterdir()).unlink()
+    with pytest.raises(UserError, match="is not an empty folder"):
+        render_reid(tmp_path / "set", settings)
+
+
 def test_what_a_killed_rendering_left_is_removed(tmp_path: Path) -> None:
     """Random faults: the folder of a killed process, with half of its images, stayed for ever."""
     left, other = tmp_path / "set.4242.partial", tmp_path / "settled.4242.partial"

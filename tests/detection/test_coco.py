@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcsnas.config.errors import UserError
-from dcsnas.detection.coco import read_coco
+from dcsnas.detection.coco import read_coco, run_lengths
 from detection_setup import content, write_set
 
 
@@ -48,6 +50,8 @@ FAULTS = {
     "segmentation.size is [9, 9], the image's is [48, 64]": set_of(
         2, segmentation={"size": [9, 9], "counts": [81]}
     ),
+    "a point lies further out": set_of(0, segmentation=[[10, 10, 1e8, 10, 30, 40]]),
+    "expected numbers, or text": set_of(2, segmentation={"size": [48, 64], "counts": "0PP"}),
     "do not sum up": set_of(2, segmentation={"size": [48, 64], "counts": [5]}),
     "its id is 2": set_of(0, id=2),
     "a.png: no such file": lambda found: found["images"][0].update(file_name="x/a.png"),
@@ -69,6 +73,13 @@ def test_a_fault_is_named_and_can_be_left_out(tmp_path: Path, expected: str) -> 
     assert expected in str(error.value)
     assert "set data.skip_faulty=true" in str(error.value)
     assert found.accepted(skip=True).pictures
+
+
+@given(st.lists(st.integers(0, 4000), min_size=1, max_size=20))
+def test_run_lengths_are_pycocotools(lengths: list[int]) -> None:
+    tools = pytest.importorskip("pycocotools.mask")
+    runs = tools.frPyObjects({"size": [1, sum(lengths)], "counts": lengths}, 1, sum(lengths))
+    assert run_lengths(runs["counts"].decode()) == lengths
 
 
 def test_a_box_a_little_outside_is_cut(tmp_path: Path) -> None:

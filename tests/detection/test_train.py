@@ -1,5 +1,6 @@
 """Training, searching and scoring a detector by its commands."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from commands import run_here
 from safetensors.torch import load_file
 
 from dcsnas.cli.main import run
+from dcsnas.config.errors import UserError
 from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.stages import DataConfig
@@ -141,6 +143,25 @@ def test_a_pretrained_backbone_is_taken_and_attention_starts_fresh(work: Path) -
     start_from(model.pyramid.backbone, Path("b.safetensors"))
     for name, tensor in model.pyramid.backbone.state_dict().items():
         assert torch.equal(tensor, backbone.state_dict()[name])
+
+
+def test_a_header_of_another_network_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    """Such widths would take more memory than there is."""
+    needs_torchvision()
+    from dcsnas.detection.weights import load_detector
+    from fuzz.detection_readers import READERS
+
+    path = READERS["detector"].prepare(tmp_path)
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + size])
+    told = json.loads(header["__metadata__"]["dcsnas_detector"])
+    told["detector"]["channels"] = told["detector"]["box_features"] = 2**16
+    header["__metadata__"]["dcsnas_detector"] = json.dumps(told)
+    text = json.dumps(header).encode()
+    tensors = path.read_bytes()[8 + size :]
+    path.write_bytes(len(text).to_bytes(8, "little") + text + tensors)
+    with pytest.raises(UserError, match="its weights do not fit its header; give another"):
+        load_detector(path)
 
 
 def test_dry_run_shows_the_configuration(work: Path) -> None:

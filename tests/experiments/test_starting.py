@@ -97,9 +97,9 @@ def test_a_trial_says_what_it_does(folder: ExperimentFolder) -> None:
         _, two = progress(folder, folder.sweep())
         stages.append((two.done, two.stage))
     assert stages == [(0, "search"), (epochs - 1, "search"), (epochs, "measure")]
-    bars = trial_bars()
-    Show(bars, folder)(progress(folder, folder.sweep()))
-    all_trials, running = bars.tasks
+    with trial_bars() as bars:
+        Show(bars, folder)(progress(folder, folder.sweep()))
+        all_trials, running = bars.tasks
     assert (all_trials.description, all_trials.completed, all_trials.total) == ("trials", 1, 3)
     assert (running.description, running.fields["stage"]) == ("1 two weight 0.5", "measure")
 

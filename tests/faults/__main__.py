@@ -14,18 +14,19 @@ sees it.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from conditions import conditions
+
 PRELOADED = "FAULT_PRELOADED"
 """The variable by which this process knows that it has mounts of its own and the shim."""
+COMMAND = "PYTHONPATH=tests python -W ignore -m faults --kills 100 --out FILE"
 
 
 def prepare() -> None:
@@ -54,7 +55,10 @@ def main() -> None:
     parser.add_argument("--stage", action="append", help="these stages alone")
     parser.add_argument("--kind", action="append", help="these kinds alone")
     parser.add_argument("--keep", type=Path, help="keep the folders of wrong cases here")
-    parser.add_argument("--out", type=Path, help="write every case there")
+    parser.add_argument(
+        "--out", type=Path, help="write every case there, or go on with those there"
+    )
+    parser.add_argument("--seconds", type=int, default=10**9, help="begin no case after that")
     given = parser.parse_args()
     prepare()
 
@@ -63,20 +67,19 @@ def main() -> None:
     quiet_libraries()
     from faults.cases import run_cases
 
+    record = Record(given)
     root = Path(tempfile.mkdtemp(prefix="dcsnas-faults-"))
     parent = os.getpid()
     try:
-        cases = []
-        for case in run_cases(root, given):
-            cases.append(case)
-            if given.out:
-                write_record(given.out, cases)
+        if record.kills_left:
+            for case in run_cases(root, given, record.next_case, record.kills_left):
+                record.add(case)
     finally:
         if os.getpid() == parent:
             subprocess.run(["umount", "-R", str(root)], capture_output=True, check=False)
             shutil.rmtree(root, ignore_errors=True)
             shutil.rmtree(Path(os.environ[PRELOADED]).parent, ignore_errors=True)
-    summary = summary_of(cases)
+    summary = summary_of(record.cases)
     print(json.dumps(summary))
     raise SystemExit(int(summary["wrong"] > 0))
 
@@ -88,26 +91,27 @@ def summary_of(cases: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return {"kills": len(outcomes), **counts}
 
 
-def write_record(path: Path, cases: Sequence[Mapping[str, Any]]) -> None:
-    """Write the cases that are over, with their conditions."""
-    record = {"command": " ".join(["python -m faults", *sys.argv[1:]]), **conditions()}
-    text = json.dumps({**record, **summary_of(cases), "cases": cases}, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
+class Record:
+    """The cases so far, on disk after each of them, with the conditions of each run of them."""
 
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.path: Path | None = given.out
+        self.next_case, self.cases, self.parts = given.first, [], []
+        if self.path and self.path.exists():
+            found = json.loads(self.path.read_text())
+            self.cases, self.parts = found["cases"], found["parts"]
+            self.next_case = self.parts[-1]["first"] + self.parts[-1]["cases"]
+        self.kills_left = given.kills - summary_of(self.cases)["kills"]
+        self.parts.append({"first": self.next_case, "cases": 0, **conditions()})
 
-def conditions() -> dict[str, str]:
-    """Return what the outcomes were had under."""
-    import torch
-
-    import dcsnas
-
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dcsnas": dcsnas.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "kernel": platform.release(),
-    }
+    def add(self, case: dict[str, Any]) -> None:
+        """Add a case that is over."""
+        self.cases.append(case)
+        self.parts[-1]["cases"] += 1
+        if self.path:
+            record = {"command": COMMAND, **summary_of(self.cases), "parts": self.parts}
+            text = json.dumps({**record, "cases": self.cases}, indent=1)
+            self.path.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

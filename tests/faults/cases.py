@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,20 +21,26 @@ from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_lines
 from faults.kinds import KINDS, WITHOUT_MOMENT, Fault, Whole
 from faults.processes import Ended, command
-from faults.stages import OUT, STAGES, WEIGHTS, write_inputs
+from faults.stages import OUT, STAGES, WEIGHTS, Stage, write_inputs
 
 PROGRAM_EVERY = 8
 """Of so many cases one is a program of its own rather than forked."""
 FURTHER = 4
 """How often a stage is continued until it is over."""
+GOES_ON = ("in use by", "runs already")
+"""What a command says that finds another at work, which a killed one has left."""
 ENDS = {"SIGKILL": {-9}, "clock": {-9}, "SIGTERM": {-15, 143}, "SIGINT": {-2, 130}}
 """Exit codes of what a signal ends; all else ends with a message and 2."""
 ABORTED = {-6, -11}
 """A library without memory aborts the process, of which Python hears nothing."""
 
 
-def run_cases(root: Path, given: Namespace) -> Iterator[dict[str, Any]]:
-    """Yield cases until the fault has come in as many as asked for; prints a line for each."""
+def run_cases(root: Path, given: Namespace, first: int, kills: int) -> Iterator[dict[str, Any]]:
+    """Yield cases from number ``first`` on, until the fault has come in ``kills`` of them.
+
+    A line is printed for each.
+    """
+    until = time.monotonic() + given.seconds
     inputs = root / "inputs"
     inputs.mkdir()
     write_inputs(inputs)
@@ -43,8 +49,8 @@ def run_cases(root: Path, given: Namespace) -> Iterator[dict[str, Any]]:
     (inputs / "trained/model.safetensors").rename(inputs / "model.safetensors")
     shutil.rmtree(inputs / "trained")
     wholes = Wholes(root, inputs)
-    came, number = 0, given.first
-    while came < given.kills:
+    came, number = 0, first
+    while came < kills and time.monotonic() < until:
         case = run_case(root, wholes, f"{given.seed}-{number}", number, given)
         shown = f"{case['stage']:9} {case['kind']:9} {case['fault']}, {case['moment_s']} s"
         print(f"{case['seed']:8} {shown}: {case['outcome']} {case['why']}", flush=True)
@@ -63,6 +69,7 @@ class Wholes:
         name = f"whole-{stage}" + "-program" * program
         folder = self.new_case(name)
         ended = command(folder, STAGES[stage].arguments, program=program)
+        STAGES[stage].leave(folder)
         assert ended.code == 0, ended.output
         if program:  # forked processes do what programs do
             first = self.of(stage, False)[0]
@@ -96,6 +103,7 @@ def run_case(
         case |= _judged(folder, stage, kind, fault, disturbed, expected)
     finally:
         fault.mend()
+        STAGES[stage].leave(folder)
     if case["outcome"] == "wrong" and given.keep:
         _keep(folder, given.keep)
     subprocess.run(["umount", str(folder / OUT)], capture_output=True, check=False)
@@ -117,33 +125,46 @@ def _judged(
     """Continue what was disturbed, and return whether the fault came, the outcome, and why."""
     record = {"came": _came(kind, disturbed), "code": disturbed.code}
     record["printed"] = disturbed.output[-600:] if disturbed.code else ""
-    if found := _wrong_end(kind, disturbed) or half_written(folder / OUT):
+    if found := _wrong_end(stage, kind, disturbed) or half_written(folder / OUT):
+        record["printed"] = disturbed.output[-6000:]
         return {**record, "outcome": "wrong", "why": found}
-    last, arguments = disturbed, _told(disturbed) or STAGES[stage].arguments
+    last, told = disturbed, _told(disturbed) or STAGES[stage].arguments
     for _ in range(FURTHER):
-        if last.code == 0:
+        if not (arguments := _next(folder, STAGES[stage], last, told)):
             break
         before = _content(folder / OUT)
         last = command(folder, arguments, environment=fault.after)
-        if "in use by" in last.error:
+        if any(said in last.error for said in GOES_ON):
             time.sleep(5)  # what the killed process had started ends by itself
-        elif last.code:
+        elif last.code not in {0, *STAGES[stage].codes}:
             refused = last.code == 2 and last.error and before == _content(folder / OUT)
             outcome = "refused" if refused and "Traceback" not in last.output else "wrong"
-            return {**record, "outcome": outcome, "why": f"continued: {last.output[-600:]}"}
+            whole = not STAGES[stage].difference(folder / OUT, expected / OUT)
+            why = f"continued: {last.output[-600:]}"
+            return {**record, "outcome": outcome, "why": why, "whole": whole}
+    if _next(folder, STAGES[stage], last, told):
+        return {**record, "outcome": "wrong", "why": f"does not end: {last.output[-600:]}"}
     found = STAGES[stage].difference(folder / OUT, expected / OUT)
-    return {**record, "outcome": "wrong" if found or last.code else "equal", "why": found or ""}
+    return {**record, "outcome": "wrong" if found else "equal", "why": found or ""}
+
+
+def _next(folder: Path, stage: Stage, last: Ended, told: Sequence[str]) -> Sequence[str] | None:
+    """Return the arguments with which a user goes on; None where the stage is over."""
+    if stage.next_command:
+        return stage.next_command(folder)
+    return told if last.code else None
 
 
 def _came(kind: str, ended: Ended) -> bool:
     return ended.code != 0 if kind in WITHOUT_MOMENT else ended.acted
 
 
-def _wrong_end(kind: str, ended: Ended) -> str | None:
+def _wrong_end(stage: str, kind: str, ended: Ended) -> str | None:
     """Return what is wrong with how a disturbed process ended; None where that is right."""
     if "Traceback" in ended.output or ended.output.endswith("\nhung"):
         return "a traceback, or it hangs"
     allowed = ENDS.get(kind, {2} | (ABORTED if kind == "memory" else set()))
+    allowed |= STAGES[stage].codes
     if ended.code and ended.code not in allowed:
         return f"it ended with {ended.code}"
     if ended.code == 2 and len(re.findall(r"^error: ", ended.output, re.MULTILINE)) != 1:
@@ -167,8 +188,8 @@ def _content(folder: Path) -> dict[str, bytes]:
 def half_written(folder: Path) -> str | None:
     """Return a file that is there under its name but not whole."""
     for path in folder.rglob("*"):
-        if not path.is_file() or ".partial" in str(path):
-            continue
+        if not path.is_file() or ".partial" in str(path) or "nni" in path.parts:
+            continue  # NNI's own files are not ours to write whole
         try:
             _read(path)
         except (UserError, OSError, ValueError, RuntimeError) as error:

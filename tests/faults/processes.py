@@ -6,6 +6,7 @@ user starts it, whose first seconds are imports.
 
 import atexit
 import ctypes
+import faulthandler
 import os
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dcsnas.cli.main import run
+from dcsnas.config.interrupts import ctrl_c_blocked, ctrl_c_ends
 
 PATIENCE_S = 300
 """After the fault; a process that then still runs is taken to hang."""
@@ -76,7 +78,10 @@ def command(
             if act and not acted and seconds >= moment:
                 acted = act(number)
             if seconds > moment + PATIENCE_S:
-                os.killpg(number, signal.SIGKILL)
+                os.kill(number, signal.SIGUSR1)
+                time.sleep(1)  # for the stacks of its threads
+                end_group(number)
+                os.waitpid(number, 0)
                 return Ended(0, f"{log.read_text()}\nhung", seconds, acted, 0)
             time.sleep(_POLL_S)
     finally:
@@ -117,10 +122,16 @@ def _as_in_a_terminal() -> None:
 def _forked(folder: Path, log: Path, arguments: Sequence[str], own: Mapping[str, str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
-    if number := os.fork():
-        with suppress(OSError):  # whichever of the two comes first
-            os.setpgid(number, number)
-        return number
+    with ctrl_c_blocked():  # until the command says what it does
+        if number := os.fork():
+            with suppress(OSError):  # whichever of the two comes first
+                os.setpgid(number, number)
+            return number
+        _child(folder, log, arguments, own)
+    raise AssertionError("the child has returned")
+
+
+def _child(folder: Path, log: Path, arguments: Sequence[str], own: Mapping[str, str]) -> NoReturn:
     code: Any = 1
     try:
         with suppress(OSError):
@@ -143,7 +154,10 @@ def _forked(folder: Path, log: Path, arguments: Sequence[str], own: Mapping[str,
 def _main(folder: Path, arguments: Sequence[str], own: Mapping[str, str]) -> None:
     os.chdir(folder)
     os.environ.update(own)
+    faulthandler.register(signal.SIGUSR1)
     _as_in_a_terminal()
+    ctrl_c_ends()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # a process that was forked cannot be started over
     allocator: Any = import_module("dcsnas.latency.allocator")
     allocator.reexec_with_allocator = lambda argv: None

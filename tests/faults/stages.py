@@ -1,6 +1,6 @@
 """The stages that are disturbed: their inputs, their commands, and when two ends are the same."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from dcsnas.latency.table import save_table
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import save_architecture
 from dcsnas.spaces.sampling import largest_choice
+from faults import experiments
 from latency_fakes import fake_table
 from reid_data import write_class_folder, write_reid_set
 from search_setup import micro_space, small_search
@@ -52,7 +53,8 @@ def write_inputs(folder: Path) -> None:
     alone = {"root": "people", "workers": 0}
     search = small_search(Path(), data=alone, validate_every=2).model_dump(mode="json")
     recipe = {**TRAINED, **REID, "data": alone, "epochs": 2}
-    contents = {
+    contents: dict[str, Mapping[str, Any]] = {
+        "sweep": experiments.sweep({**search, "epochs": 2}),
         "space": SPACE.file.model_dump(mode="json"),
         "search": search,
         "retrain": {**TRAINED, **REID, **scored, "data": people},
@@ -60,7 +62,7 @@ def write_inputs(folder: Path) -> None:
         "ablate": {"recipe": recipe, "timed_rounds": 0, "seeds": [0, 1], "variants": VARIANTS},
     }
     for name, content in contents.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(dict(content), sort_keys=False))
 
 
 def same_files(found: Path, whole: Path) -> str | None:
@@ -121,6 +123,12 @@ class Stage:
     difference: Callable[[Path, Path], str | None] = same_files
     weight: int = 2
     """How often it is drawn."""
+    next_command: Callable[[Path], tuple[str, ...] | None] | None = None
+    """By what is in a case's folder, where the command does not tell how it is continued."""
+    leave: Callable[[Path], None] = lambda folder: None
+    """End what the stage has left running, by design."""
+    codes: frozenset[int] = frozenset()
+    """With which it ends beside 0 and 2."""
 
 
 WEIGHTS = ("retrain", "retrain.yaml", "--arch", "architecture.yaml", "--set", "epochs=2")
@@ -141,5 +149,9 @@ STAGES = {
     "evaluate": Stage(
         ("evaluate", "model.safetensors", "--data", "people", "--device", "cpu", "--no-latency",
          "--out", "out/metrics.json")
+    ),
+    "experiment": Stage(
+        experiments.START, experiments.same_trials, weight=1,
+        next_command=experiments.next_command, leave=experiments.end_all, codes=frozenset({1}),
     ),
 }  # fmt: skip

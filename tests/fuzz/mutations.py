@@ -65,7 +65,7 @@ def _loaded(data: bytes) -> tuple[Any, Any] | None:
         if text[:1] in ("{", "["):
             return json.loads(text), json.dumps
         content = yaml.load(text, yaml.CSafeLoader)
-    except (ValueError, yaml.YAMLError, RecursionError, AttributeError, KeyError, TypeError):
+    except (ValueError, yaml.YAMLError, RecursionError, AttributeError, LookupError, TypeError):
         return None
     return (content, _dumped) if isinstance(content, dict | list) else None
 

@@ -5,7 +5,6 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,6 +47,8 @@ from dcsnas.training.checkpoint import RunCheckpoint
 from dcsnas.zoo.weight_files import load_plain_state
 from experiment_setup import TABLES, sweep_content
 from faults.stages import VARIANTS
+from fuzz import detection_readers
+from fuzz.kinds import Reader
 from latency_fakes import CONDITIONS, fake_table, micro_space
 from plan_fakes import SPACE, fake_results, write_micro_plan
 from reid_data import (
@@ -58,14 +59,6 @@ from reid_data import (
 from search_setup import small_search
 
 FILE = architecture_of(SPACE, largest_choice(SPACE), table=fake_table(SPACE), seed=0)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """``prepare`` fills a folder and returns the valid file in it; ``read`` takes its path."""
-
-    prepare: Callable[[Path], Path]
-    read: Callable[[Path], Any]
 
 
 def _yaml(content: Any) -> Callable[[Path], Path]:
@@ -348,6 +341,9 @@ READERS: dict[str, Reader] = {
     "png": Reader(_image(".png", "P"), _decode),
     "bmp": Reader(_image(".bmp", "RGB"), _decode),
     "tiff": Reader(_image(".tiff", "I;16"), _decode),
+    "gif": Reader(_image(".gif", "P"), _decode),
+    "webp": Reader(_image(".webp", "RGB"), _decode),
+    "ppm": Reader(_image(".ppm", "RGB"), _decode),
     "sweep": Reader(_yaml(sweep_content()), read_sweep),
     "training service": Reader(_yaml(SERVICE), lambda p: training_service(read_yaml(p), p)),
     "ablation": Reader(_yaml(ABLATION), lambda p: variants_of(read_ablation(str(p)))),
@@ -361,4 +357,5 @@ READERS: dict[str, Reader] = {
         f"run's {name}": Reader(_run(name), _found)
         for name in ("config.yaml", "metrics.jsonl", "metrics.json", "environment.json")
     },
+    **detection_readers.READERS,
 }

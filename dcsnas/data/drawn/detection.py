@@ -15,7 +15,16 @@ import numpy as np
 
 from dcsnas.config.files import write_json, write_text
 from dcsnas.data.drawn.crowd import CATEGORIES, Thing, draw_scene
-from dcsnas.data.drawn.render import Progress, check_ranges, jpeg, new_folder, stream, within
+from dcsnas.data.drawn.render import (
+    STATED,
+    Progress,
+    check_ranges,
+    found_drawn,
+    jpeg,
+    new_folder,
+    stream,
+    within,
+)
 from dcsnas.data.drawn.scene import draw_camera
 
 _SCENE, _PLACE = 100, 101  # random streams, beside those of the other sets
@@ -47,9 +56,13 @@ def render_scenes(
 ) -> Counter[str]:
     """Draw ``root/train`` and ``root/val`` with ``root/annotations/instances_*.json``.
 
-    ``root`` must be absent or empty. Returns the number of annotations by category. Raises
-    UserError where ``root`` is not empty.
+    ``root`` must be absent or empty, or hold this very set. Returns the number of annotations by
+    category. Raises UserError where ``root`` holds anything else.
     """
+    kind = {"kind": "detection", "settings": asdict(settings)}
+    stated = {"generator": "dcsnas data scenes", **kind}
+    if found := found_drawn(root, stated, settings.num_images):
+        return Counter(found["annotations"])
     counts: Counter[str] = Counter()
     done = 0
     with new_folder(root) as folder:
@@ -70,8 +83,7 @@ def render_scenes(
                     progress(done, settings.num_images)
             content = _coco(settings, images, annotations)
             write_text(folder / "annotations" / f"instances_{split}.json", json.dumps(content))
-        facts = {"settings": asdict(settings), "kind": "detection", "annotations": counts}
-        write_json(folder / "dataset.json", {"generator": "dcsnas data scenes", **facts})
+        write_json(folder / STATED, {**stated, "annotations": counts})
     return counts
 
 

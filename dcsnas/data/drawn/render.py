@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import write_json, writing
+from dcsnas.config.files import read_json, write_json, writing
 from dcsnas.config.outputs import ANOTHER, held
 from dcsnas.data.drawn.appearance import Appearance, Colours, draw_appearance, draw_colours
 from dcsnas.data.drawn.scene import Camera, draw_camera, photograph
@@ -36,6 +36,7 @@ CLASSES = tuple(  # pattern of the upper garment, lower garment
     )
 )
 
+STATED = "dataset.json"
 LOOK_ALIKES = 8  # people who share all colours
 _CAMERA, _COLOURS, _PERSON, _SHOT, _DISTRACTOR, _JUNK, _CLASS = range(7)  # random streams
 
@@ -112,12 +113,13 @@ class _Shot:
     cropped: bool = False
 
 
-def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None = None) -> None:
+def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None = None) -> bool:
     """Render a Re-ID data set in the Market-1501 layout to ``root``, which must be absent or empty.
 
     Training identities come first, test identities follow. ``bounding_box_test`` also holds
     distractors (0000: strangers and detections of nobody) and junk (-1: badly cropped people).
-    ``dataset.json`` states settings and counts. Raises UserError where ``root`` is not empty.
+    ``dataset.json`` states settings and counts. Returns False where this very set is there already.
+    Raises UserError where ``root`` is not empty otherwise.
     """
     first_test = settings.train_identities + 1
     tested = range(first_test, first_test + settings.test_identities)
@@ -127,20 +129,21 @@ def render_reid(root: Path, settings: ReidSettings, *, progress: Progress | None
         _distractor_shots(settings, tested),
         _junk_shots(settings, tested),
     )
-    _render(root, shots, settings, {"kind": "reid"}, progress)
+    return _render(root, shots, settings, {"kind": "reid"}, progress)
 
 
 def render_classes(
     root: Path, settings: ClassSettings, *, progress: Progress | None = None
-) -> None:
+) -> bool:
     """Render an image folder ``root/train|val/<class>/*.jpg``; ``root`` must be absent or empty.
 
+    Returns False where this very set is there already.
     A class is the pattern of the upper garment with the kind of the lower one, so that shape and
     texture tell it and colour does not; nobody appears twice. Raises UserError where ``root`` is
     not empty.
     """
     classes = [f"{pattern}-{lower}" for pattern, lower in CLASSES]
-    _render(
+    return _render(
         root, _class_shots(settings), settings, {"kind": "classes", "classes": classes}, progress
     )
 
@@ -230,7 +233,10 @@ def _render(
     settings: ReidSettings | ClassSettings,
     description: dict[str, object],
     progress: Progress | None,
-) -> None:
+) -> bool:
+    stated = {"generator": "dcsnas data render", "settings": asdict(settings), **description}
+    if found_drawn(root, stated, settings.num_images):
+        return False
     counts: Counter[str] = Counter()
     size = {"height": settings.height, "width": settings.width}
     with new_folder(root) as folder:
@@ -242,8 +248,19 @@ def _render(
             counts[str(Path(shot.file).parent)] += 1
             if progress is not None:
                 progress(done, settings.num_images)
-        facts = {"settings": asdict(settings), **description, "images": counts}
-        write_json(folder / "dataset.json", {"generator": "dcsnas data render", **facts})
+        write_json(folder / STATED, {**stated, "images": counts})
+    return True
+
+
+def found_drawn(root: Path, stated: dict[str, object], images: int) -> dict[str, Any] | None:
+    """Return what a drawn set says of itself, if it is the one that is ``stated``, and whole."""
+    if not (root / STATED).is_file():
+        return None
+    with suppress(UserError):
+        found = read_json(root / STATED)
+        same = {key: found.get(key) for key in stated} == stated
+        return found if same and sum(1 for _ in root.rglob("*.jpg")) == images else None
+    return None
 
 
 def jpeg(picture: Image.Image, quality: int) -> bytes:
