@@ -17,7 +17,7 @@ from dcsnas.config.last_word import LAST_WORD, say
 
 READ_S = 20
 """For torchrun to wait for an answer of the machine where all meet; it would wait 60."""
-ENDING_S = 15.0
+ENDING_S = 8.0
 """For torchrun to end after a process of the run has said why."""
 _POLL_S = 0.5
 

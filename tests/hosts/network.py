@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 NAMES = ("alder", "birch", "cedar")
 NETWORK = "10.77.0"
@@ -32,17 +33,19 @@ class Host:
     address: str
     switch: str
     """The namespace with the other end of its link, which is called as the host is."""
+    home: Path
+    """Of root on this host."""
 
     def start(
         self, command: Sequence[object], log: Path, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
-        """Start ``command`` on this host, in a session of its own; what it prints goes to ``log``."""
+        """Start ``command`` on this host, in a session of its own, printing to ``log``."""
         named = ["unshare", "--uts", "sh", "-c", f'hostname {self.name}; exec "$0" "$@"']
         whole = ["ip", "netns", "exec", self.namespace, *named, *map(str, command)]
         with log.open("ab") as file:
             return subprocess.Popen(
                 whole,
-                env=dict(environment),
+                env={**environment, "HOME": str(self.home)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -93,18 +96,19 @@ def network(count: int = 2) -> Iterator[list[Host]]:
     """Yield ``count`` hosts that reach each other, and remove them with all that runs on them."""
     _remove_leftovers()
     with ExitStack() as made:
+        homes = Path(made.enter_context(TemporaryDirectory(prefix="dcsnas-homes-")))
         switch = _namespace(f"{os.getpid()}-switch", made)
         _run("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", switch, "link", "set", "bridge", "up")
         hosts = []
         for number, name in enumerate(NAMES[:count], 1):
             namespace = _namespace(f"{os.getpid()}-{name}", made)
-            host = Host(name, namespace, f"{NETWORK}.{number}", switch)
+            host = Host(name, namespace, f"{NETWORK}.{number}", switch, homes / name)
             _connect(host)
             hosts.append(host)
         known = "".join(f"{host.address} {host.name}\n" for host in hosts)
         for host in hosts:
-            _etc(host, made).joinpath("hosts").write_text(f"127.0.0.1 localhost\n{known}")
+            _write_etc(host, f"127.0.0.1 localhost\n{known}", made)
         yield hosts
 
 
@@ -124,16 +128,23 @@ def _connect(host: Host) -> None:
     _run("ip", "-n", host.namespace, "link", "set", "eth0", "up")
 
 
-def _etc(host: Host, made: ExitStack) -> Path:
+def _write_etc(host: Host, known: str, made: ExitStack) -> None:
     folder = ETC / host.namespace
     folder.mkdir(parents=True)
     made.callback(shutil.rmtree, folder)
-    return folder
+    (folder / "hosts").write_text(known)
+    lines = Path("/etc/passwd").read_text().splitlines()
+    fields = [line.split(":") for line in lines]
+    for field in fields:
+        if field[0] == "root":
+            field[5] = str(host.home)
+    (folder / "passwd").write_text("".join(f"{':'.join(field)}\n" for field in fields))
+    host.home.mkdir()
 
 
 def _remove(namespace: str) -> None:
     with suppress(subprocess.CalledProcessError):
-        Host("", namespace, "", "").kill()
+        Host("", namespace, "", "", Path()).kill()
     _run("ip", "netns", "delete", namespace)
 
 

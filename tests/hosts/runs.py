@@ -93,7 +93,7 @@ def environment_of(folder: Path, name: str, epoch_s: float = 0.0) -> dict[str, s
     """Return the environment of a run's processes on every host."""
     own = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(TESTS.parent), str(TESTS)))}
     own |= {"HOSTS_STATE": str(folder / name), "HOSTS_EPOCH_S": str(epoch_s)}
-    return {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ} | own
+    return {"PATH": os.environ["PATH"], **own}
 
 
 class Together:
