@@ -1,6 +1,6 @@
-"""The machines of NNI's remote service: looked at before a trial, and alone answered by the manager.
+"""The machines of NNI's remote service: looked at before a trial, and alone answered by NNI.
 
-NNI itself copies the trial's code, which is an empty folder here. All else has to be on the
+NNI itself copies the trial's code, of which there is none here. All else has to be on the
 machine: dcsnas in its Python, and the experiment's folder and inputs on a disk that all share.
 """
 

@@ -105,7 +105,7 @@ def _unfinished(ends: Sequence[Ended]) -> list[str]:
 
 
 def differences(folder: Path, name: str, reference: str) -> list[str]:
-    """Return how a run's ends differ, on its hosts and from the run of ``reference``; bit by bit."""
+    """Return how a run's states differ from those of ``reference``, bit by bit, and its log."""
     wrong = []
     for rank, found in enumerate(states_of(folder, name)):
         expected = states_of(folder, reference)[rank]

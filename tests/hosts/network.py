@@ -35,12 +35,17 @@ class Host:
     """The namespace with the other end of its link, which is called as the host is."""
     home: Path
     """Of root on this host."""
+    hidden: Path | None = None
+    """A folder that is another one, and empty, for every command that is started here."""
 
     def start(
         self, command: Sequence[object], log: Path, environment: Mapping[str, str]
     ) -> "subprocess.Popen[bytes]":
         """Start ``command`` on this host, in a session of its own, printing to ``log``."""
-        named = ["unshare", "--uts", "sh", "-c", f'hostname {self.name}; exec "$0" "$@"']
+        own = f"hostname {self.name}; "
+        if self.hidden:
+            own += f"mount -t tmpfs none {self.hidden}; "
+        named = ["unshare", "--uts", "--mount", "sh", "-e", "-c", f'{own}exec "$0" "$@"']
         whole = ["ip", "netns", "exec", self.namespace, *named, *map(str, command)]
         with log.open("ab") as file:
             return subprocess.Popen(
@@ -85,25 +90,28 @@ def missing() -> str | None:
         if not shutil.which(program):
             return f"hosts on this machine take the program {program}"
     try:
-        with network(1):
+        with network(1, name="trial"):
             return None
     except subprocess.CalledProcessError as error:
         return f"no network namespaces here: {error.stderr.strip()}"
 
 
 @contextmanager
-def network(count: int = 2) -> Iterator[list[Host]]:
-    """Yield ``count`` hosts that reach each other, and remove them with all that runs on them."""
+def network(count: int = 2, name: str = "net") -> Iterator[list[Host]]:
+    """Yield ``count`` hosts that reach each other, and remove them with all that runs on them.
+
+    Several networks of one process have a ``name`` each, and do not reach each other.
+    """
     _remove_leftovers()
     with ExitStack() as made:
         homes = Path(made.enter_context(TemporaryDirectory(prefix="dcsnas-homes-")))
-        switch = _namespace(f"{os.getpid()}-switch", made)
+        switch = _namespace(f"{os.getpid()}-{name}-switch", made)
         _run("ip", "-n", switch, "link", "add", "bridge", "type", "bridge")
         _run("ip", "-n", switch, "link", "set", "bridge", "up")
         hosts = []
-        for number, name in enumerate(NAMES[:count], 1):
-            namespace = _namespace(f"{os.getpid()}-{name}", made)
-            host = Host(name, namespace, f"{NETWORK}.{number}", switch, homes / name)
+        for number, called in enumerate(NAMES[:count], 1):
+            namespace = _namespace(f"{os.getpid()}-{name}-{called}", made)
+            host = Host(called, namespace, f"{NETWORK}.{number}", switch, homes / called)
             _connect(host)
             hosts.append(host)
         known = "".join(f"{host.address} {host.name}\n" for host in hosts)

@@ -1,4 +1,4 @@
-"""What stages on hosts do beside their work, by ``--plugin``: keep their last state, take their time.
+"""What stages on hosts do beside their work, by ``--plugin``: keep their state, take their time.
 
 ``HOSTS_STATE`` is where a process leaves its module's state at the end, its rank added;
 ``HOSTS_EPOCH_S`` how long it sleeps after every epoch, before the checkpoint.

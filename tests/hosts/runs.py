@@ -39,7 +39,7 @@ class Ended:
 
 
 def write_inputs(folder: Path) -> Path:
-    """Write the inputs and the configurations of all stages; processes draw nothing of their own."""
+    """Write inputs and configurations of all stages; processes draw nothing of their own."""
     write_distributed_inputs(folder, "sa")
     run = {"device": "cpu"}
     search = {
@@ -103,7 +103,7 @@ class Together:
         self, hosts: Sequence[Host], program: Sequence[str], folder: Path, name: str, **options: Any
     ) -> None:
         self.hosts = hosts
-        self.logs = [folder / f"{name}.{host.name}.log" for host in hosts]
+        self.logs = [folder / f"{Path(name).parts[0]}.{host.name}.log" for host in hosts]
         environment = environment_of(folder, name, options.pop("epoch_s", 0.0))
         launcher = launcher_of(hosts, **options)
         self.began = time.monotonic()
@@ -115,9 +115,9 @@ class Together:
     def wait_until(self, holds: Callable[[], bool]) -> None:
         """Return when ``holds``; raises AssertionError where the hosts end before."""
         while not holds():
-            running = all(process.poll() is None for process in self.processes)
-            in_time = time.monotonic() < self.began + PATIENCE_S
-            assert running and in_time, "\n".join(log.read_text() for log in self.logs)
+            printed = "\n".join(log.read_text() for log in self.logs)
+            assert all(process.poll() is None for process in self.processes), printed
+            assert time.monotonic() < self.began + PATIENCE_S, printed
             time.sleep(_POLL_S)
 
     def end(self, patience_s: float = PATIENCE_S) -> list[Ended]:
@@ -142,7 +142,7 @@ def launcher_of(hosts: Sequence[Host], *, devices: int = 1, more: Sequence[str] 
     program = [sys.executable, "-W", "ignore", "-m", "dcsnas.torchrun"]
     program += ["--nproc-per-node", str(devices), *more]
     if len(hosts) == 1:
-        return [*program, "--standalone"]
+        return program if more else [*program, "--standalone"]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0].address}:{PORT}"]
     return [*program, "--nnodes", str(len(hosts)), *meeting]
 

@@ -42,8 +42,8 @@ def make_keys(folder: Path) -> Path:
     return folder / "key"
 
 
-def start_server(host: Host, folder: Path) -> None:
-    """Return when an SSH server listens on ``host``, its files in ``folder``; it ends with it."""
+def start_server(host: Host, folder: Path) -> "subprocess.Popen[bytes]":
+    """Return an SSH server that listens on ``host``, its files in ``folder``; it ends with it."""
     Path("/run/sshd").mkdir(exist_ok=True)  # which the server wants, whatever its files
     path = os.pathsep.join((str(TESTS.parent), str(TESTS)))
     config = folder / f"{host.name}.sshd"
@@ -53,5 +53,7 @@ def start_server(host: Host, folder: Path) -> None:
     server = host.start([SSHD, "-D", "-e", "-f", config], log, environment)
     until = time.monotonic() + START_S
     while f"{host.address}:{PORT}" not in host.output("ss", "-ltn"):
-        assert server.poll() is None and time.monotonic() < until, log.read_text()
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
         time.sleep(0.1)
+    return server
