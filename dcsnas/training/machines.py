@@ -63,10 +63,11 @@ def restarts(environment: Mapping[str, str]) -> int:
     return int(environment.get("TORCHELASTIC_MAX_RESTARTS", 0))
 
 
-def _store(timeout_s: float) -> dist.TCPStore:
+def _store(timeout_s: float) -> Any:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     timeout = timedelta(seconds=timeout_s)
-    return dist.TCPStore(address, port, is_master=False, wait_for_workers=False, timeout=timeout)
+    options: dict[str, Any] = {"is_master": False, "wait_for_workers": False, "timeout": timeout}
+    return dist.TCPStore(address, port, **options)  # type: ignore[attr-defined]
 
 
 class MachineWatch:
@@ -153,7 +154,7 @@ class MachineWatch:
             f"{socket.gethostname()}: it has ended, or the network is cut; {AGAIN}"
         )
 
-    def _look(self, store: dist.Store) -> None:
+    def _look(self, store: Any) -> None:
         """Leave a sign of life, and look for those of the others."""
         self._looks += 1
         if self.leads:

@@ -21,7 +21,7 @@ def sleep_after_epochs(seconds: float) -> None:
         log(self, *arguments)
         time.sleep(seconds)
 
-    EpochLog.on_train_epoch_end = log_and_sleep
+    EpochLog.on_train_epoch_end = log_and_sleep  # type: ignore[method-assign]
 
 
 state = Path(os.environ["HOSTS_STATE"])

@@ -151,6 +151,7 @@ def reached(host: Host, url: str) -> bool:
 def assert_right(folder: ExperimentFolder, trial: Trial) -> None:
     """Assert that a trial ran with its own parameters, and came to what one here comes to."""
     assert trial.succeeded
+    assert trial.final
     path = folder.trial(trial.id)
     assert trial.final == read_json(path / "result.json")
     assert trial.final["ran_weight"] == trial.parameters["weight"]
