@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help demo test slow notebooks browser sweeps experiments check docs format clean
-.PHONY: faults fuzz lock licences sbom
+.PHONY: faults fuzz hosts lock licences sbom
 
 help:
 	@echo "make demo    the whole flow on this machine, in minutes"
@@ -15,6 +15,7 @@ help:
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
 	@echo "make faults  stages that are killed, or lack memory or disk, at random moments; root"
+	@echo "make hosts   two hosts that train together, and NNI's remote service; root, minutes"
 	@echo "make fuzz    hostile files for every reader"
 	@echo "make lock, make licences, make sbom  hashes, licences and a bill of the tested packages"
 	@echo "make check   ruff and pyright"
@@ -52,6 +53,10 @@ CASES ?= 4000
 
 faults: .venv/installed-dev
 	PYTHONPATH=tests $(BIN)/python -W ignore -m faults --kills $(KILLS) --out faults.json
+
+# they skip what they lack; again and again, with one of two lost: python -m hosts --runs 20
+hosts: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -m hosts tests/hosts
 
 fuzz: .venv/installed-dev
 	$(INSTALL) atheris

@@ -1,5 +1,6 @@
 """The ``dcsnas`` command: its subcommands in the order of the flow, and how errors end."""
 
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -29,9 +30,10 @@ from dcsnas.cli import (
     weights,
 )
 from dcsnas.cli.failures import of_the_machine
-from dcsnas.config.environment import quiet_libraries
+from dcsnas.config.environment import quiet_libraries, started_by_torchrun
 from dcsnas.config.errors import UserError
 from dcsnas.config.interrupts import STOPPED
+from dcsnas.config.last_word import say
 from dcsnas.config.plugins import load_named
 
 FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",
@@ -126,6 +128,7 @@ def run() -> None:
         _end(str(error))
     except Exception as error:
         if not (told := of_the_machine(error)):
+            _tell_machines(f"{type(error).__name__}: {error}")
             raise
         # of what libraries do at exit some fails for the same reason
         sys.unraisablehook = lambda unraisable: None
@@ -133,5 +136,14 @@ def run() -> None:
 
 
 def _end(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    say(message)
+    _tell_machines(message)
     sys.exit(2)
+
+
+def _tell_machines(message: str) -> None:
+    """Have the other machines of a run end as well."""
+    if started_by_torchrun(os.environ):
+        from dcsnas.training.machines import tell_machines  # with torch
+
+        tell_machines(message)

@@ -28,6 +28,7 @@ from dcsnas.experiments.nni_manager import (
     training_service,
     wait_for_end,
 )
+from dcsnas.experiments.remote import check_machines
 from dcsnas.experiments.sweep import SweepConfig, dump
 from dcsnas.experiments.trial_inputs import check_inputs, with_absolute_paths
 
@@ -68,6 +69,7 @@ def start(
             training_service(service, "the file of the training service")
         check_inputs(sweep)
         sweep = with_absolute_paths(sweep)
+        check_machines(folder, sweep, service)
         experiment = Experiment(None)
         write_text(folder.config, dump(sweep))
         write_json(folder.identity, {"id": experiment.id})
@@ -125,6 +127,7 @@ def _resume(folder: ExperimentFolder, host: str) -> int:
         raise UserError(f"{folder.path}: nothing to resume, all {len(trials)} trials have ended; "
                         f"next: dcsnas experiment report {folder.path}")  # fmt: skip
     check_inputs(sweep)
+    check_machines(folder, sweep, folder.service_content)
     stop(folder)
     for trial in (trial for trial in again if trial.ended):
         database.run_again(trial)

@@ -17,6 +17,7 @@ from dcsnas.experiments.sweep import SweepConfig
 LINES_SHOWN = 12
 ERROR = "error: "
 """What a trial's message to the user begins with."""
+STDERR = "trial.stderr"
 TRACEBACK = "Traceback "
 MESSAGE_LINES = 100
 """At most that many of a message."""
@@ -63,13 +64,17 @@ class ExperimentFolder:
 
     @property
     def outputs(self) -> Path:
-        """Return the folder where NNI keeps what each trial printed, if they run here."""
+        """Return the folder with what each trial printed, or its error if it runs elsewhere."""
+        if self.service.exists():
+            return self.path / "trials"
         return self.nni / self.id / "environments" / "local-env" / "trials"
 
     def failure(self, identity: str) -> str:
         """Return the error that a failed trial printed last, and where the rest is."""
-        errors = self.outputs / identity / "trial.stderr"
+        errors = self.outputs / identity / STDERR
         printed = last_lines(errors, MESSAGE_LINES)
+        if not printed and self.service.exists():
+            return f"it said nothing; its machine may be lost: see {self.log}"
         if not printed:
             return f"it said nothing; see {self.log}"
         starts = [i for i, line in enumerate(printed) if line.startswith((ERROR, TRACEBACK))]

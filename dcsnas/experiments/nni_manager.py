@@ -13,7 +13,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -26,10 +26,11 @@ from nni.experiment import Experiment, RunMode, launcher, rest
 from nni.experiment.config import AlgorithmConfig, CustomAlgorithmConfig, ExperimentConfig
 
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import write_json
+from dcsnas.config.files import write_json, write_text
 from dcsnas.config.outputs import held
 from dcsnas.config.plugins import named
 from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.experiments.remote import addresses_of
 from dcsnas.experiments.sweep import SweepConfig, planned, search_space
 
 NNI_VERSION = "3.0"
@@ -68,10 +69,12 @@ def configure(folder: ExperimentFolder, sweep: SweepConfig) -> ExperimentConfig:
 
 
 def _no_code(folder: ExperimentFolder) -> str:
-    """Return an empty folder, for NNI to copy to other machines, or to have its tuner look in."""
-    empty = folder.nni.resolve() / "no_code"
-    empty.mkdir(parents=True, exist_ok=True)
-    return str(empty)
+    """Return a folder without code, for NNI to copy to other machines, or its tuner to look in."""
+    none = folder.nni.resolve() / "no_code"
+    none.mkdir(parents=True, exist_ok=True)
+    # NNI's tar takes no empty folder
+    write_text(none / "README", "Trials run the dcsnas that is installed on their machine.\n")
+    return str(none)
 
 
 def training_service(content: TrainingService, source: Path | str) -> Any:
@@ -103,7 +106,8 @@ def launch(folder: ExperimentFolder, experiment: Experiment, action: str, *, hos
     """
     require_version()
     experiment._action = action  # type: ignore[assignment]  # as Experiment.resume and view do
-    with _port(host) as port, manager_environment(host), _patience(experiment.id):
+    allowed = addresses_of(folder.service_content or {}) if action != "view" else []
+    with _port(host) as port, manager_environment(host, allowed), _patience(experiment.id):
         if is_running(folder):  # another command was faster
             raise UserError(f"{folder.path}: runs already, at {folder.url}")
         record = {"url": f"http://localhost:{port}", "host": host, "port": port}
@@ -214,12 +218,16 @@ def check_host(host: str, service: TrainingService | None) -> None:
 
 
 @contextmanager
-def manager_environment(host: str) -> Iterator[None]:
-    """Set what the manager's process is to inherit: the patches, the address, no proxy for it."""
+def manager_environment(host: str, allowed: Sequence[str] = ()) -> Iterator[None]:
+    """Set what the manager's process is to inherit: the patches, the address, no proxy for it.
+
+    Beside this machine it answers the addresses in ``allowed`` alone, or all where there are none.
+    """
     direct = ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost", LOOPBACK]))
     wanted = {
         "NODE_OPTIONS": f"--require={json.dumps(str(PATCHES), ensure_ascii=False)}",
         "DCSNAS_NNI_HOST": host,
+        "DCSNAS_NNI_ALLOWED": json.dumps(list(allowed)),
         "NO_PROXY": direct,
         "no_proxy": direct,
         "PYTHONWARNINGS": "ignore",  # pkg_resources, pydantic's older syntax

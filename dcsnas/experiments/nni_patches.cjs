@@ -12,6 +12,7 @@ process.env.DCSNAS_NNI_MANAGER = String(process.pid); // trials and tuner end wh
 
 // 1. rest_server/index.js:54 listens on every interface, and NNI has no password.
 const host = process.env.DCSNAS_NNI_HOST || '127.0.0.1';
+const allowed = JSON.parse(process.env.DCSNAS_NNI_ALLOWED || '[]');
 const listen = net.Server.prototype.listen;
 net.Server.prototype.listen = function (...args) {
     const [first, second] = args;
@@ -20,6 +21,15 @@ net.Server.prototype.listen = function (...args) {
     } else if (['number', 'string'].includes(typeof first) && /^\d+$/.test(first)
                && typeof second !== 'string') {
         args.splice(1, 0, host);
+    }
+    if (allowed.length && args.some((arg) => arg === host || arg?.host === host)) {
+        // 7. on every address, for trials elsewhere; only their machines and this one are answered
+        this.prependListener('connection', (socket) => {
+            const peer = String(socket.remoteAddress).replace(/^::ffff:/, '');
+            if (!allowed.includes(peer) && peer !== socket.localAddress?.replace(/^::ffff:/, '')) {
+                socket.destroy();
+            }
+        });
     }
     return listen.apply(this, args);
 };
@@ -78,7 +88,8 @@ const patches = {
             if (command[0] === 'tensorboard') {
                 const [logs, port] = [command[1].replace('--bind_all ', ''), command[2]];
                 const python = [global.nni.args.pythonInterpreter, '-m', 'tensorboard.main'];
-                const local = [...python, '--host', host, logs, port];
+                const address = allowed.length ? '127.0.0.1' : host; // it answers everybody
+                const local = [...python, '--host', address, logs, port];
                 return getTunerProc(local, stdio, cwd, env, false, true);
             }
             const tuner = getTunerProc(command, stdio, cwd, env, ...rest);
@@ -93,7 +104,71 @@ const patches = {
             return tuner;
         };
     },
-    // 7. The page asks Microsoft's servers for its icons and fonts: boxes in place of icons where
+    // 8. training_service/remote_v3/worker.js installs the newest NNI on the machine, and goes on
+    // with another version; dcsnas has looked at the machine, and nothing is installed.
+    // 9. what it starts there listens on every interface, as in 1, and shows killed trials as in 2.
+    Worker({ Worker: { prototype } }) {
+        const { launchTrialKeeperDaemon, start } = prototype;
+        if (!launchTrialKeeperDaemon) {
+            return false; // Node's own Worker
+        }
+        prototype.start = function (...args) {
+            const { run } = this.ssh;
+            this.ssh.run = (command) => command.endsWith('-m pip install nni --upgrade')
+                ? Promise.resolve('') : run.call(this.ssh, command);
+            return start.apply(this, args);
+        };
+        prototype.launchTrialKeeperDaemon = async function (...args) {
+            const { run } = this.ssh;
+            const patches = await run.call(this.ssh, `${this.python} -P -m dcsnas.experiments.machine`);
+            const options = `--require=${JSON.stringify(JSON.parse(patches).patches)}`;
+            this.ssh.run = (command) => run.call(this.ssh, command.includes('launch_trial_keeper')
+                ? `NODE_OPTIONS='${options.replaceAll("'", "'\\''")}' ${command}` : command);
+            return launchTrialKeeperDaemon.apply(this, args);
+        };
+    },
+    // 10. SSH connections of remote_v3/ssh.js: one that breaks ends the manager, for want of a
+    // listener, and one that is cut is never noticed.
+    Client({ Client: { prototype } }) {
+        const { connect, forwardIn } = prototype;
+        if (!forwardIn) {
+            return false; // not ssh2's
+        }
+        prototype.connect = function (config) {
+            this.on('error', (error) => console.error(`SSH ${config.host}: ${error.message}`));
+            return connect.call(this, { ...config, keepaliveInterval: 5000 });
+        };
+    },
+    // 11. training_service/remote_v3/remote.js shows the trials of a machine that is lost as
+    // cancelled by the user, also those that had ended.
+    RemoteTrainingServiceV3({ RemoteTrainingServiceV3: { prototype } }) {
+        const { onTrialEnd, stopWorker } = prototype;
+        prototype.onTrialEnd = function (callback) {
+            const ended = (this.endedTrials ??= new Set());
+            onTrialEnd.call(this, (trial, time, code) => {
+                ended.add(trial);
+                return callback(trial, time, code);
+            });
+        };
+        prototype.stopWorker = function (...args) {
+            const { emitter, endedTrials } = this;
+            const emit = (name, ...values) => {
+                const [trial, time, code] = values;
+                if (name !== 'trial_stop') {
+                    emitter.emit(name, ...values);
+                } else if (!endedTrials.has(trial)) {
+                    emitter.emit(name, trial, time, code ?? 1);
+                }
+            };
+            this.emitter = { emit };
+            try {
+                return stopWorker.apply(this, args);
+            } finally {
+                this.emitter = emitter;
+            }
+        };
+    },
+    // 12. The page asks Microsoft's servers for its icons and fonts: boxes in place of icons where
     // there is no network, and where there is one somebody else hears of the page. Fluent UI takes
     // the addresses from FabricConfig; all of its icon fonts are answered with ours.
     RestServer({ RestServer: { prototype } }) {
@@ -122,8 +197,9 @@ Module._load = function (...args) {
     for (const [name, patch] of Object.entries(patches)) {
         const found = exported && typeof exported === 'object' && exported[name];
         if (typeof found === 'function' && !done.has(name)) {
-            done.add(name);
-            patch(exported);
+            if (patch(exported) !== false) {
+                done.add(name);
+            }
         }
     }
     return exported;

@@ -6,16 +6,19 @@ are not repeated when a trial is continued, and one that was stopped continues f
 
 import math
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcsnas.config.environment import quiet_libraries, settle
 from dcsnas.config.errors import UserError
-from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
+from dcsnas.config.files import read_json, read_yaml, write_json, write_text, write_yaml
 from dcsnas.config.outputs import LOCK, held
 from dcsnas.config.plugins import load_named
 from dcsnas.config.runs import RunFolder
-from dcsnas.experiments.folder import ERROR, ExperimentFolder
+from dcsnas.experiments.folder import ERROR, STDERR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot
 from dcsnas.experiments.settings import retrain_of
 from dcsnas.experiments.sweep import RESULTS, Parameters, SweepConfig
@@ -43,9 +46,23 @@ def main(folder: ExperimentFolder) -> None:
     path = folder.trial(channel.trial)
     slots = gpu_slot(folder.path / "locks", sweep.gpus, sweep.trials_per_gpu)
     alone = held(path / LOCK, of=path, otherwise=STOP, patience_s=ENDING_S)
-    with alone, slots:
+    with alone, slots, _error_kept(path / STDERR):
         write_json(path / "parameters.json", channel.parameters)
         channel.result(run_trial(sweep, path, channel))
+
+
+@contextmanager
+def _error_kept(path: Path) -> Iterator[None]:
+    """Leave an error in ``path``: NNI keeps what a trial printed on the machine that it ran on."""
+    path.unlink(missing_ok=True)
+    try:
+        yield
+    except UserError as error:
+        write_text(path, f"{ERROR}{error}\n")
+        raise
+    except Exception:
+        write_text(path, traceback.format_exc())
+        raise
 
 
 def run_trial(sweep: SweepConfig, path: Path, channel: "Channel") -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """How processes that train together end when one of them fails: all of them, with one message.
 
 The first process starts the others, and the command ends as it does. A process that fails otherwise
-leaves its message to the first one. Processes that torchrun started speak for themselves.
+leaves its message to the first one. Processes that torchrun started speak for themselves, and watch
+the other machines (``machines.py``).
 """
 
 import os
@@ -16,13 +17,16 @@ from threading import Thread
 from typing import Any
 
 import pytorch_lightning as pl
+import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from rich.console import Console
 
 from dcsnas.config.errors import UserError
+from dcsnas.config.runs import RunFolder
 from dcsnas.training.loopback import store_for_this_machine
+from dcsnas.training.machines import AGAIN, MachineWatch, restarts, several_machines
 
 MESSAGE = "DCSNAS_FAILURE"
 """The environment variable with the path at which the first process finds why another failed."""
@@ -84,7 +88,16 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 class DataParallel(DDPStrategy):
-    """Lightning's data-parallel strategy with our launcher."""
+    """Lightning's data-parallel strategy with our launcher, and a watch where there is more."""
+
+    watch: MachineWatch | None = None
+
+    def setup_environment(self) -> None:
+        """Meet the other processes; one of another machine may never come."""
+        if several_machines(os.environ):
+            self.watch = MachineWatch()
+            self.watch.start()
+        super().setup_environment()
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -111,6 +124,20 @@ def reason_to_end(children: Sequence[subprocess.Popen]) -> UserError | SystemExi
 class StopTogether(Callback):
     """Ends all processes when one fails; must come after whatever else hears of exceptions."""
 
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Watch the other machines, before a checkpoint is read."""
+        if watch := _watch_of(trainer):
+            files = {"configuration": self.folder.config, "checkpoint": self.folder.checkpoint}
+            watch.meet(self.folder.path, files)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Watch no more: processes now end one by one."""
+        if watch := _watch_of(trainer):
+            watch.stop()
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
@@ -124,6 +151,26 @@ class StopTogether(Callback):
             launcher.stop()
             if ended:
                 raise ended from exception
+        elif (watch := _watch_of(trainer)) and _is_of_the_network(exception):
+            if not restarts(os.environ):
+                watch.wait_for_verdict()
+            reason = str(exception.__cause__ or exception).partition(". ")[0]
+            raise UserError(
+                f"another process of this run has ended or cannot be reached ({reason}); {AGAIN}"
+            ) from exception
+
+
+def _watch_of(trainer: pl.Trainer) -> MachineWatch | None:
+    strategy = trainer.strategy
+    return strategy.watch if isinstance(strategy, DataParallel) else None
+
+
+def _is_of_the_network(exception: BaseException) -> bool:
+    """Return whether ``exception`` is one of gloo's, NCCL's or the store's."""
+    error = exception.__cause__ or exception
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
+    )
 
 
 def _leave_message(exception: BaseException) -> None:

@@ -123,7 +123,7 @@ def make_trainer(
     minutes = None if whole_epochs else run.checkpoint_minutes
     last = LastCheckpoint(folder, minutes)
     board = TensorBoardLog(folder.path / "tensorboard")
-    own = [seeding, EpochLog(folder), board, last, *shown, StopTogether()]
+    own = [seeding, EpochLog(folder), board, last, *shown, StopTogether(folder)]
     options = trainer_options(run, in_parts=in_parts)
     # only the first process is sure to see the file, and a checkpoint never comes before it
     identity = file_digest(folder.config) if folder.config.exists() else ""

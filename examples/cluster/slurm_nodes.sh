@@ -13,5 +13,5 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id "$SLURM_JOB_ID" \
+srun python -m dcsnas.torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id "$SLURM_JOB_ID" \
   --rdzv-backend c10d --rdzv-endpoint "$first:29500" -m dcsnas "$@"

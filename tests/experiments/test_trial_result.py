@@ -60,7 +60,8 @@ def test_result_of_a_network_within_the_target(inputs: Path, tmp_path: Path) -> 
 def test_diverged_trial_has_no_result(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "_score", lambda path, found, metric: {"validation_map": float("nan")})
+    scores = {"validation_map": float("nan")}
+    monkeypatch.setattr(trial, "_score", lambda path, found, metric: scores)
     with pytest.raises(UserError, match="the score is nan: the training diverged; lower its rate"):
         run(inputs, tmp_path, "target_share", 0.5)
     assert not (tmp_path / "result.json").exists()
