@@ -110,7 +110,8 @@ def font_of(drawings: dict[str, bytes]) -> FontBuilder:
     font.setupOS2(sTypoAscender=UNITS, sTypoDescender=0, usWinAscent=UNITS, usWinDescent=0)
     font.setupNameTable({"familyName": "Fluent UI System Icons, some", "styleName": "Regular"})
     font.setupPost()
-    font.font["head"].created = font.font["head"].modified = 0  # the same file every time
+    head: Any = font.font["head"]
+    head.created = head.modified = 0  # the same file every time
     return font
 
 

@@ -35,9 +35,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(work: Path, out: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "dcsnas", "detect", "train", "c.yaml", "--arch", "plain.yaml"]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(
-        [*command, "--out", out], cwd=work, text=True, start_new_session=True, **streams
+        [*command, "--out", out],
+        cwd=work,
+        text=True,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
