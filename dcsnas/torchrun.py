@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from dcsnas.config.environment import settle
+from dcsnas.config.errors import UserError
 from dcsnas.config.last_word import LAST_WORD, say
 
 READ_S = 20
@@ -38,12 +39,16 @@ def main() -> None:
             os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
         else:
             threading.Thread(target=_end_after, args=[word], daemon=True).start()
-        code = _run(run.run, given)
+        try:
+            code = _run(run.run, given)
+        except UserError as error:
+            say(str(error))
+            code = 2
     sys.exit(code)
 
 
 def _run(run: Any, given: Any) -> int:
-    """Return the exit code; whoever of this machine's processes is the first says why."""
+    """Return torchrun's exit code, its processes saying why; raises UserError where none can."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError
@@ -53,21 +58,20 @@ def _run(run: Any, given: Any) -> int:
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if failure.exitcode >= 0:
-            return failure.exitcode  # it has said why
-        say(
-            f"a process of this run was ended by {failure.signal_name()}; was there too little "
-            "memory?"
-        )
-        return 2
+            return failure.exitcode
+        name = failure.signal_name()
+        raise UserError(
+            f"a process of this run was ended by {name}; was there too little memory?"
+        ) from error
     except SignalException as error:
         return 128 + error.sigval
     except RendezvousError as error:
         where = given.rdzv_endpoint or f"{given.master_addr}:{given.master_port}"
-        say(
-            f"{where}, where the machines of this run meet: {str(error).partition('. ')[0]}; see "
-            "that all machines run this command and reach each other, and run it again"
-        )
-        return 2
+        reason = str(error).partition(". ")[0]
+        raise UserError(
+            f"{where}, where the machines of this run meet: {reason}; see that all machines run "
+            "this command and reach each other, and run it again"
+        ) from error
     return 0
 
 

@@ -149,6 +149,8 @@ def _all_ranks(
     ranks: list[np.ndarray] = []
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads) as pool:  # NumPy's comparisons of two rows run in parallel
+        # without memory a thread may never begin, and be waited for for ever: only where it helps
+        each = pool.map if threads > 1 else map
         for part, block in scorer.blocks(queries, chunk):
             matches = [pairs.matches[q] for q in part]
             removed = [pairs.removed[q] for q in part]
@@ -157,7 +159,7 @@ def _all_ranks(
                 rows = list(zip(block.numpy(), matches, removed, ties, strict=True))
                 share = -(-len(rows) // threads)
                 shares = [rows[start : start + share] for start in range(0, len(rows), share)]
-                for found in pool.map(lambda own: [match_ranks(*row) for row in own], shares):
+                for found in each(lambda own: [match_ranks(*row) for row in own], shares):
                     ranks += found
             else:
                 ranks += match_ranks_of_block(block, matches, removed, ties)

@@ -43,9 +43,14 @@ def check_machines(
     if not machines:
         return
     expected = described(_paths(folder, sweep))
-    wrong = [(m["host"], problem) for m in machines if (problem := _problem(m, expected))]
+    wrong = []
+    for machine in machines:
+        try:
+            _look_at(machine, expected)
+        except UserError as error:
+            wrong.append(f"machine {machine['host']}: {error}")
     if wrong:
-        raise UserError("\n".join(f"machine {host}: {problem}" for host, problem in wrong))
+        raise UserError("\n".join(wrong))
 
 
 def addresses_of(service: Mapping[str, Any]) -> list[str]:
@@ -78,27 +83,27 @@ def _paths(folder: ExperimentFolder, sweep: SweepConfig) -> list[Path]:
     return sorted(paths)
 
 
-def _problem(machine: Machine, expected: Mapping[str, Any]) -> str | None:
-    """Return why trials could not run on ``machine``."""
+def _look_at(machine: Machine, expected: Mapping[str, Any]) -> None:
+    """Raise UserError where ``machine`` is not as ``expected``."""
     if machine.get("password"):
-        return None  # ssh asks for it, and nobody is there to answer
+        return  # ssh asks for it, and nobody is there to answer
     try:
         answer = _ask(machine, list(expected["found"]))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or str(error)
-        return f"it does not answer by SSH as it should: {' '.join(said.split()) or 'no word'}"
-    wrong = [
-        f"{name} is {answer['versions'].get(name)}, here {version}"
-        for name, version in expected["versions"].items()
-        if answer["versions"].get(name) != version
-    ]
+        said = " ".join(str(getattr(error, "stderr", None) or error).split())
+        raise UserError(
+            f"it does not answer by SSH as it should ({said}); see that ssh reaches it without a "
+            "question, and that python_path there has dcsnas"
+        ) from None
+    for name, version in expected["versions"].items():
+        if (found := answer["versions"].get(name)) != version:
+            raise UserError(f"it has {name} {found}, and this machine {version}; install the same")
     missing = [p for p, digest in expected["found"].items() if answer["found"].get(p) != digest]
     if missing:
-        wrong.append(
+        raise UserError(
             f"it does not have {', '.join(missing)} as this machine has; put them on a disk that "
             "all machines have under the same path"
         )
-    return "; ".join(wrong) or None
 
 
 def _ask(machine: Machine, paths: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ of the machine, and the others on the one of its name.
 import os
 import socket
 
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 LOOPBACK = "127.0.0.1"
 INTERFACE = "lo"

@@ -149,10 +149,11 @@ class MachineWatch:
         if self._over.is_set():
             return
         address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-        self._end(
+        missing = UserError(
             f"{address}, where the machines of this run meet (port {port}), cannot be reached from "
             f"{socket.gethostname()}: it has ended, or the network is cut; {AGAIN}"
         )
+        self._end(str(missing))
 
     def _look(self, store: Any) -> None:
         """Leave a sign of life, and look for those of the others."""
@@ -167,10 +168,11 @@ class MachineWatch:
             silent = silent + 1 if sign == before and sign != OVER.encode() else 0
             self._seen[number] = sign, silent
             if silent >= SILENT:
-                self._end(
+                lost = UserError(
                     f"{name}, machine {number} of this run, has given no sign of life for "
                     f"{SILENCE_S:g} s: it has ended, or the network is cut; {AGAIN}"
                 )
+                self._end(str(lost))
 
     def _key(self, number: int) -> str:
         return f"dcsnas/life/{number}"

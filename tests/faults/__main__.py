@@ -12,13 +12,14 @@ sees it.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def main() -> None:
     parent = os.getpid()
     try:
         if record.kills_left:
-            for case in run_cases(root, given, record.next_case, record.kills_left):
+            for case in run_cases(root, given, record.numbers(), record.kills_left):
                 record.add(case)
     finally:
         if os.getpid() == parent:
@@ -97,20 +98,33 @@ class Record:
     def __init__(self, given: argparse.Namespace) -> None:
         self.path: Path | None = given.out
         self.next_case, self.cases, self.parts = given.first, [], []
+        self.mended, self.again = [], []
+        """Cases that were wrong, and their numbers: they are run again."""
         if self.path and self.path.exists():
             found = json.loads(self.path.read_text())
             self.cases, self.parts = found["cases"], found["parts"]
-            self.next_case = self.parts[-1]["first"] + self.parts[-1]["cases"]
+            self.next_case = self.parts[-1]["next"]
+            wrong = [case for case in self.cases if case["outcome"] == "wrong"]
+            self.mended = [*found["mended"], *wrong]
+            self.cases = [case for case in self.cases if case not in wrong]
+            self.again = [int(case["seed"].partition("-")[2]) for case in wrong]
         self.kills_left = given.kills - summary_of(self.cases)["kills"]
-        self.parts.append({"first": self.next_case, "cases": 0, **conditions()})
+        self.parts.append({"next": self.next_case, **conditions()})
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the numbers of the cases to run."""
+        yield from self.again
+        for number in itertools.count(self.next_case):
+            self.parts[-1]["next"] = number + 1
+            yield number
 
     def add(self, case: dict[str, Any]) -> None:
         """Add a case that is over."""
         self.cases.append(case)
-        self.parts[-1]["cases"] += 1
         if self.path:
             record = {"command": COMMAND, **summary_of(self.cases), "parts": self.parts}
-            text = json.dumps({**record, "cases": self.cases}, indent=1)
+            cases = {"cases": self.cases, "mended": self.mended}
+            text = json.dumps({**record, **cases}, indent=1)
             self.path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -35,8 +35,10 @@ ABORTED = {-6, -11}
 """A library without memory aborts the process, of which Python hears nothing."""
 
 
-def run_cases(root: Path, given: Namespace, first: int, kills: int) -> Iterator[dict[str, Any]]:
-    """Yield cases from number ``first`` on, until the fault has come in ``kills`` of them.
+def run_cases(
+    root: Path, given: Namespace, numbers: Iterator[int], kills: int
+) -> Iterator[dict[str, Any]]:
+    """Yield the cases of ``numbers``, until the fault has come in ``kills`` of them.
 
     A line is printed for each.
     """
@@ -49,13 +51,15 @@ def run_cases(root: Path, given: Namespace, first: int, kills: int) -> Iterator[
     (inputs / "trained/model.safetensors").rename(inputs / "model.safetensors")
     shutil.rmtree(inputs / "trained")
     wholes = Wholes(root, inputs)
-    came, number = 0, first
-    while came < kills and time.monotonic() < until:
+    came = 0
+    for number in numbers:
         case = run_case(root, wholes, f"{given.seed}-{number}", number, given)
         shown = f"{case['stage']:9} {case['kind']:9} {case['fault']}, {case['moment_s']} s"
         print(f"{case['seed']:8} {shown}: {case['outcome']} {case['why']}", flush=True)
         yield case
-        came, number = came + case["came"], number + 1
+        came += case["came"]
+        if came >= kills or time.monotonic() > until:
+            return
 
 
 class Wholes:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,11 +72,17 @@ def _child(rng: random.Random, whole: Whole, folder: Path) -> Fault:
     def kill(process: int) -> bool:
         children = psutil.Process(process).children(recursive=True)
         # a small one of Python's own, which comes back
-        below = [one for one in children if "resource_tracker" not in " ".join(one.cmdline())]
-        largest = max(below, key=lambda one: one.memory_info().rss, default=None)
-        if largest:
-            largest.kill()
-        return largest is not None
+        sizes = {}
+        for one in children:
+            with suppress(psutil.Error):  # it has just ended
+                if "resource_tracker" not in " ".join(one.cmdline()):
+                    sizes[one] = one.memory_info().rss
+        largest = max(sizes, key=lambda one: sizes[one], default=None)
+        with suppress(psutil.Error):
+            if largest:
+                largest.kill()
+                return True
+        return False
 
     return Fault(_moment(rng, whole), "SIGKILL of the largest process below it", kill)
 

@@ -68,7 +68,7 @@ static int fails_at(int file) {
   char link[64], path[PATH_MAX];
   snprintf(link, sizeof link, "/proc/self/fd/%d", file);
   ssize_t length = readlink(link, path, sizeof path - 1);
-  if (length < 0) return 0;
+  if (length < 0 || path[0] != '/') return 0; /* a pipe or the like */
   path[length] = 0;
   return fails(path);
 }
