@@ -34,7 +34,7 @@ def of_the_machine(error: BaseException) -> str | None:
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, and those while which it was raised: torch's files end in one of their own."""
+    """Yield an error, and what it came of: torch's writer of files ends in one of its own."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)

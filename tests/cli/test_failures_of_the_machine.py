@@ -46,12 +46,9 @@ def test_one_message(
 
 def test_memory_that_lacked_before_another_error() -> None:
     """Random faults: torch's writer of files, without memory, fails a second time."""
-    with pytest.raises(RuntimeError) as error:
-        try:
-            raise MemoryError
-        finally:
-            raise RuntimeError("unexpected pos 46848 vs 46748")
-    assert "too little memory (MemoryError)" in str(of_the_machine(error.value))
+    error = RuntimeError("unexpected pos 46848 vs 46748")
+    error.__context__ = MemoryError()
+    assert "too little memory (MemoryError)" in str(of_the_machine(error))
 
 
 @pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), OSError("no number")])
