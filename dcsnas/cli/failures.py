@@ -1,6 +1,7 @@
 """Failures of the machine rather than of dcsnas: memory, disks, processes that are killed."""
 
 import errno
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 
 NO_MEMORY = (
@@ -13,9 +14,9 @@ NO_MEMORY = (
 
 def of_the_machine(error: BaseException) -> str | None:
     """Return the message with which a command ends that met ``error``; None for all others."""
-    if _is_memory(error):
+    if found := next(filter(_is_memory, _with_causes(error)), None):
         return (
-            f"too little memory ({_said(error)}); end other programs, or lower the batch, the "
+            f"too little memory ({_said(found)}); end other programs, or lower the batch, the "
             "input or the number of loading processes, and run the same command again"
         )
     if isinstance(error, BrokenProcessPool):
@@ -30,6 +31,15 @@ def of_the_machine(error: BaseException) -> str | None:
             "be read and written, and run the same command again"
         )
     return None
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what it came of: torch's writer of files ends in one of its own."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _is_memory(error: BaseException) -> bool:

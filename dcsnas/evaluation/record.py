@@ -45,10 +45,10 @@ WRITERS: dict[str, Callable[[Path, Any], None]] = {".json": write_json, ".csv": 
 
 
 def save_report(path: Path, report: Report, latency: Mapping[str, Any]) -> None:
-    """Write ``path`` (metrics.json) and the files beside it."""
-    save_metrics(path, report, latency)
+    """Write the files beside ``path`` (metrics.json), and last itself: where it is, all are."""
     for name, content in report.files().items():
         WRITERS[Path(name).suffix](path.with_name(name), content)
+    save_metrics(path, report, latency)
 
 
 def save_metrics(path: Path, report: Report, latency: Mapping[str, Any]) -> None:

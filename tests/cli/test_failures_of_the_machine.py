@@ -44,6 +44,13 @@ def test_one_message(
     assert capsys.readouterr().err.startswith(f"error: {expected}")
 
 
+def test_memory_that_lacked_before_another_error() -> None:
+    """Random faults: torch's writer of files, without memory, fails a second time."""
+    error = RuntimeError("unexpected pos 46848 vs 46748")
+    error.__context__ = MemoryError()
+    assert "too little memory (MemoryError)" in str(of_the_machine(error))
+
+
 @pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), OSError("no number")])
 def test_mistakes_of_ours_keep_their_traceback(error: Exception) -> None:
     assert of_the_machine(error) is None

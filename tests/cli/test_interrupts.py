@@ -68,10 +68,22 @@ def test_ctrl_c(tmp_path: Path, when: str) -> None:
     """Random faults: in an import it came to light as a RecursionError of NumPy's."""
     program, code, said = ENDS[when]
     command = [sys.executable, "-c", f"{BEGINNING}\n{program}\n"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=8)
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=8,
+        preexec_fn=as_in_a_terminal,
+    )
     assert ended.returncode == code, ended.stderr
     assert said in ended.stderr if said else not ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def as_in_a_terminal() -> None:
+    """Take Ctrl-C, which a job in a shell's background, such as this test's, ignores."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def blocks_ctrl_c() -> bool:
@@ -117,6 +129,7 @@ def begin(folder: Path, arguments: tuple[str, ...]) -> "subprocess.Popen[str]":
         stderr=subprocess.STDOUT,
         text=True,
         process_group=0,
+        preexec_fn=as_in_a_terminal,
     )
 
 

@@ -128,7 +128,9 @@ def test_a_loss_that_is_not_finite_names_the_files_of_all_processes(folder: Path
 
 @pytest.mark.slow
 def test_a_process_that_never_begins_ends_all(folder: Path) -> None:
-    assert ends(folder, "1:never begin") == (1, "error: there is something else here\n")
+    code, output = ends(folder, "1:never begin")
+    assert code == 1
+    assert output.endswith("error: there is something else here\n")
 
 
 @pytest.mark.slow
@@ -182,7 +184,8 @@ def test_stopped_within_an_epoch(folder: Path, stage: str, weights: str, workers
     code, output = ends(folder, "none:", stage, "--out", "whole", *every_step)
     assert code == 0, output
     code, output = ends(folder, "1:mistake", stage, "--out", "stopped", *every_step)
-    assert (code, output) == (2, MISTAKE)
+    assert code == 2
+    assert output.endswith(MISTAKE)
     stopped = torch.load(folder / "stopped" / "last.ckpt", weights_only=True)
     assert (stopped["epoch"], stopped["global_step"]) == (1, 8)
     code, output = ends(folder, "none:", stage, "--out", "stopped", *every_step)
