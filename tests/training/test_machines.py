@@ -31,7 +31,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return what a watch would have ended this process with."""
+    """Return what this process would have ended with."""
     said: list[str] = []
 
     def end(self: MachineWatch, message: str) -> None:
@@ -44,7 +44,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def watch(store: Any, ends: list[str]) -> Iterator[MachineWatch]:
-    """Return a watch that has met one other machine."""
+    """Return what looks after one other machine, which it has met."""
     made = MachineWatch()
     made.start()
     assert made._alive.wait(PATIENCE_S)
