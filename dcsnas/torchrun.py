@@ -5,6 +5,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -80,6 +81,7 @@ def _end_after(word: Path) -> None:
     while not word.exists():
         time.sleep(_POLL_S)
     time.sleep(ENDING_S)
+    shutil.rmtree(word.parent, ignore_errors=True)
     os._exit(2)
 
 

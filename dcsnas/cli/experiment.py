@@ -97,7 +97,7 @@ def start(
     from dcsnas.experiments.experiment import start as run_start
 
     service = read_yaml(training_service) if training_service else None
-    _warn(host)
+    _warn(host, service)
     _follow(run_start(resolved, out, host=host, service=service), detach)
 
 
@@ -112,7 +112,7 @@ def resume(experiment: Which, host: Host = LOOPBACK, detach: Detach = False) -> 
     from dcsnas.experiments.experiment import resume as run_resume
 
     folder = _find(experiment)
-    _warn(host)
+    _warn(host, folder.service_content)
     console.print(f"trials to continue: {run_resume(folder, host=host)}")
     _follow(folder, detach)
 
@@ -278,9 +278,18 @@ def _say_where(url: str) -> None:
     console.print(f"from another machine: ssh -L {port}:localhost:{port} THIS_MACHINE")
 
 
-def _warn(host: str) -> None:
-    if host != LOOPBACK:
+def _warn(host: str, service: dict[str, Any] | None = None) -> None:
+    from dcsnas.experiments.remote import machines_of
+
+    if host == LOOPBACK:
+        return
+    if machines_of(service):
         console.print(
-            f"warning: NNI has no password; whoever reaches {host} can read and control the "
-            "experiment. If you can, stay on 127.0.0.1 and forward the port by SSH."
+            "warning: NNI has no password; whoever uses this machine, or one of machine_list, can "
+            "read and control the experiment. No other machine is answered."
         )
+        return
+    console.print(
+        f"warning: NNI has no password; whoever reaches {host} can read and control the "
+        "experiment. If you can, stay on 127.0.0.1 and forward the port by SSH."
+    )

@@ -88,6 +88,18 @@ class Database:
                 (now, trial.id, "WAITING"),
             )
 
+    def set_service(self, service: dict[str, Any]) -> None:
+        """Have the experiment resumed on ``service``, as NNI's configuration writes it in JSON.
+
+        NNI itself takes the one that it was started with.
+        """
+        with self._open() as database, database:
+            database.execute(
+                "update ExperimentProfile set params = "
+                "json_set(params, '$.trainingService', json(?))",
+                (json.dumps(service),),
+            )
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         # not read-only: after a manager was killed, the first reader completes its last transaction

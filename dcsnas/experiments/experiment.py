@@ -133,6 +133,8 @@ def _resume(folder: ExperimentFolder, host: str) -> int:
         database.run_again(trial)
     experiment = Experiment(None, id=folder.id)
     experiment.config = configure(folder, sweep)
+    if folder.service_content and database.begun():  # which the user may have changed
+        database.set_service(experiment.config.json()["trainingService"])
     launch(folder, experiment, "resume" if database.begun() else "create", host=host)
     return len(again)
 

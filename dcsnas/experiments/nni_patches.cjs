@@ -116,7 +116,11 @@ const patches = {
             const { run } = this.ssh;
             this.ssh.run = (command) => command.endsWith('-m pip install nni --upgrade')
                 ? Promise.resolve('') : run.call(this.ssh, command);
-            return start.apply(this, args);
+            return start.apply(this, args).then((result) => {
+                const end = () => this.channel?.terminate('the SSH connection has ended');
+                this.ssh.client.on('close', end);
+                return result;
+            });
         };
         prototype.launchTrialKeeperDaemon = async function (...args) {
             const { run } = this.ssh;
@@ -128,7 +132,8 @@ const patches = {
         };
     },
     // 10. SSH connections of remote_v3/ssh.js: one that breaks ends the manager, for want of a
-    // listener, and one that is cut is never noticed.
+    // listener, and one that is cut is never noticed; nor is that of common/command_channel, which
+    // therefore ends with it.
     Client({ Client: { prototype } }) {
         const { connect, forwardIn } = prototype;
         if (!forwardIn) {
@@ -139,7 +144,18 @@ const patches = {
             return connect.call(this, { ...config, keepaliveInterval: 5000 });
         };
     },
-    // 11. training_service/remote_v3/remote.js shows the trials of a machine that is lost as
+    // 11. training_service/v3/compat.js continues a trial on the machine that it ran on, and begins
+    // another trial with its parameters where that machine is not there any more.
+    V3asV1({ V3asV1: { prototype } }) {
+        const { submitTrialJob } = prototype;
+        prototype.submitTrialJob = async function (form) {
+            await this.startDeferred.promise;
+            const known = this.environments.some(({ id }) => id === form.envId);
+            const elsewhere = form.id && form.envId && !known ? this.schedule() : null;
+            return submitTrialJob.call(this, elsewhere ? { ...form, envId: elsewhere } : form);
+        };
+    },
+    // 12. training_service/remote_v3/remote.js shows the trials of a machine that is lost as
     // cancelled by the user, also those that had ended.
     RemoteTrainingServiceV3({ RemoteTrainingServiceV3: { prototype } }) {
         const { onTrialEnd, stopWorker } = prototype;

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Never
+from typing import Any, NamedTuple, Never
 
 import torch.distributed as dist
 from rich.console import Console
@@ -70,6 +70,27 @@ def _store(timeout_s: float) -> Any:
     return dist.TCPStore(address, port, **options)  # type: ignore[attr-defined]
 
 
+class View(NamedTuple):
+    """What a process sees of the run: its machine's number and name, the files' sizes in bytes."""
+
+    number: int
+    name: str
+    sizes: dict[str, int | None]
+
+
+def _everyones(number: int, files: Mapping[str, Path]) -> list[View]:
+    """Return what every process sees now, in order of rank; all must ask together."""
+    sizes = {name: file.stat().st_size if file.exists() else None for name, file in files.items()}
+    own = View(number, socket.gethostname(), sizes)
+    everyones: list[Any] = [own] * dist.get_world_size()
+    dist.all_gather_object(everyones, own)
+    return everyones
+
+
+def _unlike_first(everyones: list[View]) -> list[View]:
+    return [one for one in everyones if one.sizes != everyones[0].sizes]
+
+
 class MachineWatch:
     """The signs of life of a run's machines, from before the processes have met to the end."""
 
@@ -99,19 +120,20 @@ class MachineWatch:
         if self.leads:
             give_back()
         self._alive.wait(SILENCE_S)  # what the others will look for
-        sizes = {name: f.stat().st_size if f.exists() else None for name, f in files.items()}
-        own = (self.number, socket.gethostname(), sizes)
-        everyones: list[Any] = [own] * dist.get_world_size()
-        dist.all_gather_object(everyones, own)
-        (_, first, expected), *_ = everyones
-        for _, name, found in everyones:
-            if found != expected:
-                differs = ", ".join(key for key in expected if found[key] != expected[key])
-                raise UserError(
-                    f"{folder}: {name} does not see there what {first} does ({differs}); give "
-                    "--out on a disk that all machines have under this path"
-                )
-        self.others = {n: name for n, name, _ in everyones if n != self.number}
+        everyones = _everyones(self.number, files)
+        for _ in range(SILENT):  # a disk of the network may show a file late
+            if not _unlike_first(everyones):
+                break
+            time.sleep(INTERVAL_S)
+            everyones = _everyones(self.number, files)
+        if unlike := _unlike_first(everyones):
+            first, other = everyones[0], unlike[0]
+            differs = ", ".join(key for key in files if first.sizes[key] != other.sizes[key])
+            raise UserError(
+                f"{folder}: {other.name} does not see there what {first.name} does ({differs}); "
+                "give --out on a disk that all machines have under this path"
+            )
+        self.others = {one.number: one.name for one in everyones if one.number != self.number}
 
     def stop(self) -> None:
         """Tell the other machines that this one is done, and watch no more."""

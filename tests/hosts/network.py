@@ -50,7 +50,7 @@ class Host:
         with log.open("ab") as file:
             return subprocess.Popen(
                 whole,
-                env={**environment, "HOME": str(self.home)},
+                env={**environment, "HOME": str(self.home), "TMPDIR": str(self.home)},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 
-from dcsnas.config.files import read_json
+from dcsnas.config.files import read_json, read_yaml
 from dcsnas.config.jsonl import read_records
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.database import Trial
@@ -71,9 +71,9 @@ class Service:
         self.processes.append(self.hosts[0].start(program, log, ENVIRONMENT))
         return Command(self.processes[-1], log)
 
-    def start(self, out: Path) -> "Command":
+    def start(self, out: Path, *changes: str) -> "Command":
         """Start the sweep in the new folder ``out``."""
-        given = ("--out", out, "--training-service", self.folder / "service.yaml")
+        given = (*changes, "--out", out, "--training-service", self.folder / "service.yaml")
         return self.command(out.name, "start", self.sweep, *given, "--host", "0.0.0.0")
 
     @property
@@ -202,6 +202,38 @@ def test_a_lost_host_fails_its_trial_alone_and_resume_finishes_it(service: Servi
             assert found == (here / name).read_bytes()
     assert not trials_on(alder)
     assert not trials_on(birch)
+
+
+def test_a_host_whose_cable_is_cut_is_left_out(service: Service) -> None:
+    _, birch, _ = service.hosts
+    folder = ExperimentFolder(service.folder / "cut")
+    running = service.start(folder.path, "--set", "parameters.weight.values=[0, 0.5, 1]")
+    running.wait_until(lambda: bool(trials_on(birch)))
+    (lost,) = (process.environ()["NNI_TRIAL_JOB_ID"] for process in trials_on(birch)[:1])
+    began = time.monotonic()
+    birch.cut()
+    running.wait_until(lambda: status_of(folder, lost) == "FAILED")
+    assert time.monotonic() - began < 60
+    code, output = running.end()
+    birch.kill()
+    birch.join()
+    assert code == 1, output
+    content = read_yaml(folder.service)
+    del content["machine_list"][1]
+    folder.service.write_text(yaml.safe_dump(content))
+    code, output = service.command("again", "resume", folder.path, "--host", "0.0.0.0").end()
+    assert code == 0, output
+    trials = folder.database().trials()
+    assert [trial.parameters["weight"] for trial in trials] == [0, 0.5, 1]
+    assert lost in [trial.id for trial in trials]
+    for trial in trials:
+        assert_right(folder, trial)
+    service.serve(birch)
+
+
+def status_of(folder: ExperimentFolder, identity: str) -> str:
+    (status,) = (t.status for t in folder.database().trials() if t.id == identity)
+    return status
 
 
 def test_a_host_is_looked_at_before_the_first_trial(service: Service) -> None:
