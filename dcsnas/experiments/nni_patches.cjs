@@ -184,7 +184,7 @@ const patches = {
             }
         };
     },
-    // 12. The page asks Microsoft's servers for its icons and fonts: boxes in place of icons where
+    // 13. The page asks Microsoft's servers for its icons and fonts: boxes in place of icons where
     // there is no network, and where there is one somebody else hears of the page. Fluent UI takes
     // the addresses from FabricConfig; all of its icon fonts are answered with ours.
     RestServer({ RestServer: { prototype } }) {
