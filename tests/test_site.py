@@ -134,7 +134,8 @@ PASSED_ON = {
     "experiments.trial", "experiments.trial_inputs", "latency.backends.backend", "latency.table",
     "plots.gallery", "spaces.attention", "spaces.network", "spaces.slots", "spaces.space",
     "training.ablation.settings", "training.process_failures", "config.strict",
-    "cli.main", "cli.options", "config.interrupts", "config.last_word", "experiments.remote", "torchrun",
+    "cli.main", "cli.options", "config.interrupts", "config.last_word",
+    "experiments.remote", "torchrun",
     "training.checkpoint", "training.processes",
 }  # fmt: skip
 """Modules that say what another one has worded, with a place before it; or end without words."""

@@ -19,6 +19,7 @@ from dcsnas.cli import (
     doctor,
     evaluate,
     experiment,
+    experiment_check,
     export,
     profile,
     profile_check,
@@ -108,6 +109,7 @@ app.command("match")(deployment.match)
 app.command("embed")(deployment.embed)
 app.command("export")(export.export)
 app.add_typer(detect.app, name="detect")
+experiment.app.command("check")(experiment_check.check)
 app.add_typer(experiment.app, name="experiment")
 app.command("plot")(runs.plot)
 app.command("runs")(runs.runs)

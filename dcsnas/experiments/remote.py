@@ -39,18 +39,30 @@ def check_machines(
     folder: ExperimentFolder, sweep: SweepConfig, service: Mapping[str, Any] | None
 ) -> None:
     """Raise UserError, a line a machine, where trials could not run on one of ``service``."""
+    lock = folder.path / LOCK  # the folder's only file yet
+    looked = look_at_machines(lock, sweep, service)
+    if wrong := [f"machine {host}: {problem}" for host, problem in looked if problem]:
+        raise UserError("\n".join(wrong))
+
+
+def look_at_machines(
+    shared: Path, sweep: SweepConfig, service: Mapping[str, Any] | None
+) -> list[tuple[str, str]]:
+    """Return the name of each machine of ``service``, and why no trial could run there, or "".
+
+    ``shared`` is a file in the experiment's folder, or beside it, that all machines have to see.
+    """
     machines = machines_of(service)
-    if not machines:
-        return
-    expected = described(_paths(folder, sweep))
-    wrong = []
+    expected = described(_paths(shared, sweep)) if machines else {}
+    found = []
     for machine in machines:
+        problem = ""
         try:
             _look_at(machine, expected)
         except UserError as error:
-            wrong.append(f"machine {machine['host']}: {error}")
-    if wrong:
-        raise UserError("\n".join(wrong))
+            problem = str(error)
+        found.append((str(machine["host"]), problem))
+    return found
 
 
 def addresses_of(service: Mapping[str, Any]) -> list[str]:
@@ -71,9 +83,9 @@ def addresses_of(service: Mapping[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def _paths(folder: ExperimentFolder, sweep: SweepConfig) -> list[Path]:
-    """Return what has to be the same on all machines; the lock is the folder's only file yet."""
-    paths = {folder.path.resolve() / LOCK}
+def _paths(shared: Path, sweep: SweepConfig) -> list[Path]:
+    """Return what has to be the same on all machines."""
+    paths = {shared.resolve()}
     for parameters in tried(sweep):
         search = search_of(sweep, parameters).config
         named = [search.data.root, search.table, search.space]

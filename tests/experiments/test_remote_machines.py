@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from dcsnas.cli.main import run
 from dcsnas.config.errors import UserError
+from dcsnas.config.files import write_text, write_yaml
 from dcsnas.config.outputs import LOCK
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.experiments.remote import addresses_of, check_machines
+from dcsnas.experiments.sweep import dump
 from experiment_setup import small_sweep
 
 SSH = '#!/bin/sh\necho "$@" >> {log}\nfor last; do :; done\n{answer}\n'
@@ -86,6 +89,44 @@ def test_a_machine_that_does_not_answer_is_named(
     answer_with(tmp_path, monkeypatch, "echo Permission denied >&2; exit 255")
     with pytest.raises(UserError, match=r"machine 127\.0\.0\.9: .*\(Permission denied\); see that"):
         check_machines(folder, small_sweep(inputs), service())
+
+
+def test_the_command_says_a_line_a_machine(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    log = answer_with(tmp_path, monkeypatch, f'case "$*" in *0.8*) exit 255;; esac\n{HERE}')
+    two = service()
+    two["machine_list"].append({**two["machine_list"][0], "host": "127.0.0.8"})
+    write_yaml(tmp_path / "service.yaml", two)
+    write_text(tmp_path / "sweep.yaml", dump(small_sweep(inputs)))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    given = ["--training-service", "../service.yaml"]
+    monkeypatch.setattr("sys.argv", ["dcsnas", "experiment", "check", "../sweep.yaml", *given])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "machine 127.0.0.9: ready"
+    assert second.startswith("machine 127.0.0.8: it does not answer by SSH as it should")
+    assert str(tmp_path / "work" / "runs" / ".check-") in log.read_text()
+    assert list((tmp_path / "work" / "runs").iterdir()) == []  # no trace of it
+
+
+def test_the_command_wants_machines(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    write_yaml(tmp_path / "service.yaml", {"platform": "local"})
+    write_text(tmp_path / "sweep.yaml", dump(small_sweep(inputs)))
+    given = ["--training-service", str(tmp_path / "service.yaml")]
+    where = str(tmp_path / "sweep.yaml")
+    monkeypatch.setattr("sys.argv", ["dcsnas", "experiment", "check", where, *given])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    assert stop.value.code == 2
+    assert (
+        "service.yaml: names no machines (platform: remote) to look at" in capsys.readouterr().err
+    )
 
 
 def test_the_manager_answers_the_machines_of_the_list() -> None:
