@@ -197,6 +197,8 @@ def _main(
     torch.set_num_threads(1)
     # as in a terminal; a job in a shell's background ignores it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # blocked where loaders had this process's server started, for theirs never to hear of it
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # as the command does first: the changes below import NNI before it can
     quiet_libraries()
     # a process that was forked from a server cannot be started over

@@ -91,7 +91,7 @@ def test_trials_import_nothing_of_the_folder_that_they_run_in(tmp_path: Path) ->
     assert "experiment.yaml: no such file" in done.stderr
     assert done.returncode == 2
     assert config.tuner is not None
-    assert not os.listdir(str(config.tuner.code_directory))  # type: ignore[attr-defined]
+    assert os.listdir(str(config.tuner.code_directory)) == ["README"]  # type: ignore[attr-defined]
     (experiment.path / "service.yaml").write_text("platform: remote\nmachine_list: []\n")
 
 
