@@ -22,14 +22,11 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from outcome import conclude
-from search_vs_random import BATCH, QUICK, Bench, Plan, targets_of, unpacked
+from search_vs_random import QUICK, Bench, Plan, opened_table, targets_of, unpacked
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import write_yaml
 from dcsnas.evaluation.paired import paired_difference
-from dcsnas.latency.machine import current_conditions, open_table
-from dcsnas.latency.profile import profile_space
-from dcsnas.latency.table import LatencyTable
 from dcsnas.spaces.space import SearchSpace, load_space
 
 KINDS = {"searched": ["none", "sa", "dcs"], "papers": "dcs"}
@@ -45,14 +42,6 @@ def spaces_in(root: Path) -> dict[str, Path]:
             file = load_space("tiny", kinds).file.model_copy(update={"name": f"tiny_{arm}"})
             write_yaml(found[arm], file.model_dump(mode="json", exclude_none=True))
     return found
-
-
-def table_in(root: Path, space: SearchSpace) -> LatencyTable:
-    """Return the table of ``space``, which has the operators of both, measured where missing."""
-    path = root / "table.json"
-    if not path.exists():
-        profile_space(space, path, conditions=current_conditions(space.size, BATCH))
-    return open_table(path, space.size, allow_foreign=True)
 
 
 def rows_of(bench: Bench, arm: str, target: float) -> list[dict[str, Any]]:
@@ -83,7 +72,7 @@ def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
     """Return every score, and the difference of the arms."""
     root.mkdir(parents=True, exist_ok=True)
     files = spaces_in(root)
-    table = table_in(root, SearchSpace.load(files["searched"]))
+    table = opened_table(root, SearchSpace.load(files["searched"]))
     rows: list[dict[str, Any]] = []
     for target in targets_of(table, plan):
         for arm, file in files.items():

@@ -33,6 +33,7 @@ from dcsnas.search.derive import architecture_of, log10_probability, read_probab
 from dcsnas.search.derived_weights import score_derived
 from dcsnas.search.random_search import random_choice_at
 from dcsnas.spaces.architecture import ArchitectureFile
+from dcsnas.spaces.space import SearchSpace
 
 TARGET = 1
 """Which of the targets of ``search_vs_random.py``: the middle one."""
@@ -85,7 +86,7 @@ def verdict(
 def measure(root: Path, data: Path, plan: Plan, count: int) -> dict[str, Any]:
     """Return every score, the components of their variance, and what each search says."""
     root.mkdir(parents=True, exist_ok=True)
-    bench = Bench(root, unpacked(data, root), plan, opened_table(root))
+    bench = Bench(root, unpacked(data, root), plan, opened_table(root, SearchSpace.named("tiny")))
     targets = targets_of(bench.table, plan)
     target = targets[min(TARGET, len(targets) - 1)]
     networks = [network(bench, target, number) for number in range(count)]

@@ -175,9 +175,8 @@ def unpacked(data: Path, root: Path) -> Path:
     return folder
 
 
-def opened_table(root: Path) -> LatencyTable:
+def opened_table(root: Path, space: SearchSpace) -> LatencyTable:
     """Return the table in ``root``, of this machine if it is not there yet."""
-    space = SearchSpace.named("tiny")
     path = root / "table.json"
     if not path.exists():
         profile_space(space, path, conditions=current_conditions(space.size, BATCH))
@@ -198,7 +197,7 @@ def targets_of(table: LatencyTable, plan: Plan) -> list[float]:
 def measure(root: Path, data: Path, plan: Plan) -> dict[str, Any]:
     """Return every score and the summary by target."""
     root.mkdir(parents=True, exist_ok=True)
-    table = opened_table(root)
+    table = opened_table(root, SearchSpace.named("tiny"))
     bench = Bench(root, unpacked(data, root), plan, table)
     targets = targets_of(table, plan)
     rows = [row for target in targets for row in bench.rows(target)]

@@ -34,6 +34,20 @@ RTOL, ATOL = 1e-4, 2e-5
 PLAIN = distributed_worker.plain_augmentation()
 
 
+def retrain_content(folder: Path) -> dict[str, Any]:
+    """Return a retraining on the inputs in ``folder`` with every loss term, of four epochs."""
+    return {
+        "data": {"root": str(folder / "data"), "workers": 0},
+        "epochs": 4,
+        "classifier_epochs": 1,
+        "batch": {"identities": 4, "images": 4},
+        "augment": PLAIN,
+        "loss": {"ib_size": [4, 2], "eta": 1.0, "eta_warmup": 0.0, "center": 0.01},
+        "optimizer": {"name": "sgd", "lr": 0.01},
+        "validation": {"every": 2},
+    }
+
+
 def write_distributed_inputs(root: Path, kind: str) -> Path:
     """Write the inputs of all stages to ``root``, with attention modules of ``kind``."""
     write_search_inputs(root)

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from faults.kinds import KINDS, WITHOUT_MOMENT, Fault, Whole
 from faults.processes import Ended, command
 from faults.stages import OUT, STAGES, WEIGHTS, Stage, write_inputs
 
+ROOT = Path(__file__).parents[2]
 PROGRAM_EVERY = 8
 """Of so many cases one is a program of its own rather than forked."""
 FURTHER = 4
@@ -115,6 +117,13 @@ def run_case(
     return case
 
 
+def portable(printed: str, folder: Path) -> str:
+    """Return what a case printed without the paths of this machine: records are kept."""
+    for place in (folder, ROOT, Path(sys.base_prefix)):
+        printed = printed.replace(f"{place}/", "")
+    return printed
+
+
 def _disturb(folder: Path, stage: str, fault: Fault, program: bool) -> Ended:
     fault.before()
     how = {"environment": fault.environment, "moment": fault.moment, "act": fault.act}
@@ -128,9 +137,10 @@ def _judged(
 ) -> dict[str, Any]:
     """Continue what was disturbed, and return whether the fault came, the outcome, and why."""
     record = {"came": _came(kind, disturbed), "code": disturbed.code}
-    record["printed"] = disturbed.output[-600:] if disturbed.code else ""
+    printed = portable(disturbed.output, folder)
+    record["printed"] = printed[-600:] if disturbed.code else ""
     if found := _wrong_end(stage, kind, disturbed) or half_written(folder / OUT):
-        record["printed"] = disturbed.output[-6000:]
+        record["printed"] = printed[-6000:]
         return {**record, "outcome": "wrong", "why": found}
     last, told = disturbed, _told(disturbed) or STAGES[stage].arguments
     for _ in range(FURTHER):

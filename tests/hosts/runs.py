@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from distributed_setup import PLAIN, TESTS, state, write_distributed_inputs
+from distributed_setup import PLAIN, TESTS, retrain_content, state, write_distributed_inputs
 from hosts.network import Host
 
 PORT = 29500
@@ -55,17 +55,7 @@ def write_inputs(folder: Path) -> Path:
         "weights": {"lr": 0.02},
         "run": run,
     }
-    retrain = {
-        "data": search["data"],
-        "epochs": 4,
-        "classifier_epochs": 1,
-        "batch": {"identities": 4, "images": 4},
-        "augment": PLAIN,
-        "loss": {"ib_size": [4, 2], "eta": 1.0, "eta_warmup": 0.0, "center": 0.01},
-        "optimizer": {"name": "sgd", "lr": 0.01},
-        "validation": {"every": 2},
-        "run": run,
-    }
+    retrain = {**retrain_content(folder), "run": run}
     pretrain = {
         "data": {"root": str(folder / "classes"), "workers": 0},
         "epochs": 4,

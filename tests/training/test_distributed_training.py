@@ -15,6 +15,7 @@ from distributed_setup import (
     SECONDS,
     assert_states_close,
     assert_states_equal,
+    retrain_content,
     run,
     run_alone,
     state,
@@ -29,18 +30,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def retrain_changes(folder: Path, devices: int) -> dict[str, Any]:
-    return {
-        "data": {"root": str(folder / "data"), "workers": 0},
-        "epochs": 4,
-        "classifier_epochs": 1,
-        "batch": {"identities": 4, "images": 4},
-        "augment": PLAIN,
-        "loss": {"ib_size": [4, 2], "eta": 1.0, "eta_warmup": 0.0, "center": 0.01},
-        "optimizer": {"name": "sgd", "lr": 0.01},
-        "ema": 0.8,
-        "validation": {"every": 2},
-        "run": {"device": "cpu", "devices": devices},
-    }
+    run = {"device": "cpu", "devices": devices}
+    return {**retrain_content(folder), "ema": 0.8, "run": run}
 
 
 def pretrain_changes(folder: Path, devices: int) -> dict[str, Any]:
