@@ -84,5 +84,8 @@ def test_two_files_of_ours_bind_a_port() -> None:
         for _, owner, name in called(file)
         if f"{owner}.{name}" in LISTENS
     }
-    looks_for_a_free_one, store_of_a_run = "experiments/nni_manager.py", "training/loopback.py"
+    looks_for_a_free_one, store_of_a_run = (
+        "experiments/nni_manager.py",
+        "training/process_failures.py",
+    )
     assert places == {looks_for_a_free_one, store_of_a_run}

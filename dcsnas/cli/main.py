@@ -30,11 +30,10 @@ from dcsnas.cli import (
     training,
     weights,
 )
-from dcsnas.cli.failures import of_the_machine
 from dcsnas.config.environment import quiet_libraries, started_by_torchrun
 from dcsnas.config.errors import UserError
 from dcsnas.config.interrupts import STOPPED
-from dcsnas.config.last_word import say
+from dcsnas.config.last_word import of_the_machine, say
 from dcsnas.config.plugins import load_named
 
 FLOW = ("doctor", "demo", "spaces", "count", "sample", "data", "profile", "profile-check",

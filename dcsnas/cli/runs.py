@@ -41,7 +41,7 @@ def runs(
     Example: dcsnas runs runs --board
     """
     from dcsnas.reports.board import boards_of
-    from dcsnas.reports.found import find_runs
+    from dcsnas.reports.experiments import find_runs
     from dcsnas.reports.run_records import RunRecord
 
     root = folder or Path("runs")

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.epochs import EpochCount, in_epochs
+from dcsnas.config.durations import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.images import ClassAugmentConfig, ClassDataConfig
 from dcsnas.config.objectives import FORMS as FORMS

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from dcsnas.config.epochs import EpochCount, in_epochs
+from dcsnas.config.durations import EpochCount, in_epochs
 from dcsnas.config.errors import UserError
 from dcsnas.config.images import DEFAULT_VARIANT as DEFAULT_VARIANT
 from dcsnas.config.images import IMAGENET_MEAN as IMAGENET_MEAN

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcsnas.config.detection import DetectorConfig
-from dcsnas.detection.pooling import PyramidPool
-from dcsnas.detection.torchvision_parts import import_torchvision
+from dcsnas.detection.torchvision_parts import PyramidPool, import_torchvision
 
 BOX_CELLS, MASK_CELLS = 7, 14
 """Cells along a side that a box is sampled in."""

@@ -22,7 +22,7 @@ from dcsnas.experiments.folder import ERROR, STDERR, ExperimentFolder
 from dcsnas.experiments.process import end_with_manager, gpu_slot
 from dcsnas.experiments.settings import retrain_of
 from dcsnas.experiments.sweep import RESULTS, Parameters, SweepConfig
-from dcsnas.spaces.memory import MB
+from dcsnas.spaces.units import MB
 
 if TYPE_CHECKING:
     from dcsnas.config.search import SearchConfig
@@ -115,7 +115,7 @@ def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchCo
 
 def _search(sweep: SweepConfig, path: Path, channel: "Channel", metric: str) -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
-    from dcsnas.experiments.epochs import EpochReport
+    from dcsnas.experiments.channel import EpochReport
     from dcsnas.search.cost_terms import target_of
     from dcsnas.search.run import search
 

@@ -11,9 +11,9 @@ from dcsnas.search.derive import Searched, most_probable_choices, opened
 from dcsnas.search.derived_weights import scorer, task_of
 from dcsnas.search.evolution import POPULATION, Judge, Scored, best_of, evolve
 from dcsnas.spaces.architecture import ArchitectureFile
-from dcsnas.spaces.memory import MB
 from dcsnas.spaces.network import AnyNetwork
 from dcsnas.spaces.space import Choice, Decision
+from dcsnas.spaces.units import MB
 from dcsnas.tasks.task import Task
 
 ROUNDING = 1e-9

@@ -18,9 +18,8 @@ from dcsnas.data.loading import Batch
 from dcsnas.nn.attention.block import attention_blocks
 from dcsnas.search.cost_terms import LOGGED, CostObjective
 from dcsnas.search.sampling import SharedSamplePolicy
-from dcsnas.search.shared_adam import SharedAdam
 from dcsnas.training.module import TaskModule
-from dcsnas.training.optimizers import cosine, exponential
+from dcsnas.training.optimizers import SharedAdam, cosine, exponential
 from dcsnas.training.trainer import SHARED_STREAM, epoch_seed, progress_of
 
 

@@ -16,9 +16,9 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.search import MEMORY_UNIT
 from dcsnas.search.choice_graph import Step, chain, rounded_up
 from dcsnas.spaces.layers import Size
-from dcsnas.spaces.memory import MB
 from dcsnas.spaces.network import Operator
 from dcsnas.spaces.space import SearchSpace
+from dcsnas.spaces.units import MB
 
 
 def memory_mb(operator: Operator) -> float:

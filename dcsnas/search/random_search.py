@@ -19,10 +19,10 @@ from dcsnas.search.derive import architecture_of
 from dcsnas.search.peak_band import refuse_below_peaks
 from dcsnas.spaces.architecture import ArchitectureFile
 from dcsnas.spaces.layers import Size
-from dcsnas.spaces.memory import MB
 from dcsnas.spaces.network import AnyNetwork
 from dcsnas.spaces.sampling import sample_choice
 from dcsnas.spaces.space import Choice, Option, SearchSpace
+from dcsnas.spaces.units import MB
 
 
 def random_choices(

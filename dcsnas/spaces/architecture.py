@@ -19,9 +19,8 @@ from dcsnas.config.files import write_text, yaml_text
 from dcsnas.config.runs import Input
 from dcsnas.config.strict import SchemaVersion, Strict, load
 from dcsnas.spaces.layers import Size
-from dcsnas.spaces.memory import MB
 from dcsnas.spaces.network import AnyNetwork, Network
-from dcsnas.spaces.units import Cost
+from dcsnas.spaces.units import MB, Cost
 
 SCHEMA = 2
 """Of files that are written. The chains of schema 1 are those of schema 2."""

@@ -1,7 +1,7 @@
 """The arguments of each kind of attention, and what selecting by them costs and holds.
 
 Functions of a kind take C, then N where it matters, and its arguments. What is held leaves out what
-is smaller than a value for every channel of every token (see ``spaces/memory.py``).
+is smaller than a value for every channel of every token (see ``spaces/units.py``).
 
 Legend: N tokens (positions of the map), C channels, M windows.
 """

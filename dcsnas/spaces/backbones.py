@@ -8,14 +8,26 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import load_installed
-from dcsnas.spaces.memory import Place
 from dcsnas.spaces.units import Cost, Held, TrunkMemory
 
 Size = tuple[int, int]
+
+
+class Place(NamedTuple):
+    """Where a layer runs in a network."""
+
+    size: Size
+    """(height, width) of its input."""
+    held: Callable[[], Held] = Held
+    """Returns what it finds there; in a backbone that takes a run for shapes."""
+
+
+NOWHERE = Place((0, 0))
+"""Of a layer by itself."""
 
 
 @dataclass(frozen=True)

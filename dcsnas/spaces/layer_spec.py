@@ -1,8 +1,7 @@
 """What all layers have in common."""
 
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.backbones import Size
-from dcsnas.spaces.memory import Place
+from dcsnas.spaces.backbones import Place, Size
 
 
 class LayerSpec(Strict):

@@ -13,11 +13,10 @@ from pydantic import Field
 
 from dcsnas.spaces.attention_layers import Attention as Attention
 from dcsnas.spaces.attention_layers import Selection as Selection
+from dcsnas.spaces.backbones import Place, find_backbone, stage_places
 from dcsnas.spaces.backbones import Size as Size
-from dcsnas.spaces.backbones import find_backbone, stage_places
 from dcsnas.spaces.layer_spec import EndSpec as EndSpec
 from dcsnas.spaces.layer_spec import LayerSpec as LayerSpec
-from dcsnas.spaces.memory import Place
 from dcsnas.spaces.units import (
     Activation,
     AddUnit,

@@ -17,10 +17,23 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
 from dcsnas.config.files import digest
 from dcsnas.config.strict import Strict
-from dcsnas.spaces.backbones import Backbone, FeaturePart, feature_parts, find_backbone
+from dcsnas.spaces.backbones import (
+    NOWHERE,
+    Backbone,
+    FeaturePart,
+    Place,
+    feature_parts,
+    find_backbone,
+)
 from dcsnas.spaces.layers import Attention, EndSpec, Layer, LayerSpec, Selection, Size, Trunk
-from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS, NOWHERE, Place, layer_elements
-from dcsnas.spaces.units import Cost, Held, total_cost
+from dcsnas.spaces.units import (
+    FLOAT32_BYTES,
+    IMAGE_CHANNELS,
+    Cost,
+    Held,
+    layer_elements,
+    total_cost,
+)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,19 @@ Costs are exact counts at one resolution, checked against the built modules in t
 convolutions, linear layers and the matrix products of attention (which counters that look at
 modules only miss), and neither normalisation nor activation functions. Activations count the
 output elements of the same operations, as in Designing Network Design Spaces (2020), Section 4.
-``outputs`` and ``working`` say what a unit holds while it runs eagerly in evaluation
-(``spaces/memory.py``), in elements for one image: its result, and the most that it makes at one
-time, result included and input apart; ``channels_last`` is the layout of the input.
+
+Peak memory is that of activations, by the schedule in which operations run. Counted is what
+PyTorch's eager mode keeps alive in evaluation without gradients: the network's input, which whoever
+runs it holds to the end, the input of a running layer, which its caller holds, and the results that
+are still to be used. Not counted are weights, and what kernels take for themselves and give back
+before they return (repacked maps of oneDNN, buffers of fused attention). Elements are those of the
+network's type; a binary mask of booleans and the sums of fused attention, whose types are their
+own, never weigh at the peak or are one element a token. ``outputs`` and ``working`` are of a unit
+in elements for one image: its result, and the most that it makes at one time, result included and
+input apart; ``channels_last`` is the layout of the input.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import ClassVar, Literal
@@ -25,6 +32,10 @@ from dcsnas.spaces.counts import Selected as Selected
 from dcsnas.spaces.counts import TrunkMemory as TrunkMemory
 
 Activation = Literal["hard_swish", "relu", "identity"]
+FLOAT32_BYTES = 4
+IMAGE_CHANNELS = 3
+MB = 1e6
+"""Bytes; a MiB has 1,048,576."""
 
 
 @dataclass(frozen=True)
@@ -181,3 +192,15 @@ Unit = (
 def total_cost(units: Iterable[Unit]) -> Cost:
     """Return the summed cost of ``units``."""
     return sum((Cost(unit.params, unit.macs, unit.activations) for unit in units), Cost())
+
+
+def layer_elements(elements: int, units: Sequence[Unit], *, channels_last: bool = False) -> int:
+    """Return the most elements alive while a layer runs its ``units`` on an input of ``elements``.
+
+    The input is held throughout, the result of a unit while the next one runs.
+    """
+    most, last = elements, 0
+    for unit in units:
+        most = max(most, elements + last + unit.working(channels_last))
+        last = unit.outputs
+    return most

@@ -1,12 +1,17 @@
-"""How processes that train together end when one of them fails: all of them, with one message.
+"""How processes that train together meet, and end when one of them fails: all, with one message.
 
 The first process starts the others, and the command ends as it does. A process that fails otherwise
 leaves its message to the first one. Processes that torchrun started speak for themselves, and watch
 the other machines (``machines.py``).
+
+torch's store, and gloo and NCCL, have no password. By themselves the first listens on every address
+of the machine, and the others on the one of its name; those of one machine meet on loopback, which
+no other machine reaches.
 """
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -22,10 +27,10 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from rich.console import Console
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
-from dcsnas.training.loopback import store_for_this_machine
 from dcsnas.training.machines import AGAIN, MachineWatch, restarts, several_machines
 
 MESSAGE = "DCSNAS_FAILURE"
@@ -35,6 +40,28 @@ QUIET = "ignore::UserWarning:multiprocessing.resource_tracker"
 POLL_S = 0.2
 PATIENCE_S = 10.0
 """How long the first process may take to see that another has failed, or that one takes to end."""
+LOOPBACK = "127.0.0.1"
+INTERFACE = "lo"
+
+
+def store_for_this_machine(port: int) -> TCPStore:
+    """Return the store of a run on this machine, at which all its processes meet as guests.
+
+    This process and those that it starts find it by their environment, as under torchrun.
+    """
+    listener = socket.create_server((LOOPBACK, port))
+    store = TCPStore(
+        LOOPBACK,
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listener.detach(),
+    )
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    if INTERFACE in (name for _, name in socket.if_nameindex()):
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", INTERFACE)
+    return store
 
 
 class Launcher(_SubprocessScriptLauncher):

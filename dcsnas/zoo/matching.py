@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dcsnas.config.errors import UserError
 from dcsnas.zoo.key_maps import AS_THEY_ARE, KEY_MAPS, KeyMap
 from dcsnas.zoo.positions import resample_positions
-from dcsnas.zoo.weight_files import State
+
+State = Mapping[str, Tensor]
 
 NOT_WEIGHTS = ("num_batches_tracked", "camera_embed.numbers")
 """A BatchNorm's step count, which old files lack and which no result depends on, and what the

@@ -1,4 +1,4 @@
-"""Peak memory of a module of any library, as ``spaces/memory.py`` counts our own.
+"""Peak memory of a module of any library, as ``spaces/units.py`` counts our own.
 
 The module runs on a tensor without content, of which only shapes are computed, and every operation
 is followed: after each one the storages that something still refers to are summed.
@@ -15,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dcsnas.spaces.backbones import Size
-from dcsnas.spaces.memory import FLOAT32_BYTES, IMAGE_CHANNELS
-from dcsnas.spaces.units import Held, TrunkMemory
+from dcsnas.spaces.units import FLOAT32_BYTES, IMAGE_CHANNELS, Held, TrunkMemory
 
 
 class LiveStorages(TorchDispatchMode):

@@ -15,7 +15,7 @@ from dcsnas.config.jsonl import read_lines
 from dcsnas.data.decoding import decode_rgb
 from dcsnas.detection.weights import read_detector_header
 from dcsnas.nn.weights import read_header
-from dcsnas.zoo.weight_files import load_plain_state
+from dcsnas.zoo.weights import load_plain_state
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from dcsnas.detection.pooling import PyramidPool
-from dcsnas.detection.torchvision_parts import roi_align
+from dcsnas.detection.torchvision_parts import PyramidPool, roi_align
 from detection_setup import needs_torchvision
 
 STRIDES = (4, 8, 16, 32)

@@ -36,7 +36,7 @@ from dcsnas.latency.samples import DEFAULT_SETTINGS
 from dcsnas.latency.table import TableFile, load_table, save_table, validate_briefly
 from dcsnas.nn.build import build
 from dcsnas.nn.weights import header_of, load_network, read_header, save_weights
-from dcsnas.reports.found import find_runs
+from dcsnas.reports.experiments import find_runs
 from dcsnas.search.derive import architecture_of
 from dcsnas.spaces.architecture import load_architecture, save_architecture
 from dcsnas.spaces.sampling import largest_choice
@@ -44,7 +44,7 @@ from dcsnas.spaces.space import SearchSpace
 from dcsnas.tasks.reid import REID
 from dcsnas.training.ablation.settings import read_ablation, variants_of
 from dcsnas.training.checkpoint import RunCheckpoint
-from dcsnas.zoo.weight_files import load_plain_state
+from dcsnas.zoo.weights import load_plain_state
 from experiment_setup import TABLES, sweep_content
 from faults.stages import VARIANTS
 from fuzz import detection_readers

@@ -14,8 +14,7 @@ from dcsnas.config.outputs import one_writer
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ExperimentFolder
 from dcsnas.reports.board import boards_of
-from dcsnas.reports.experiments import read_experiment
-from dcsnas.reports.found import find_runs
+from dcsnas.reports.experiments import find_runs, read_experiment
 from dcsnas.reports.page import render
 from dcsnas.reports.run_records import RunRecord, Unreadable, read_run
 from experiment_setup import write_database

@@ -16,7 +16,7 @@ from dcsnas.search.derived_weights import SCORES, rank_by_score, score_derived
 from dcsnas.search.evolved import evolve_by_score
 from dcsnas.search.run import search
 from dcsnas.spaces.architecture import load_architecture
-from dcsnas.spaces.memory import MB
+from dcsnas.spaces.units import MB
 from killed_search import Fault, command, die, die_in_a_line
 from search_setup import small_search, write_search_inputs
 

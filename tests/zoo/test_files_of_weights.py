@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dcsnas.config.errors import UserError
-from dcsnas.zoo.weight_files import load_plain_state
+from dcsnas.zoo.weights import load_plain_state
 
 WRAPPINGS: dict[str, Callable[[Any], Any]] = {
     "plain": lambda state: state,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dcsnas.cli.failures import of_the_machine
 from dcsnas.cli.main import run
+from dcsnas.config.last_word import of_the_machine
 from dcsnas.config.outputs import one_writer
 
 FAILURES = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcsnas.search.shared_adam import SharedAdam
+from dcsnas.training.optimizers import SharedAdam
 
 SHAPES = ((3,), (2, 2))
 
