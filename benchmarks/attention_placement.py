@@ -4,7 +4,7 @@ Command: .venv/bin/python benchmarks/attention_placement.py --data lpc_reid.tar.
 
 Two spaces of ``tiny``'s widths: ``searched``, in which every position chooses among none, sa and
 dcs, and ``papers``, which has dcs at each of them. For one latency and four seeds each is searched
-by the recipe of ``search_vs_random.py``, and the derived network trained twice. Both predict with
+by the short recipe (``short_runs.py``), and the derived network trained twice. Both predict with
 one table, measured here. A stopped benchmark continues in its folder. About 50 minutes of one core.
 The last line is one JSON object with every score and the difference, searched - papers, by seed.
 """
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 from outcome import conclude
-from search_vs_random import QUICK, Bench, Plan, opened_table, targets_of, unpacked
+from short_runs import QUICK, Bench, Plan, opened_table, targets_of, unpacked
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.config.files import write_yaml

@@ -3,10 +3,10 @@
 Command: .venv/bin/python benchmarks/truth.py --data lpc_reid.tar.gz --out DIR --seeds 0 1
 
 Twenty random networks of ``tiny`` at each of three latencies, trained from scratch with every seed
-by the recipe of ``search_vs_random.py``. They come from the latency table kept beside the scores,
+by the short recipe (``short_runs.py``). They come from the latency table kept beside the scores,
 so every machine draws the same ones. A training that ended is a line of
 ``benchmarks/results/truth/scores.csv``; a stopped benchmark continues, in another clone and on
-another machine as well, and two processes may train different seeds at once. About 50 seconds of
+another machine as well, and two processes may train different seeds at once. About 90 seconds of
 one core a training. ``truth_rankings.py`` adds what searches and zero-cost scores say of these
 networks. ``--summary`` trains nothing and computes Kendall's tau of each of them. The last line is
 one JSON object.
@@ -16,6 +16,7 @@ import argparse
 import csv
 import json
 import random
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 import torch
-from search_vs_random import Bench, Plan, targets_of, unpacked
+from short_runs import Bench, Plan, targets_of, unpacked
 from truth_summary import summary
 
 from dcsnas.config.environment import quiet_libraries
@@ -63,6 +64,14 @@ class Drawn:
 def kept_table() -> LatencyTable:
     """Return the latency table that the networks are drawn with."""
     return open_table(RESULTS / "table.json", SearchSpace.named("tiny").size, allow_foreign=True)
+
+
+def bench_of(out: Path, data: Path, name: str | None, changes: Sequence[str]) -> Bench:
+    """Return what searches by the recipe ``name``, in a folder of its own, with the kept table."""
+    root = out / (name or "shipped")
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(RESULTS / "table.json", root / "table.json")
+    return Bench(root, unpacked(data, out), Plan(), kept_table(), tuple(changes))
 
 
 def networks(table: LatencyTable, count: int) -> Iterator[Drawn]:

@@ -2,8 +2,8 @@
 
 Command: .venv/bin/python benchmarks/truth_rankings.py --data lpc_reid.tar.gz --out DIR
 
-For each target and seed one search as in ``search_vs_random.py``: the mAP that its supernet gives
-each of the target's networks (``supernet``) and the logarithm of their probability
+For each target and seed one search by the short recipe (``short_runs.py``): the mAP that its
+supernet gives each of the target's networks (``supernet``) and the logarithm of their probability
 (``probability``). ``--name NAME --set KEY=VALUE`` searches by another recipe, and its rankings are
 ``NAME.supernet`` and ``NAME.probability``. ``--zero-cost`` searches nothing and adds ``synflow``
 and ``jacobian_covariance`` of fresh networks with each seed. What is in ``rankings.csv`` of
@@ -13,7 +13,6 @@ Zero-Cost Proxies (Abdelfattah et al., 2021). The last line is one JSON object.
 
 import argparse
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +24,9 @@ if __name__ == "__main__":
     reexec_with_allocator(sys.orig_argv)
 
 import torch
-from search_vs_random import Bench, Plan, unpacked
+from short_runs import Bench
 from torch import Tensor, nn
-from truth import RESULTS, Drawn, append_row, kept_table, networks, read_rows
+from truth import RESULTS, Drawn, append_row, bench_of, kept_table, networks, read_rows
 
 from dcsnas.config.environment import quiet_libraries
 from dcsnas.nn.build import build
@@ -132,7 +131,8 @@ def rows(
     """Yield the rows that ``options`` ask for and that are not ``done``."""
     prefix = f"{options.name}." if options.name else ""
     ranking = "synflow" if options.zero_cost else f"{prefix}supernet"
-    bench = None if options.zero_cost else bench_of(options)
+    named = (options.out, options.data, options.name, options.set)
+    bench = None if options.zero_cost else bench_of(*named)
     for target in dict.fromkeys(one.target_ms for one in drawn):
         here = [one for one in drawn if one.target_ms == target]
         for seed in options.seeds:
@@ -142,15 +142,6 @@ def rows(
                 yield from list(of_search(bench, here, seed, prefix))
             else:
                 yield from [row for one in here for row in of_fresh(one, seed)]
-
-
-def bench_of(options: argparse.Namespace) -> Bench:
-    """Return what searches by the recipe of ``options``, in a folder of its own."""
-    root = options.out / (options.name or "shipped")
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(RESULTS / "table.json", root / "table.json")
-    data = unpacked(options.data, options.out)
-    return Bench(root, data, Plan(), kept_table(), tuple(options.set))
 
 
 if __name__ == "__main__":

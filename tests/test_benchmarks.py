@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-SHARED = {"kept.py", "outcome.py", "search_pairs.py", "steps.py", "synthetic_searches.py"}
-SHARED |= {"truth_summary.py"}
+SHARED = {"kept.py", "outcome.py", "short_runs.py", "steps.py", "synthetic_searches.py"}
+SHARED |= {"chance_summary.py", "truth_summary.py"}
 
 
 @pytest.mark.parametrize(

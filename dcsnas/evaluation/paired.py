@@ -1,8 +1,8 @@
 """Differences of paired scores, means and rank correlations, and how sure they are.
 
-Two things that are compared are compared here: by the paired difference with its standard error and
-its interval from Student's t distribution where there are pairs, and by the percentile bootstrap
-(Efron, Bootstrap methods: another look at the jackknife, 1979) of a mean or of Kendall's tau.
+Two things that are compared are compared here: by the difference with its standard error and its
+interval from Student's t distribution, paired where there are pairs, and by the percentile
+bootstrap (Efron, Bootstrap methods: another look at the jackknife, 1979) of a mean or of tau.
 """
 
 import math
@@ -25,12 +25,12 @@ seed."""
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """A mean difference in percentage points, its standard error, and of how many pairs."""
+class Difference:
+    """A mean difference in percentage points, its standard error, and its degrees of freedom."""
 
     points: float
     se: float
-    pairs: int
+    freedom: float
 
     @property
     def clear(self) -> bool:
@@ -39,13 +39,13 @@ class PairedDifference:
 
     @property
     def t(self) -> float:
-        """Return the difference in standard errors; infinite where all pairs differ alike."""
+        """Return the difference in standard errors; infinite where there is no variation."""
         return self.points / self.se if self.se else math.copysign(math.inf, self.points)
 
     @property
     def interval(self) -> float:
-        """Return half of the width of the 95 % interval, by Student's t over ``pairs`` - 1."""
-        return float(t.ppf((1 + CONFIDENCE) / 2, self.pairs - 1)) * self.se
+        """Return half of the width of the 95 % interval, by Student's t."""
+        return float(t.ppf((1 + CONFIDENCE) / 2, self.freedom)) * self.se if self.se else 0.0
 
     @property
     def low(self) -> float:
@@ -64,23 +64,46 @@ class PairedDifference:
 
     def record(self) -> dict[str, float]:
         """Return plain values for a file; the interval's ends as ``low95`` and ``high95``."""
-        return {
-            "points": self.points,
-            "se": self.se,
-            "low95": self.low,
-            "high95": self.high,
-            "pairs": self.pairs,
-        }
+        return {"points": self.points, "se": self.se, "low95": self.low, "high95": self.high}
 
     def __str__(self) -> str:
         return f"{self.points:+.2f} \u00b1 {self.se:.2f}"
+
+
+@dataclass(frozen=True)
+class PairedDifference(Difference):
+    """A mean difference of ``pairs`` pairs, with one degree of freedom less."""
+
+    @property
+    def pairs(self) -> int:
+        """Return the number of pairs."""
+        return round(self.freedom) + 1
+
+    def record(self) -> dict[str, float]:
+        """Return plain values for a file, the number of pairs among them."""
+        return {**super().record(), "pairs": self.pairs}
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
     """Return the mean of ``first`` less ``second``, pair by pair; there are two pairs at least."""
     differences = [a - b for a, b in zip(first, second, strict=True)]
     se = statistics.stdev(differences) / math.sqrt(len(differences))
-    return PairedDifference(statistics.fmean(differences), se, len(differences))
+    return PairedDifference(statistics.fmean(differences), se, len(differences) - 1)
+
+
+def unpaired_difference(groups: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Difference:
+    """Return the mean over ``groups`` of the first's mean less the second's, which are no pairs.
+
+    Both of a group have two values at least, and variances of their own; the degrees of freedom are
+    Welch's (The generalization of Student's problem, Biometrika 34, 1947).
+    """
+    points = statistics.fmean(statistics.fmean(a) - statistics.fmean(b) for a, b in groups)
+    scale = len(groups) ** 2
+    samples = [sample for group in groups for sample in group]
+    parts = [(statistics.variance(one) / len(one) / scale, len(one) - 1) for one in samples]
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / free for part, free in parts) if variance else 1.0
+    return Difference(points, math.sqrt(variance), freedom)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_ind, ttest_rel
 
 from dcsnas.evaluation.paired import (
     PairedDifference,
@@ -14,6 +14,7 @@ from dcsnas.evaluation.paired import (
     same_networks,
     say_same,
     tau_interval,
+    unpaired_difference,
 )
 from dcsnas.latency.accuracy import kendall_tau
 
@@ -21,7 +22,7 @@ from dcsnas.latency.accuracy import kendall_tau
 def test_the_interval_is_that_of_the_t_table() -> None:
     """Quantiles 0.975 of Student's t: 12.706, 4.303 and 2.306 for 1, 2 and 8 degrees of freedom."""
     for pairs, quantile in ((2, 12.706), (3, 4.303), (9, 2.306)):
-        found = PairedDifference(1.0, 0.5, pairs)
+        found = PairedDifference(1.0, 0.5, pairs - 1)
         assert found.interval == pytest.approx(0.5 * quantile, abs=5e-4)
         assert (found.low, found.high) == (1.0 - found.interval, 1.0 + found.interval)
 
@@ -34,6 +35,27 @@ def test_it_is_the_interval_of_the_paired_t_test() -> None:
     assert (record["low95"], record["high95"]) == pytest.approx((expected.low, expected.high))
     assert record["pairs"] == 7
     assert record["points"] == pytest.approx(np.mean(first) - np.mean(second))
+
+
+def test_what_is_not_paired_has_the_interval_of_welchs_test() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.normal(70, 3, 4).tolist(), rng.normal(68, 6, 20).tolist()
+    expected = ttest_ind(first, second, equal_var=False)
+    found = unpaired_difference([(first, second)])
+    assert (found.t, found.freedom) == pytest.approx((expected.statistic, expected.df))
+    ends = expected.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
+
+
+def test_groups_that_are_not_paired_count_alike_and_their_errors_add() -> None:
+    """The last: differences 1 and 4; variances of the means 1, 1, 4 and 4, over 2 squared."""
+    found = unpaired_difference([([2.0, 4.0, 3.0, 3.0, 3.0], [1.0, 3.0])] * 2)
+    assert found.points == pytest.approx(1.0)
+    alone = unpaired_difference([([2.0, 4.0, 3.0, 3.0, 3.0], [1.0, 3.0])])
+    assert found.se == pytest.approx(alone.se / 2**0.5)
+    assert found.freedom == pytest.approx(2 * alone.freedom)
+    mixed = unpaired_difference([([2.0, 4.0], [1.0, 3.0]), ([7.0, 11.0], [3.0, 7.0])])
+    assert (mixed.points, mixed.se) == pytest.approx((2.5, (1 + 1 + 4 + 4) ** 0.5 / 2))
 
 
 def test_pairs_that_differ_alike_have_no_width() -> None:
