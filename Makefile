@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test slow notebooks browser sweeps experiments check docs format clean
+.PHONY: help demo test slow notebooks browser executorch sweeps experiments check docs format clean
 .PHONY: faults fuzz hosts lock licences sbom
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make slow    the long tests as well"
 	@echo "make notebooks  the notebooks of examples/, from top to bottom; two minutes"
 	@echo "make browser the tests of web pages, in Chromium"
+	@echo "make executorch  the tests of exports for phones and boards"
 	@echo "make sweeps  the tests with NNI's manager, the one in Chromium included; minutes"
 	@echo "make experiments  those and NNI's defects, each with and without its answer; 6 minutes"
 	@echo "make faults  stages that are killed, or lack memory or disk, at random moments; root"
@@ -37,6 +38,9 @@ notebooks: .venv/installed-dev
 browser: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/experiments/test_web_page.py \
 		tests/reports/test_page_in_browser.py
+
+executorch: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow tests/deployment/test_executorch.py
 
 # they wait more than they compute, so two at a time
 EXPERIMENTS = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -n 2 --dist loadgroup
@@ -105,6 +109,8 @@ format: .venv/installed-dev
 	$(INSTALL) -e '.[dev,docs]'
 	@# without what they ask for: a torch for CUDA
 	$(INSTALL) --no-deps timm torchvision
+	@# the same, and Core ML's tools, tokenizers and others
+	$(INSTALL) --no-deps executorch torchao ruamel.yaml
 	touch $@
 
 .venv/installed-docs: .venv/installed

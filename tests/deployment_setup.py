@@ -87,3 +87,12 @@ def write_pictures(folder: Path) -> list[Path]:
     for name, picture in pictures.items():
         picture.save(folder / name)
     return [folder / name for name in pictures]
+
+
+def pixels_of(files: list[Path], size: tuple[int, int]) -> np.ndarray:
+    """Return images [N, 3, H, W], uint8."""
+    from PIL import Image
+
+    height, width = size
+    pictures = [Image.open(f).resize((width, height), Image.Resampling.BILINEAR) for f in files]
+    return np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 def export(
     weights: Weights,
     format: Annotated[
-        Literal["onnx", "folder"],
+        Literal["onnx", "executorch", "folder"],
         typer.Option(
-            help="onnx: one model, pixels in, features out, any batch size. folder: that, int8, a "
+            help="onnx: one model, pixels in, features out, any batch size. executorch: the same "
+            "for phones and boards, one image at a time. folder: ONNX in float32 and int8, a "
             "program that needs no dcsnas, and a model card, all measured."
         ),
     ] = "onnx",
@@ -27,7 +28,8 @@ def export(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="folder: loading processes.")] = 2,
     out: Annotated[
-        Path | None, typer.Option(help="Default: model.onnx, or deploy, beside WEIGHTS.")
+        Path | None,
+        typer.Option(help="Default: model.onnx, model.pte, or deploy, beside WEIGHTS."),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -40,13 +42,17 @@ def export(
         return
     from dcsnas.config.errors import UserError
     from dcsnas.config.outputs import output
+    from dcsnas.deployment.executorch import export_executorch
     from dcsnas.deployment.export import export_onnx
 
     if data is not None:
         raise UserError("--data: only --format folder measures on a data set; leave it out")
-    path = out or weights.with_suffix(f".{format}")
+    suffix, write = {"onnx": (".onnx", export_onnx), "executorch": (".pte", export_executorch)}[
+        format
+    ]
+    path = out or weights.with_suffix(suffix)
     with output(path, force=force):
-        exported = export_onnx(weights, path)
+        exported = write(weights, path)
     _show(exported)
     console.print(f"{path}: {exported.num_bytes / 1e6:.1f} MB")
 
@@ -64,9 +70,12 @@ def _folder(weights: Path, out: Path, data: Path | None, workers: int, *, force:
 
 def _show(exported: "Exported") -> None:
     height, width = exported.input
-    of = " of unit length" if exported.output == "features" else ""
-    console.print(f"images uint8 [batch, 3, {height}, {width}], RGB, 0 to 255, not normalised")
-    console.print(f"{exported.output} float32 [batch, {exported.feature_dim}]{of}")
+    of, batch = (
+        " of unit length" if exported.output == "features" else "",
+        exported.batch or "batch",
+    )
+    console.print(f"images uint8 [{batch}, 3, {height}, {width}], RGB, 0 to 255, not normalised")
+    console.print(f"{exported.output} float32 [{batch}, {exported.feature_dim}]{of}")
     for found in exported.differences:
         console.print(
             f"batch {found.batch}: at most {found.features:.1e} from torch; "

@@ -18,7 +18,7 @@ from dcsnas import __version__
 from dcsnas.config.errors import UserError
 from dcsnas.config.files import replacing
 from dcsnas.data.augment import Normalize
-from dcsnas.deployment.parity import Difference, compare
+from dcsnas.deployment.parity import Difference, compare, onnx_run
 from dcsnas.latency.backends.onnx_runtime import require_onnx, to_onnx
 from dcsnas.nn.heads import BNNeck, Head, LinearHead, TaskNetwork
 from dcsnas.nn.weights import NetworkInUse, WeightsHeader, load_network, read_header
@@ -78,7 +78,8 @@ USES: dict[str, Use] = {
 class Exported:
     """An exported file: its size in bytes, input (height, width), D or C, and how far from torch.
 
-    ``output`` names what comes out: features or probabilities.
+    ``output`` names what comes out: features or probabilities. ``batch`` is the number of images
+    that it takes; None where any number may be given.
     """
 
     num_bytes: int
@@ -86,6 +87,7 @@ class Exported:
     feature_dim: int
     differences: tuple[Difference, ...]
     output: str
+    batch: int | None = None
 
 
 def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
@@ -100,6 +102,7 @@ def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
             differs from torch by more than TOLERANCE; nothing is written then.
 
     """
+    require_onnx("export to ONNX")
     content, exported = onnx_model(exportable(weights), out)
     with replacing(out) as partial:
         partial.write_bytes(content)
@@ -108,7 +111,6 @@ def export_onnx(weights: Path | NetworkInUse, out: Path) -> Exported:
 
 def exportable(weights: Path | NetworkInUse) -> NetworkInUse:
     """Return the network of a weights file, or one in memory; raises UserError for other tasks."""
-    require_onnx("export to ONNX")
     header = read_header(weights) if isinstance(weights, Path) else weights.header
     if header.task not in USES:
         raise UserError(
@@ -121,43 +123,53 @@ def exportable(weights: Path | NetworkInUse) -> NetworkInUse:
 
 def onnx_model(used: NetworkInUse, out: Path) -> tuple[bytes, Exported]:
     """Return a network as the content of the ONNX file ``out``, checked as ``export_onnx`` says."""
-    header, use = used.header, USES[used.header.task]
-    # a copy, since the network may be in use on another device
-    module = use.module(deepcopy(used.network), header).cpu().eval()
-    images = _images(_TRACED, header.input)
-    model = to_onnx(module, images, dynamic_batch=True, output=use.output)
-    differences = [compare(model, module, _images(batch, header.input)) for batch in BATCHES]
-    properties = {
+    size, output, module = used.header.input, USES[used.header.task].output, in_use(used)
+    model = to_onnx(module, random_pixels(_TRACED, size), dynamic_batch=True, output=output)
+    run = onnx_run(model)
+    differences = [compare(run, module, random_pixels(batch, size)) for batch in BATCHES]
+    worst = within_tolerance(out, differences, output, "ONNX Runtime")
+    content = with_metadata(model, {**properties(used), "max_difference": worst})
+    length = module(random_pixels(1, size)).shape[1]
+    return content, Exported(len(content), size, length, tuple(differences), output)
+
+
+def in_use(used: NetworkInUse) -> nn.Module:
+    """Return a copy of the network from pixels on, on the CPU: it may be in use elsewhere."""
+    return USES[used.header.task].module(deepcopy(used.network), used.header).cpu().eval()
+
+
+def properties(used: NetworkInUse) -> dict[str, object]:
+    """Return what an exported file says of its network."""
+    header = used.header
+    return {
         "dcsnas_version": __version__,
         "architecture": used.architecture_digest,
         "weights": used.digest(),
         "input": header.input,
         "mean": header.mean,
         "std": header.std,
-        "max_difference": _within_tolerance(out, differences, use.output),
         **({} if header.crop is None else {"crop": header.crop}),
         **({"classes": header.classes} if header.classes else {}),
     }
-    content = with_metadata(model, properties)
-    length = module(_images(1, header.input)).shape[1]
-    return content, Exported(len(content), header.input, length, tuple(differences), use.output)
 
 
-def _within_tolerance(out: Path, differences: Sequence[Difference], output: str) -> float:
+def within_tolerance(
+    out: Path, differences: Sequence[Difference], output: str, runtime: str
+) -> float:
     """Return the largest difference of the output; raises UserError where that is too much."""
     worst = float(np.max([difference.features for difference in differences]))
     margin = float(np.max([difference.margin for difference in differences]))
     if worst <= TOLERANCE and margin <= TOLERANCE:  # not so for NaN
         return worst
     raise UserError(
-        f"{out}: not written, because ONNX Runtime differs from torch by {worst:.1e} in {output} "
+        f"{out}: not written, because {runtime} differs from torch by {worst:.1e} in {output} "
         f"and selects channels otherwise up to {margin:.1e} from 0; allowed: "
         f"{TOLERANCE:g} each; install the versions of constraints.txt, and check with dcsnas "
         "evaluate that the network did not diverge"
     )
 
 
-def _images(batch: int, size: tuple[int, int]) -> Tensor:
+def random_pixels(batch: int, size: tuple[int, int]) -> Tensor:
     """Return random images, uint8 [batch, 3, H, W], the same at every call."""
     generator = torch.Generator().manual_seed(batch)
     return torch.randint(256, (batch, 3, *size), generator=generator, dtype=torch.uint8)

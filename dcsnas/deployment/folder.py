@@ -20,6 +20,7 @@ from dcsnas.deployment.model_card import model_card
 from dcsnas.deployment.model_latency import Times, measure_models
 from dcsnas.deployment.quantise import quantise
 from dcsnas.deployment.scoring import Scored, batches, read_for, score_models
+from dcsnas.latency.backends.onnx_runtime import require_onnx
 from dcsnas.nn.weights import NetworkInUse
 
 FULL, SMALL, PROGRAM, CARD, RECORD = (
@@ -82,6 +83,7 @@ def export_folder(
     Everything is measured before the first file is written. Raises UserError as ``export_onnx``
     does, and where ``out`` has one of the files already, unless ``force``.
     """
+    require_onnx("export to ONNX")
     used = exportable(weights)
     config = data_of(used, data)
     images = read_for(used.header, config)

@@ -9,9 +9,10 @@ features under the model's own selections.
 Shapes: B images, N tokens, C channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,10 @@ from dcsnas.latency.backends.onnx_runtime import INPUT
 from dcsnas.nn.attention.block import attention_blocks
 
 _ERRORS = 3  # and nothing less severe is logged
+
+Run = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""What runs an exported model on images, uint8 [B, 3, H, W]: its features [B, D], and the mask
+[B, N, C] of each of its attention modules."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,11 @@ class Difference:
 
 
 @torch.no_grad()
-def compare(model: bytes, module: nn.Module, images: Tensor) -> Difference:
-    """Compare an ONNX ``model`` with ``module``, which it was exported from, on uint8 ``images``.
-
-    ONNX Runtime runs on the CPU with its own optimisations, as in use.
-    """
-    found, masks = _run(model, images)
-    maskings = [m for block in attention_blocks(module).values() for m in block.maskings]
+def compare(run: Run, module: nn.Module, images: Tensor) -> Difference:
+    """Compare a model with ``module``, which it was exported from, on uint8 ``images``."""
+    found, masks = run(images)
     plain = module(images)
-    with _selecting(maskings, masks) as differences:
+    with _selecting(maskings(module), masks) as differences:
         features = module(images)
     return Difference(
         batch=len(images),
@@ -61,8 +62,17 @@ def compare(model: bytes, module: nn.Module, images: Tensor) -> Difference:
     )
 
 
-def _run(model: bytes, images: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the model's features and the mask [B, N, C] of each of its attention modules."""
+def maskings(module: nn.Module) -> list[nn.Module]:
+    """Return what makes the channel masks of ``module``, in the order of its attention modules."""
+    return [masking for block in attention_blocks(module).values() for masking in block.maskings]
+
+
+def onnx_run(model: bytes) -> Run:
+    """Return what runs an ONNX model on the CPU, with the runtime's optimisations, as in use."""
+    return partial(_run_onnx, model)
+
+
+def _run_onnx(model: bytes, images: Tensor) -> tuple[Tensor, list[Tensor]]:
     import onnx
     import onnxruntime
 
@@ -83,9 +93,9 @@ def _run(model: bytes, images: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 @contextmanager
 def _selecting(
-    maskings: Sequence[nn.Module], masks: Sequence[Tensor]
+    modules: Sequence[nn.Module], masks: Sequence[Tensor]
 ) -> Iterator[list[tuple[int, float]]]:
-    """Have ``maskings`` give ``masks`` inside the block.
+    """Have ``modules`` give ``masks`` inside the block.
 
     Yields a list that each module adds to: how many of its own selections differ, and how far
     their thetas are from 0 at most, as a share of the root mean square.
@@ -104,7 +114,7 @@ def _selecting(
 
     handles = [
         masking.register_forward_hook(select_by(mask))
-        for masking, mask in zip(maskings, masks, strict=True)
+        for masking, mask in zip(modules, masks, strict=True)
     ]
     try:
         yield differences

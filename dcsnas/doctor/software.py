@@ -172,7 +172,8 @@ def check_export(find: Callable[[str], object]) -> Finding:
             "ONNX", "problem", f"not installed: {', '.join(missing)}",
             f"pip install -c constraints.txt {' '.join(missing)}", stops=("export",), facts=facts,
         )  # fmt: skip
-    text = ", ".join(f"{name} {found}" for name, found in facts.items())
+    facts["executorch"] = _version("executorch") if find("executorch") else None
+    text = ", ".join(f"{name} {found}" for name, found in facts.items() if found)
     return Finding("ONNX", "ok", text, facts=facts)
 
 

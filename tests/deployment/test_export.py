@@ -22,7 +22,7 @@ from dcsnas.latency.backends.onnx_runtime import to_onnx
 from dcsnas.nn.weights import read_header
 from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace
-from deployment_setup import MEAN, STD, Networks
+from deployment_setup import MEAN, STD, Networks, pixels_of
 from latency_fakes import micro_space
 
 pytest.importorskip("onnx")
@@ -36,15 +36,6 @@ ATTENTION = [
 
 def session_of(path: Path):
     return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-
-def pixels_of(files: list[Path], size: tuple[int, int]) -> np.ndarray:
-    """Return images [N, 3, H, W], uint8."""
-    from PIL import Image
-
-    height, width = size
-    pictures = [Image.open(f).resize((width, height), Image.Resampling.BILINEAR) for f in files]
-    return np.stack([np.asarray(picture) for picture in pictures]).transpose(0, 3, 1, 2)
 
 
 def test_features_are_those_of_embed(weights: Path, people: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dcsnas.deployment.parity import Difference, compare
+from dcsnas.deployment.parity import Difference, compare, onnx_run
 from dcsnas.latency.backends.onnx_runtime import to_onnx
 from dcsnas.nn.attention.block import AttentionBlock
 from dcsnas.nn.attention.selectors import TokenLinear
@@ -52,7 +52,7 @@ def differences(change: Callable[[Pixels], object], images: Tensor = IMAGES) -> 
     module = Pixels()
     exported = copy.deepcopy(module)
     change(exported)
-    return compare(to_onnx(exported, images[:2], dynamic_batch=True), module, images)
+    return compare(onnx_run(to_onnx(exported, images[:2], dynamic_batch=True)), module, images)
 
 
 def set_theta(module: AttentionBlock, channel: int, value: float) -> None:
@@ -79,7 +79,7 @@ def test_selections_next_to_zero_do_not_count_against_the_features() -> None:
     set_theta(module.first, 4, -1e-6)
     exported = copy.deepcopy(module)
     set_theta(exported.first, 4, 1e-6)
-    found = compare(to_onnx(exported, IMAGES[:2], dynamic_batch=True), module, IMAGES)
+    found = compare(onnx_run(to_onnx(exported, IMAGES[:2], dynamic_batch=True)), module, IMAGES)
     assert found.differing == POSITIONS
     assert found.margin == pytest.approx(1e-6 / (7 / 8) ** 0.5, rel=1e-3)
     assert found.features < 1e-6
@@ -96,7 +96,7 @@ def test_a_theta_of_zero_selects_nothing() -> None:
     module = Pixels()
     for attention in (module.first, module.second):
         nn.init.zeros_(theta_of(attention).bias)
-    found = compare(to_onnx(module, IMAGES, dynamic_batch=True), module, IMAGES)
+    found = compare(onnx_run(to_onnx(module, IMAGES, dynamic_batch=True)), module, IMAGES)
     assert (found.differing, found.features) == (0, found.plain)
     assert found.plain < 1e-6
 
@@ -104,7 +104,7 @@ def test_a_theta_of_zero_selects_nothing() -> None:
 def test_module_is_left_as_it_was() -> None:
     module = Pixels()
     before = module(IMAGES)
-    compare(to_onnx(module, IMAGES, dynamic_batch=True), module, IMAGES)
+    compare(onnx_run(to_onnx(module, IMAGES, dynamic_batch=True)), module, IMAGES)
     assert not any(child.training for child in module.modules())
     assert torch.equal(module(IMAGES), before)
 
@@ -112,4 +112,4 @@ def test_module_is_left_as_it_was() -> None:
 def test_batch_is_fixed_unless_asked_otherwise() -> None:
     module = Pixels()
     with pytest.raises(Exception, match="invalid dimensions for input: images"):
-        compare(to_onnx(module, IMAGES), module, IMAGES[:1])
+        compare(onnx_run(to_onnx(module, IMAGES)), module, IMAGES[:1])
