@@ -18,6 +18,7 @@ from dcsnas.config.stages import IMAGENET_MEAN, IMAGENET_STD, DataConfig
 from dcsnas.config.strict import validate
 from dcsnas.data.loading import Given
 from dcsnas.deployment.embedding import Embedder, one_by_one
+from dcsnas.deployment.executorch import export_executorch
 from dcsnas.deployment.export import Exported, export_onnx
 from dcsnas.deployment.folder import Deployed, export_folder
 from dcsnas.evaluation.features import Progress
@@ -81,9 +82,13 @@ class Model:
         return Embedder(self._use(), device=device, workers=workers).embed(one_by_one(images))
 
     def export(self, out: Place) -> Exported:
-        """Write an ONNX model, from pixels to features, and say how far it is from torch."""
+        """Write a model from pixels to features, and say how far it is from torch.
+
+        A name that ends in ``.pte`` makes it a program for ExecuTorch; any other, an ONNX file.
+        """
+        write = export_executorch if Path(out).suffix == ".pte" else export_onnx
         with output(Path(out), force=True):
-            return export_onnx(self._use(), Path(out))
+            return write(self._use(), Path(out))
 
     def deploy(self, out: Place, data: Place | None = None, *, workers: int = 0) -> Deployed:
         """Write a folder to deploy: ONNX in float32 and int8, a program, a model card.
@@ -148,7 +153,7 @@ class TrainedRun(Model):
         return self._evaluate(changed, config, rules)
 
     def export(self, out: Place | None = None) -> Exported:
-        """Write an ONNX model, beside the weights unless ``out`` is given."""
+        """Write a model as above; an ONNX file beside the weights unless ``out`` is given."""
         return super().export(out or self.weights.with_suffix(".onnx"))
 
     @cached_property

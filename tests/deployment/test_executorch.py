@@ -30,6 +30,7 @@ needs = pytest.mark.skipif(
 def test_features_are_those_of_embed(weights: Path, people: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.pte"
     exported = export_executorch(weights, out)
+    assert dcsnas.load_weights(weights).export(tmp_path / "same.pte") == exported
     program, files = out.read_bytes(), find_images([people / "query"])[:3]
     expected = Embedder(weights, device="cpu").embed(files)
     for image, features in zip(pixels_of(files, exported.input), expected, strict=True):
