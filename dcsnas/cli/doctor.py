@@ -22,24 +22,16 @@ def doctor(
 
     Example: dcsnas doctor
     """
-    found = _diagnosed()
+    from dcsnas.doctor.findings import Diagnosis
+    from dcsnas.doctor.machine import check_machine
+    from dcsnas.doctor.software import check_software
+
+    found = Diagnosis([*check_software(), *check_machine()])
     if as_json:
         typer.echo(json.dumps(found.record(), indent=2))
     else:
         _show(found)
     raise typer.Exit(0 if found.sound else 1)
-
-
-def _diagnosed() -> "Diagnosis":
-    from dcsnas.doctor.findings import Diagnosis
-    from dcsnas.doctor.machine import check_machine
-    from dcsnas.doctor.software import check_software
-
-    findings = [*check_software(), *check_machine()]
-    torch = next(finding for finding in findings if finding.name == "torch")
-    devices = torch.facts.get("devices", [])
-    where = f"CUDA ({devices[0]})" if devices else "the CPU"
-    return Diagnosis(findings, where if torch.state != "problem" else "")
 
 
 def _show(found: "Diagnosis") -> None:

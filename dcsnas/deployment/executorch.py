@@ -117,10 +117,13 @@ class _WithMasks(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         masks: list[Tensor] = []
+
+        def keep(masking: nn.Module, inputs: tuple[Tensor], mask: Tensor) -> None:
+            masks.append(mask)
+
         with ExitStack() as hooks:
             for masking in maskings(self.module):
-                handle = masking.register_forward_hook(lambda _, __, mask: masks.append(mask))
-                hooks.callback(handle.remove)
+                hooks.callback(masking.register_forward_hook(keep).remove)
             features = self.module(images)
         return features, *masks
 

@@ -40,10 +40,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings; ``device`` is what trainings would run on, where torch can say it."""
+    """All findings, and what they mean for the stages."""
 
     findings: Sequence[Finding]
-    device: str = ""
+
+    @property
+    def device(self) -> str:
+        """Return what trainings would run on; nothing where torch cannot say it."""
+        torch = next((f for f in self.findings if f.name == "torch"), None)
+        if torch is None or torch.state == "problem":
+            return ""
+        names = torch.facts.get("devices")
+        return f"CUDA ({names[0]})" if names else "the CPU"
 
     def lacking(self, stage: str) -> list[str]:
         """Return the names of the problems for which a stage cannot run."""

@@ -219,8 +219,11 @@ def test_a_node_that_does_not_run_is_told(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_problem_stops_its_stages_alone() -> None:
     lack = Finding("ONNX", "problem", "not installed", "install it", stops=("export",))
     fine = Finding("torch", "ok", "2.13")
-    found = Diagnosis([fine, lack], "the CPU")
+    found = Diagnosis([fine, lack])
     assert not found.sound
+    on_a_gpu = Finding("torch", "ok", "2.13", facts={"devices": ["H100", "A10"]})
+    assert Diagnosis([on_a_gpu]).in_words("search") == "can run: CUDA (H100)"
+    assert Diagnosis([lack]).device == ""
     assert found.in_words("export") == "cannot run: ONNX"
     assert found.in_words("retrain") == "can run: the CPU"
     assert found.in_words("data") == "can run"
