@@ -77,7 +77,8 @@ class DataConfig(Strict):
     workers: NonNegativeInt = 2
     """Further processes that read and scale images."""
     in_memory: bool = False
-    """Whether training images are decoded once and held; a folder of more than fits is refused."""
+    """Whether training images are decoded once and held, in a search also those that networks are
+    scored on; a folder of more than fits is refused."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     """Subtracted from pixels of 0 to 1, for red, green and blue."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = IMAGENET_STD

@@ -6,8 +6,9 @@ whichever way they start.
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ class HeldImages:
         self._starts = starts
         self._sizes = sizes
         self._pixels: mmap.mmap | None = None
+        self._owner: HeldImages | None = None
+        """Whose file it is, which is closed with it."""
         finalize(self, os.close, file)
 
     @classmethod
@@ -65,9 +68,16 @@ class HeldImages:
         pixels = self._pixels[start : start + 3 * height * width]
         return Image.frombytes("RGB", (width, height), pixels)
 
+    def at(self, indices: Sequence[int]) -> "HeldImages":
+        """Return the pictures at ``indices``, in that order, where they lie."""
+        part = copy(self)
+        part._starts, part._sizes = self._starts[indices], self._sizes[indices]
+        part._owner = self
+        return part
+
     def __getstate__(self) -> dict[str, Any]:
         """Take the file along to a process that is not forked from this one."""
-        return {**vars(self), "_file": DupFd(self._file), "_pixels": None}
+        return {**vars(self), "_file": DupFd(self._file), "_pixels": None, "_owner": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _file=state["_file"].detach())

@@ -88,6 +88,17 @@ class ImageSet(Dataset[Item]):
         self._held = HeldImages.decoded(len(self), load, self.path(0).parent.parent)
         return self
 
+    def of(self, samples: Sequence[Sample]) -> "ImageSet":
+        """Return those of this set's images that ``samples`` name, held where this one is held.
+
+        Raises KeyError where one is not in it.
+        """
+        place = {path: index for index, path in enumerate(self._paths.tolist())}
+        indices = [place[os.fsencode(sample.path)] for sample in samples]
+        part = ImageSet(samples, self.size, crop=self.crop, draws=self.draws)
+        part._held = self._held.at(indices) if self._held else None
+        return part
+
     def pixels(self, index: int, draw: int = 0) -> Tensor:
         """Return an image, uint8 [3,H,W] of the set's size; raises ImageError where there is none.
 

@@ -42,7 +42,10 @@ def counted(progress: Progress, total: int) -> Callable[[int], None]:
 
 
 class Extractor:
-    """Runs a network over image files at one input size, crop (None: squashed), normalisation."""
+    """Runs a network over image files at one input size, crop (None: squashed), normalisation.
+
+    Where images are ``held``, every file that it is given is one of these.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Extractor:
         crop: float | None = None,
         batch_size: int = 128,
         workers: int = 2,
+        held: ImageSet | None = None,
     ) -> None:
         self.network = network.to(device).eval()
         self.size = size
@@ -63,6 +67,7 @@ class Extractor:
         self.device = device
         self.batch_size = batch_size
         self.workers = workers
+        self.held = held
 
     @classmethod
     def of(cls, used: NetworkInUse, *, device: str, workers: int) -> "Extractor":
@@ -79,6 +84,8 @@ class Extractor:
         )
 
     def _images(self, samples: Sequence[Sample]) -> ImageSet:
+        if self.held is not None:
+            return self.held.of(samples)
         return ImageSet(samples, self.size, crop=self.crop)
 
     @torch.no_grad()

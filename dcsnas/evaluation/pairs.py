@@ -37,6 +37,12 @@ class Embeddings:
     cameras: Tensor
     names: Sequence[str] | None = None
 
+    def at(self, rows: Sequence[int]) -> "Embeddings":
+        """Return those of the images at ``rows``, in that order."""
+        names = None if self.names is None else [self.names[row] for row in rows]
+        index = torch.tensor(rows, dtype=torch.int64)
+        return Embeddings(self.features[index], self.identities[index], self.cameras[index], names)
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:

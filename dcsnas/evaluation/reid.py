@@ -98,8 +98,13 @@ def evaluate_reid(
 def retrieve(
     extractor: Extractor, query: Sequence[Sample], gallery: Sequence[Sample]
 ) -> dict[str, float]:
-    """Return the scores of retrieval in percent, by the default rules."""
-    parts = (extractor.embed(part) for part in (query, gallery))
+    """Return the scores of retrieval in percent, by the default rules.
+
+    An image that is in both is run once.
+    """
+    images = list(dict.fromkeys([*query, *gallery]))
+    found, row = extractor.embed(images), {sample: row for row, sample in enumerate(images)}
+    parts = (found.at([row[sample] for sample in part]) for part in (query, gallery))
     return percentages(evaluate_retrieval(*parts, device=extractor.device))
 
 

@@ -6,11 +6,13 @@ BatchNorm's statistics are measured on.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.search import SearchConfig
+from dcsnas.data.images import ImageSet
 from dcsnas.data.reid import Sample
 from dcsnas.nn.build import build
 from dcsnas.nn.distributed import pick_device
@@ -56,6 +58,13 @@ class Validator:
                 "another strategy than random"
             )
 
+    @cached_property
+    def _images(self) -> ImageSet:
+        """What networks are scored on; decoded once for all where the configuration asks for it."""
+        data = self.config.data
+        images = ImageSet(self.references, self.size, crop=data.crop)
+        return images.hold() if data.in_memory else images
+
     def network(self, layers: State, neck: State, choice: Choice) -> TaskNetwork:
         """Return the network of ``choice``, ready to evaluate: weights sliced, recalibrated.
 
@@ -70,7 +79,8 @@ class Validator:
         assert not report.left, report.left
         head.load_state_dict(dict(neck))
         network = TaskNetwork(backbone, head).to(device)
-        recalibrate(network, plain_batches(network, self.known, self.size, self.config.data))
+        known = self._images.of(self.known)
+        recalibrate(network, plain_batches(network, known, self.config.data))
         return network
 
     def score(self, supernet: TaskNetwork, choice: Choice) -> float:
@@ -81,5 +91,5 @@ class Validator:
     def scores(self, layers: State, neck: State, choice: Choice) -> dict[str, float]:
         """Return the scores in percent of the network of ``choice`` under these weights."""
         network, device = self.network(layers, neck, choice), pick_device(self.config.run.device)
-        extractor = extractor_of(network, self.size, self.config.data, device)
+        extractor = extractor_of(network, self.size, self.config.data, device, held=self._images)
         return self.task.score(extractor, self.probes, self.references)

@@ -16,6 +16,7 @@ from dcsnas.config.errors import UserError
 from dcsnas.config.plugins import registered
 from dcsnas.config.search import SEARCH_CONFIGS, SearchConfig
 from dcsnas.config.stages import TRAIN_CONFIGS, DataConfig, Size, TrainConfig
+from dcsnas.data.images import ImageSet
 from dcsnas.data.loading import Loader
 from dcsnas.data.reid import Sample, TaskData
 from dcsnas.evaluation.features import Extractor
@@ -208,7 +209,11 @@ def _reads(task: Task, config: DataConfig) -> bool:
 
 
 def extractor_of(
-    network: TaskNetwork, size: Size, data: DataConfig, device: torch.device
+    network: TaskNetwork,
+    size: Size,
+    data: DataConfig,
+    device: torch.device,
+    held: ImageSet | None = None,
 ) -> Extractor:
     """Return what runs a network in training over images, on ``device``."""
     return Extractor(
@@ -219,6 +224,7 @@ def extractor_of(
         std=data.std,
         device=device,
         workers=data.workers,
+        held=held,
     )
 
 

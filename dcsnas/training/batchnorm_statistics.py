@@ -51,11 +51,8 @@ def images_for_statistics(samples: Sequence[Sample]) -> Sequence[Sample]:
     return samples[:: math.ceil(len(samples) / RECALIBRATION_IMAGES)]
 
 
-def plain_batches(
-    network: nn.Module, samples: Sequence[Sample], size: Size, data: DataConfig
-) -> Iterator[Tensor]:
+def plain_batches(network: nn.Module, images: ImageSet, data: DataConfig) -> Iterator[Tensor]:
     """Yield normalised images for ``network`` in batches of nearly one size, which count alike."""
-    images = ImageSet(samples, size, crop=data.crop)
     return _changed_batches(network, images, data, Normalize(data.mean, data.std))
 
 

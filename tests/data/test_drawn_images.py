@@ -1,5 +1,6 @@
 """What is drawn for an image follows (seed, epoch, image) alone; decoded images held in memory."""
 
+import gc
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_held_images_need_no_files_and_go_along_to_other_processes(samples, tmp_
     with context.Pool(1) as pool:
         shape, total = pool.apply(_seen, (held, 5))
     assert (shape, total) == (tuple(expected[5].shape), int(expected[5].sum()))
+
+
+def test_some_of_held_images_outlive_the_others(samples):
+    whole = images_of(samples, augment=AugmentConfig(pad=0), in_memory=True)
+    picked = [samples[i] for i in (7, 2, 2)]
+    part, expected = whole.of(picked), [whole[i][0] for i in (7, 2, 2)]
+    assert part.labels.tolist() == [sample.identity for sample in picked]
+    del whole
+    gc.collect()
+    assert all(torch.equal(part[i][0], expected[i]) for i in range(3))
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_seen, (part, 0))[1] == int(expected[0].sum())
+    with pytest.raises(KeyError):
+        part.of([samples[0]])
 
 
 def _seen(images: ImageSet, index: int) -> tuple[tuple[int, ...], int]:

@@ -10,6 +10,7 @@ import torch
 
 from dcsnas.config.errors import UserError
 from dcsnas.config.runs import RunFolder
+from dcsnas.data import images
 from dcsnas.data.augment import Normalize
 from dcsnas.data.loading import ImageSet
 from dcsnas.data.reid import Sample, read_reid, split_train
@@ -103,6 +104,34 @@ def test_a_score_leaves_the_search_as_it_is(validator: Validator) -> None:
     assert validator.score(trained, largest_choice(SPACE)) == first, "nothing is drawn"
 
 
+def test_held_images_are_decoded_once_for_all_networks(
+    validator: Validator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, choices = trained_looking(), (largest_choice(SPACE), smallest_choice(SPACE))
+    expected = [validator.score(trained, choice) for choice in choices]
+    decoded: list[Path] = []
+
+    def counting(path: Path, *arguments: Any) -> Any:
+        decoded.append(path)
+        return decode_rgb(path, *arguments)
+
+    decode_rgb = images.decode_rgb
+    monkeypatch.setattr(images, "decode_rgb", counting)
+    config = validator.config
+    data = config.data.model_copy(update={"in_memory": True})
+    config = config.model_copy(update={"data": data})
+    parts = (validator.known, validator.probes)
+    held = Validator(config, SPACE, SPACE.size, parts, validator.num_classes)
+    assert [held.score(trained, choice) for choice in choices] == expected
+    assert sorted(decoded) == sorted(sample.path for sample in held.references)
+    decoded.clear()
+    assert [validator.score(trained, choice) for choice in choices] == expected
+    each = len(validator.known) + len(validator.references)
+    assert len(decoded) == len(choices) * each, (
+        "for statistics and features, no image for both parts"
+    )
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 127, 128, 129, 130, 257, 1023, 1024, 1025, 2047, 5000])
 def test_batches_for_statistics_are_of_nearly_one_size(
     validator: Validator, count: int, monkeypatch: pytest.MonkeyPatch
@@ -122,8 +151,8 @@ def test_batches_for_statistics_are_of_nearly_one_size(
 
     monkeypatch.setattr(batchnorm_statistics, "make_loader", loader)
     data = validator.config.data
-    network = torch.nn.Linear(1, 1)
-    assert not list(batchnorm_statistics.plain_batches(network, large.known, SPACE.size, data))
+    network, known = torch.nn.Linear(1, 1), ImageSet(large.known, SPACE.size)
+    assert not list(batchnorm_statistics.plain_batches(network, known, data))
     assert sum(sizes) == len(large.known)
     assert max(sizes) <= batchnorm_statistics.RECALIBRATION_BATCH
     assert max(sizes) - min(sizes) < len(sizes)
