@@ -98,19 +98,50 @@ def mean_tau(
     return float(np.mean(taus)) if taus else None
 
 
-def tau_of(values: Values, means: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Return the tau of a ranking within targets and its 95 % bootstrap interval over networks."""
+def resampled(values: Values, means: Mapping[str, Mapping[str, float]]) -> list[float | None]:
+    """Return the tau of a ranking over all networks, then over bootstrap samples of them.
+
+    The samples are the same for every ranking.
+    """
     rng = np.random.default_rng(0)
     numbers = {target: list(networks) for target, networks in means.items()}
-    drawn = []
+    taus = [mean_tau(values, means, numbers)]
     for _ in range(RESAMPLES):
         sample = {t: rng.choice(names, len(names)).tolist() for t, names in numbers.items()}
-        drawn.append(mean_tau(values, means, sample))
-    known = [tau for tau in drawn if tau is not None]
+        taus.append(mean_tau(values, means, sample))
+    return taus
+
+
+def ends(drawn: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return the ends of the 95 % interval of bootstrap values."""
+    known = [value for value in drawn if value is not None]
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(known, [tail, 1 - tail]).tolist() if known else (None, None)
-    searches = len({seed for _, seed in values if seed})
-    return {"tau": mean_tau(values, means, numbers), "low": low, "high": high, "seeds": searches}
+    return tuple(np.quantile(known, [tail, 1 - tail]).tolist()) if known else (None, None)
+
+
+def tau_of(values: Values, means: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Return the tau of a ranking within targets and its 95 % bootstrap interval over networks."""
+    tau, *drawn = resampled(values, means)
+    low, high = ends(drawn)
+    searches = len({key for key in values if key[1]})
+    return {"tau": tau, "low": low, "high": high, "searches": searches}
+
+
+def gain_of(
+    values: Values, shipped: Values, means: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return how much higher the tau of a recipe's ranking is than that of the shipped recipe's.
+
+    Of the targets and seeds that both were searched with, on the same samples of networks.
+    """
+    shared = values.keys() & shipped.keys()
+    pairs = zip(
+        *(resampled({key: one[key] for key in sorted(shared)}, means) for one in (values, shipped)),
+        strict=True,
+    )
+    gain, *drawn = [None if a is None or b is None else a - b for a, b in pairs]
+    low, high = ends(drawn)
+    return {"gain": gain, "low": low, "high": high, "searches": len(shared)}
 
 
 def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
@@ -124,7 +155,12 @@ def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
     }
     spread = {target: components(matrix) for target, (_, matrix) in matrices.items()}
     reliability = float(np.mean([one["reliability"] for one in spread.values()]))
-    taus = {name: tau_of(values, means) for name, values in rankings_of(scores, rankings).items()}
+    values = rankings_of(scores, rankings)
+    taus = {name: tau_of(own, means) for name, own in values.items()}
+    for name, own in values.items():
+        recipe, _, ranking = name.rpartition(".")
+        if recipe and ranking in values:
+            taus[name]["over_shipped"] = gain_of(own, values[ranking], means)
     first = taus.get("supernet", {"tau": None, "low": None, "high": None})
     return {
         "networks": sum(len(names) for names, _ in matrices.values()),

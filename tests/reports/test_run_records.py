@@ -13,10 +13,11 @@ from dcsnas.config.files import read_json, read_yaml, write_json, write_yaml
 from dcsnas.config.outputs import one_writer
 from dcsnas.config.runs import RunFolder
 from dcsnas.experiments.folder import ExperimentFolder
+from dcsnas.plots.run import PICTURES
 from dcsnas.reports.board import boards_of
 from dcsnas.reports.experiments import find_runs, read_experiment
 from dcsnas.reports.page import render
-from dcsnas.reports.run_records import RunRecord, Unreadable, read_run
+from dcsnas.reports.run_records import STAGES, RunRecord, Unreadable, read_run
 from experiment_setup import write_database
 from outcome_setup import run as train_briefly
 from plot_fakes import write_retrain_run
@@ -41,6 +42,11 @@ def test_a_search_and_a_training(runs: list[Path]) -> None:
     assert training.device == "CPU of retrain-0000-micro"
     assert training.started is not None
     assert training.age_s(training.started) == 0
+
+
+def test_every_stage_has_pictures() -> None:
+    """The list of runs imports no matplotlib, so it has a list of its own."""
+    assert set(STAGES) == set(PICTURES)
 
 
 def test_states(runs: list[Path]) -> None:
