@@ -19,7 +19,7 @@ def truth(monkeypatch: pytest.MonkeyPatch) -> Any:
     return truth_summary
 
 
-def score_rows(scores: np.ndarray, target: str = "2.000") -> list[dict[str, str]]:
+def score_rows(scores: Any, target: str = "2.000") -> list[dict[str, str]]:
     """Return a row a training of ``scores`` [networks, seeds]."""
     return [
         {"target_ms": target, "number": str(number), "seed": str(seed), "map": str(value),
@@ -61,7 +61,7 @@ def test_rankings_are_compared_on_the_same_networks(truth: Any) -> None:
     rows = [*ranking_rows("supernet", shipped), *ranking_rows("new.supernet", better)]
     found = truth.summary(scores, [*rows, *ranking_rows("supernet", better, seed="1")])
     means = [np.mean([float(r["map"]) for r in scores[2 * n : 2 * n + 2]]) for n in range(12)]
-    taus = [kendalltau(ranking, means)[0] for ranking in (shipped, better)]
+    taus = [float(kendalltau(ranking, means)[0]) for ranking in (shipped, better)]  # type: ignore
     assert found["tau"] == pytest.approx(np.mean(taus))
     assert found["tau_low"] < found["tau"] < found["tau_high"]
     gain = found["rankings"]["new.supernet"]["over_shipped"]

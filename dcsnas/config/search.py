@@ -63,6 +63,9 @@ class ArchitectureConfig(Strict):
     steps: Literal["each", "shared"] = "each"
     """Adam scales steps by the gradients of each parameter, or those of all choices by one number,
     so that they are proportional to the gradients."""
+    weight_draws: Literal["soft", "hard"] = "soft"
+    """What the steps of the weights run: the options blended by the relaxed draw, or the largest of
+    it alone, which is one network of the space."""
     warmup_epochs: EpochCount = 0
     """First epochs, or a share of all, that train weights alone."""
     temperature: PositiveFloat = 5.0
@@ -113,6 +116,15 @@ class SearchConfig(Strict):
             raise ValueError(
                 f"architecture.warmup_epochs is {self.architecture.warmup_epochs} of {self.epochs} "
                 "epochs, so the architecture would never be trained; give less, or a share"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hard_draws_are_drawn(self) -> "SearchConfig":
+        if self.architecture.weight_draws == "hard" and self.strategy != "fbnetv2":
+            raise ValueError(
+                "architecture.weight_draws is hard, which needs draws, and strategy "
+                f"{self.strategy} has none of ours; set it to soft, or take fbnetv2"
             )
         return self
 

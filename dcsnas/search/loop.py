@@ -153,10 +153,8 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         """Seed the draws and pass the hook on; ``frozen`` replaces NNI's freezing by epoch."""
         seed = epoch_seed(self.training_module.config.run.seed, self.current_epoch, SHARED_STREAM)
         noise = torch.Generator().manual_seed(seed)
-        for module in self.supernet_modules():
-            policy = getattr(module, "sampling_policy", None)
-            if isinstance(policy, SharedSamplePolicy):
-                policy.noise = noise
+        for policy in self._policies:
+            policy.noise = noise
         self.training_module.on_train_epoch_start()
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor | None:
@@ -167,6 +165,9 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         if "train" in batch:
             with frozen(self.trained_in_architecture_phase):
                 self.resample()
+                if self.config.weight_draws == "hard":
+                    for policy in self._policies:
+                        policy.harden()
                 loss = self.training_module.step(batch["train"], batch_idx, "weights")
                 self.advance_optimization(loss, batch_idx, self.gradient_clip_val)
         elif self.trainer.current_epoch >= self.warmup_epochs:
@@ -226,6 +227,11 @@ class FBNetV2Module(ForwardedHooks, DartsLightningModule):
         for module in self._draws:
             module.tau = temperature  # type: ignore[assignment]
         return temperature
+
+    @cached_property
+    def _policies(self) -> list[SharedSamplePolicy]:
+        policies = (getattr(module, "sampling_policy", None) for module in self.supernet_modules())
+        return [policy for policy in policies if isinstance(policy, SharedSamplePolicy)]
 
     @cached_property
     def _draws(self) -> list[GumbelSoftmax]:

@@ -31,6 +31,14 @@ def relaxed_draw(softmax: nn.Module, alpha: Tensor, noise: torch.Generator | Non
     return ((alpha + gumbel) / softmax.tau).softmax(softmax.dim)
 
 
+def certain(drawn: Tensor) -> Tensor:
+    """Return the one-hot vector of the largest of ``drawn`` [options].
+
+    Of a Gumbel-softmax draw it is an option drawn with the probabilities themselves (Gumbel-max).
+    """
+    return torch.zeros_like(drawn).scatter_(-1, drawn.argmax(-1, keepdim=True), 1.0)
+
+
 class SharedSamplePolicy(MixedOpDifferentiablePolicy):
     """Draws in ``resample``, reuses in forward, and reports probabilities without noise."""
 
@@ -57,6 +65,10 @@ class SharedSamplePolicy(MixedOpDifferentiablePolicy):
             for label, alpha in alphas.items()
         }
         return self.drawn
+
+    def harden(self) -> None:
+        """Have one option of every decision run alone until the next draw."""
+        self.drawn = {label: certain(drawn) for label, drawn in self.drawn.items()}
 
     def forward_argument(self, operation: MixedOperation, name: str) -> Any:
         """Return the drawn probabilities [options] of argument ``name``, or its constant."""

@@ -34,7 +34,9 @@ CASES = {
     "add": {"validate_every": 2},
     "target": {"objective": {"form": "target", "target": 0.22}},
     "bfloat16": {"run": {"precision": "bf16-mixed"}},
-    "shared": {"architecture": {"lr": 0.1, "warmup_epochs": 1, "steps": "shared"}},
+    "shared": {
+        "architecture": {"lr": 0.1, "warmup_epochs": 1, "steps": "shared", "weight_draws": "hard"}
+    },
     "workers": {"validate_every": 2, "data": {"root": "data", "workers": 2}},
 }
 WRITTEN = ("result.json", "metrics.jsonl", "probabilities.jsonl", "supernet.safetensors")

@@ -11,14 +11,16 @@ import pytest
 import torch
 from nni.nas.evaluator.pytorch.lightning import Lightning, Trainer
 from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.oneshot.pytorch.supermodule.differentiable import GumbelSoftmax
 from nni.nas.space import RawFormatModelSpace
 from torch import Tensor
 
 from dcsnas.config.runs import RunFolder
 from dcsnas.config.search import SearchConfig
 from dcsnas.data.reid import read_reid, split_train
-from dcsnas.search.loop import FBNetV2Module
+from dcsnas.search.loop import FBNetV2Module, SearchModule
 from dcsnas.search.run import Split, search
+from dcsnas.search.sampling import certain, relaxed_draw
 from dcsnas.search.supernet import Supernet
 from dcsnas.tasks.reid import pk_loader
 from latency_fakes import micro_space
@@ -145,6 +147,46 @@ def test_gradient_clip_bounds_the_step_of_the_weights(
         assert step.length == pytest.approx(LR * clip, rel=1e-2)
     assert all(step.length > 10 * LR * clip for step in steps if step.phase == "train")
     assert all(step.length > 0.01 for step in clipped if step.phase == "val" and step.epoch > 0)
+
+
+@pytest.mark.parametrize("draws", ["soft", "hard"])
+def test_hard_draws_run_one_network_in_the_steps_of_the_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, draws: str
+) -> None:
+    seen: dict[str, list[dict[str, Tensor]]] = {"weights": [], "architecture": []}
+    step = SearchModule.step
+
+    def watched(self: SearchModule, batch: Any, index: int, phase: str = "") -> Tensor:
+        drawn: dict[str, Tensor] = {}
+        for module in self.network.backbone.modules():
+            if policy := getattr(module, "sampling_policy", None):
+                drawn |= {label: p.detach() for label, p in policy.drawn.items()}
+        seen[phase].append(drawn)
+        return step(self, batch, index, phase)
+
+    monkeypatch.setattr(SearchModule, "step", watched)
+    architecture = {"lr": 0.1, "warmup_epochs": 1, "weight_draws": draws}
+    changed = config(folder, epochs=2, architecture=architecture)
+    search(changed, RunFolder(folder / draws), allow_foreign=True, progress=False)
+    for phase, steps in seen.items():
+        assert len(steps) > 1
+        for drawn in steps:
+            assert set(drawn) == {decision.label for decision in SPACE.decisions}
+            one = [sorted(p.tolist()) == [0.0] * (len(p) - 1) + [1.0] for p in drawn.values()]
+            assert one == [draws == "hard" and phase == "weights"] * len(one)
+            assert all(float(p.sum()) == pytest.approx(1, abs=1e-5) for p in drawn.values())
+    networks = {str([int(p.argmax()) for p in drawn.values()]) for drawn in seen["weights"]}
+    assert len(networks) > 1
+
+
+def test_a_hard_draw_has_the_probabilities_of_the_choice() -> None:
+    alpha, softmax = torch.tensor([0.0, 1.0, -1.0, 0.5]), GumbelSoftmax()
+    softmax.tau = 0.7
+    generator, count = torch.Generator().manual_seed(0), 4000
+    drawn = torch.stack([certain(relaxed_draw(softmax, alpha, generator)) for _ in range(count)])
+    p = alpha.softmax(0)
+    error = (p * (1 - p) / count).sqrt()
+    assert ((drawn.mean(0) - p).abs() < 3.5 * error).all()
 
 
 @pytest.mark.parametrize("name", ["DARTS", "GumbelDARTS"])
