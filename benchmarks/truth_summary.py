@@ -144,38 +144,51 @@ def gain_of(
     return {"gain": gain, "low": low, "high": high, "searches": len(shared)}
 
 
-def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
-    """Return what the benchmark ends with; ``tau`` is that of the ranking named ``supernet``."""
-    matrices = score_matrices(scores)
-    if not matrices:
-        return {"networks": 0, "tau": None, "tau_low": None, "tau_high": None, "ceiling": None}
-    means = {
-        target: dict(zip(names, matrix.mean(1).tolist(), strict=True))
-        for target, (names, matrix) in matrices.items()
+def means_of(scores: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Return for each target the mean mAP of each network, over its trainings so far."""
+    found: defaultdict[str, defaultdict[str, list[float]]]
+    found = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        found[row["target_ms"]][row["number"]].append(float(row["map"]))
+    return {
+        target: {number: float(np.mean(one)) for number, one in networks.items()}
+        for target, networks in found.items()
+        if len(networks) > 2
     }
+
+
+def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
+    """Return what the benchmark ends with; ``tau`` is that of the ranking named ``supernet``.
+
+    ``ceiling`` is of networks that were trained twice at least, and None where none were.
+    """
+    means, matrices = means_of(scores), score_matrices(scores)
     spread = {target: components(matrix) for target, (_, matrix) in matrices.items()}
-    reliability = float(np.mean([one["reliability"] for one in spread.values()]))
+    reliable = [one["reliability"] for one in spread.values()]
     values = rankings_of(scores, rankings)
-    taus = {name: tau_of(own, means) for name, own in values.items()}
-    for name, own in values.items():
+    taus = {name: tau_of(own, means) for name, own in values.items()} if means else {}
+    for name in taus:
         recipe, _, ranking = name.rpartition(".")
         if recipe and ranking in values:
-            taus[name]["over_shipped"] = gain_of(own, values[ranking], means)
+            taus[name]["over_shipped"] = gain_of(values[name], values[ranking], means)
     first = taus.get("supernet", {"tau": None, "low": None, "high": None})
     return {
-        "networks": sum(len(names) for names, _ in matrices.values()),
+        "networks": sum(map(len, means.values())),
         "tau": first["tau"],
         "tau_low": first["low"],
         "tau_high": first["high"],
-        "ceiling": ceiling(reliability),
+        "ceiling": ceiling(float(np.mean(reliable))) if reliable else None,
         "trainings": len(scores),
-        "spread": {
+        "trained_twice": sum(len(names) for names, _ in matrices.values()),
+        "targets": {
             target: {
-                "mean": float(matrix.mean()),
-                "best_minus_mean": float(matrix.mean(1).max() - matrix.mean()),
-                **spread[target],
+                "networks": len(own),
+                "mean": float(np.mean(list(own.values()))),
+                "sd": float(np.std(list(own.values()), ddof=1)),
+                "best": max(own.values()),
+                **spread.get(target, {}),
             }
-            for target, (_, matrix) in matrices.items()
+            for target, own in means.items()
         },
         "rankings": taus,
     }

@@ -74,7 +74,10 @@ def test_rankings_are_compared_on_the_same_networks(truth: Any) -> None:
     assert found["rankings"]["macs"]["tau"] == pytest.approx(-found["rankings"]["params"]["tau"])
 
 
-def test_networks_of_one_training_are_left_out(truth: Any) -> None:
+def test_the_ceiling_is_of_networks_that_were_trained_twice(truth: Any) -> None:
     scores = score_rows(np.random.default_rng(3).normal(60, 5, (5, 2)))
-    assert truth.summary(scores[:-1], [])["networks"] == 4
-    assert truth.summary([row for row in scores if row["seed"] == "0"], [])["networks"] == 0
+    found = truth.summary(scores[:-1], [])
+    assert (found["networks"], found["trained_twice"], found["trainings"]) == (5, 4, 9)
+    once = truth.summary([row for row in scores if row["seed"] == "0"], [])
+    assert (once["networks"], once["trained_twice"], once["ceiling"]) == (5, 0, None)
+    assert truth.summary([], [])["tau"] is None
