@@ -15,22 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytorch_lightning as pl
 from nni.runtime.trial_command_channel import get_default_trial_command_channel
-from pytorch_lightning.callbacks import Callback
 
 from dcsnas.config.errors import UserError
 from dcsnas.experiments.sweep import Parameters
-from dcsnas.training.best_epoch import SCORES
 
 PATIENCE_S = 120
 """The manager records a trial just after starting it; a loaded machine takes its time."""
-SHOWN = {
-    "entropy": "entropy",
-    "expected_latency_ms": "expected_ms",
-    "most_probable_latency_ms": "most_probable_ms",
-}
-"""A search's metric and its name on the web page; expected_ms is of the epoch's mean."""
 # never through a proxy: the manager is on this machine, or on the user's own network
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -106,31 +97,3 @@ def _get(url: str) -> Any:
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what JSON and the web page can show: no NaN, no infinity."""
     return {n: v for n, v in values.items() if not isinstance(v, float) or math.isfinite(v)}
-
-
-class EpochReport(Callback):
-    """Reports the score of the most probable network, the expected latency and the entropy.
-
-    The score of an epoch without one is the last; before the first there is nothing to report.
-    """
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self.score: float | None = None
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the epoch; the first process does."""
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        scores = (value for name, value in values.items() if name.startswith(SCORES))
-        self.score = next(scores, self.score)
-        if trainer.is_global_zero and self.score is not None:
-            shown = {new: values[old] for old, new in SHOWN.items() if old in values}
-            self.channel.epoch(trainer.current_epoch, {"default": self.score, **shown})
-
-    def state_dict(self) -> dict[str, float | None]:
-        """Return the last score, for the checkpoint."""
-        return {"score": self.score}
-
-    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
-        """Take the last score from a checkpoint."""
-        self.score = state_dict["score"]

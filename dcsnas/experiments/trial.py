@@ -115,7 +115,7 @@ def _config(sweep: SweepConfig, parameters: Parameters, path: Path) -> "SearchCo
 
 def _search(sweep: SweepConfig, path: Path, channel: "Channel", metric: str) -> dict[str, Any]:
     from dcsnas.config.jsonl import read_records
-    from dcsnas.experiments.channel import EpochReport
+    from dcsnas.experiments.epochs import EpochReport
     from dcsnas.search.cost_terms import target_of
     from dcsnas.search.run import search
 
