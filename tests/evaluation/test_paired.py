@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_it_is_the_interval_of_the_paired_t_test() -> None:
 def test_what_is_not_paired_has_the_interval_of_welchs_test() -> None:
     rng = np.random.default_rng(1)
     first, second = rng.normal(70, 3, 4).tolist(), rng.normal(68, 6, 20).tolist()
-    expected = ttest_ind(first, second, equal_var=False)
+    expected: Any = ttest_ind(first, second, equal_var=False)
     found = unpaired_difference([(first, second)])
     assert (found.t, found.freedom) == pytest.approx((expected.statistic, expected.df))
     ends = expected.confidence_interval(0.95)

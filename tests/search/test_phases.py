@@ -181,7 +181,7 @@ def test_hard_draws_run_one_network_in_the_steps_of_the_weights(
 
 def test_a_hard_draw_has_the_probabilities_of_the_choice() -> None:
     alpha, softmax = torch.tensor([0.0, 1.0, -1.0, 0.5]), GumbelSoftmax()
-    softmax.tau = 0.7
+    softmax.tau = 0.7  # type: ignore[assignment]
     generator, count = torch.Generator().manual_seed(0), 4000
     drawn = torch.stack([certain(relaxed_draw(softmax, alpha, generator)) for _ in range(count)])
     p = alpha.softmax(0)
