@@ -11,6 +11,8 @@ from dcsnas.spaces.shipped import shipped_spaces
 from dcsnas.spaces.space import SearchSpace, space_operators
 from latency_fakes import micro_space
 
+DEEP = ("hrnet_w32", "mobilenetv2_200")
+
 
 def every_architecture(space: SearchSpace):
     labels = [decision.label for decision in space.decisions]
@@ -45,7 +47,13 @@ def test_the_keys_come_slot_by_slot():
     ]
 
 
-@pytest.mark.parametrize("path", shipped_spaces(), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in DEEP else ())
+        for path in shipped_spaces()
+    ],
+)
 def test_every_sample_of_a_shipped_space_has_its_keys(path):
     space = SearchSpace.load(path)
     operators = space_operators(space, space.size)

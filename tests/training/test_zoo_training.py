@@ -27,7 +27,7 @@ from reid_data import write_reid_set
 
 SIZE = (64, 32)
 NARROW = 192
-SLOW = ("mobilenetv2_200", "hrnet_w32", "convnext_tiny", "vit_base")
+SLOW = ("mobilenetv2_200", "hrnet_w32", "convnext_tiny", "vit_base", "transreid_c2")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def retrain(name: str, folder: Path, out: str, data: str = "people") -> Trained:
 @pytest.mark.parametrize(
     "name",
     [
-        *("osnet_x0_25", "transreid_c2"),
+        "osnet_x0_25",
         *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
     ],
 )

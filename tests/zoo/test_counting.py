@@ -20,7 +20,13 @@ from dcsnas.spaces.space import SearchSpace
 from dcsnas.spaces.units import Cost
 from dcsnas.zoo.counting import count, count_call, einsum_cost
 
-NAMES = [path.stem for path in shipped_spaces()]
+DEEP = ("convnext_base", "convnext_small", "fbnetv2_large_e6", "fbnetv2_xlarge_e6", "hrnet_w32",
+        "mobilenetv2_200", "osnet_x0_5", "osnet_x0_75", "osnet_x1_0")  # fmt: skip
+"""Spaces of more of the same: of each kind another one is in the default tests."""
+SPACES = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in DEEP else ())
+    for path in shipped_spaces()
+]
 SIZES = [(64, 32), (71, 33)]
 EVEN_SIZES = [(64, 32), (96, 64)]
 """Of networks that take multiples of a patch, or of their coarsest map, alone."""
@@ -30,7 +36,7 @@ LARGE = ("convnext_base", "convnext_small", "hrnet_w32", "transreid", "vit_base"
 """Networks that are built once, and counted at the second of the sizes alone."""
 
 
-@pytest.mark.parametrize("path", shipped_spaces(), ids=NAMES)
+@pytest.mark.parametrize("path", SPACES)
 def test_networks_of_the_shipped_spaces_cost_what_their_units_cost(path: Any) -> None:
     space = SearchSpace.load(path).with_attention("dcs")
     sizes = EVEN_SIZES if space.name in ("hrnet_w32", "vit_base") else SIZES
