@@ -25,9 +25,9 @@ def write_search_inputs(root: Path) -> Path:
     return root
 
 
-def small_search(folder: Path, **changes: Any) -> SearchConfig:
-    """Return a search on the inputs in ``folder`` that ends in a second."""
-    content = {
+def search_content(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Return the configuration file of a search on the inputs in ``folder``, over in a second."""
+    return {
         "space": str(folder / "space.yaml"),
         "table": str(folder / "table.json"),
         "data": {"root": str(folder / "data"), "workers": 0},
@@ -39,6 +39,11 @@ def small_search(folder: Path, **changes: Any) -> SearchConfig:
         "weights": {"lr": 0.02},
         **changes,
     }
+
+
+def small_search(folder: Path, **changes: Any) -> SearchConfig:
+    """Return that search's configuration."""
+    content = search_content(folder, **changes)
     for key in ("batch", "loss") if content.get("task") == "classify" else ():
         del content[key]
     return validate_search(content, "test")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distributed_setup import PLAIN, TESTS, retrain_content, state, write_distributed_inputs
 from hosts.network import Host
+from search_setup import search_content
 
 PORT = 29500
 PATIENCE_S = 240
@@ -42,19 +43,9 @@ def write_inputs(folder: Path) -> Path:
     """Write inputs and configurations of all stages; processes draw nothing of their own."""
     write_distributed_inputs(folder, "sa")
     run = {"device": "cpu"}
-    search = {
-        "space": str(folder / "space.yaml"),
-        "table": str(folder / "table.json"),
-        "data": {"root": str(folder / "data"), "workers": 0},
-        "epochs": 4,
-        "batch": {"identities": 4, "images": 2},
-        "augment": PLAIN,
-        # at a low temperature assignments magnify rounding
-        "loss": {"ib_size": [4, 2], "ib_temperature": 1.0},
-        "architecture": {"lr": 0.1, "warmup_epochs": 1},
-        "weights": {"lr": 0.02},
-        "run": run,
-    }
+    # at a low temperature assignments magnify rounding
+    loss = {"ib_size": [4, 2], "ib_temperature": 1.0}
+    search = search_content(folder, augment=PLAIN, loss=loss, run=run)
     retrain = {**retrain_content(folder), "run": run}
     pretrain = {
         "data": {"root": str(folder / "classes"), "workers": 0},
