@@ -11,24 +11,20 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from truth_summary import Row, means
+
 from dcsnas.config.files import read_json
 from dcsnas.evaluation.paired import paired_difference, same_networks, unpaired_difference
 
-Row = Mapping[str, str]
 
-
-def means(rows: Iterable[Row], by: Sequence[str]) -> dict[str, list[float]]:
-    """Return for each target the mean mAP of what the columns ``by`` tell apart."""
-    found: defaultdict[str, defaultdict[tuple[str, ...], list[float]]]
-    found = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        found[row["target_ms"]][tuple(row[name] for name in by)].append(float(row["map"]))
-    return {target: [mean(one) for one in each.values()] for target, each in found.items()}
+def lists(rows: Iterable[Row], by: str) -> dict[str, list[float]]:
+    """Return for each target the mean mAP of each of what the column ``by`` tells apart."""
+    return {target: list(own.values()) for target, own in means(rows, by).items()}
 
 
 def compared(rows: Sequence[Row], chance: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Return what the searches of one recipe, each a value, gain over random networks."""
-    found = means(rows, ["search_seed"])
+    found = lists(rows, "search_seed")
     targets = [t for t in found if len(found[t]) > 1 and len(chance.get(t, ())) > 1]
     by_target = {}
     for target in targets:
@@ -62,7 +58,7 @@ def summary(derived: Sequence[Row], scores: Sequence[Row], before: Path) -> dict
 
     ``before`` holds the rows of the benchmark's earlier form, pairs of a search and two rivals.
     """
-    chance = means(scores, ["number"])
+    chance = lists(scores, "number")
     recipes: defaultdict[str, list[Row]] = defaultdict(list)
     for row in derived:
         recipes[f"{row['recipe']}, {row['pick']}"].append(row)

@@ -7,7 +7,7 @@ in percent. A row of rankings is a number that something gives a network: its ``
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,15 +128,15 @@ def tau_of(values: Values, means: Mapping[str, Mapping[str, float]]) -> dict[str
 
 
 def gain_of(
-    values: Values, shipped: Values, means: Mapping[str, Mapping[str, float]]
+    values: Values, others: Values, means: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
-    """Return how much higher the tau of a recipe's ranking is than that of the shipped recipe's.
+    """Return how much higher the tau of a ranking is than that of another.
 
     Of the targets and seeds that both were searched with, on the same samples of networks.
     """
-    shared = values.keys() & shipped.keys()
+    shared = values.keys() & others.keys()
     pairs = zip(
-        *(resampled({key: one[key] for key in sorted(shared)}, means) for one in (values, shipped)),
+        *(resampled({key: one[key] for key in sorted(shared)}, means) for one in (values, others)),
         strict=True,
     )
     gain, *drawn = [None if a is None or b is None else a - b for a, b in pairs]
@@ -144,16 +144,25 @@ def gain_of(
     return {"gain": gain, "low": low, "high": high, "searches": len(shared)}
 
 
-def means_of(scores: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """Return for each target the mean mAP of each network, over its trainings so far."""
+def means(rows: Iterable[Row], by: str) -> dict[str, dict[str, float]]:
+    """Return for each target the mean mAP of what the column ``by`` tells apart."""
     found: defaultdict[str, defaultdict[str, list[float]]]
     found = defaultdict(lambda: defaultdict(list))
-    for row in scores:
-        found[row["target_ms"]][row["number"]].append(float(row["map"]))
+    for row in rows:
+        found[row["target_ms"]][row[by]].append(float(row["map"]))
     return {
-        target: {number: float(np.mean(one)) for number, one in networks.items()}
-        for target, networks in found.items()
-        if len(networks) > 2
+        target: {name: float(np.mean(one)) for name, one in each.items()}
+        for target, each in found.items()
+    }
+
+
+def of_all_recipes(values: Mapping[str, Values], ranking: str) -> Values:
+    """Return a ranking's values of every recipe, whose name the seed then begins with."""
+    return {
+        (target, f"{name.removesuffix(ranking)}{seed}"): own
+        for name, each in values.items()
+        if name.rpartition(".")[2] == ranking
+        for (target, seed), own in each.items()
     }
 
 
@@ -162,18 +171,20 @@ def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
 
     ``ceiling`` is of networks that were trained twice at least, and None where none were.
     """
-    means, matrices = means_of(scores), score_matrices(scores)
+    matrices = score_matrices(scores)
+    own_means = {t: own for t, own in means(scores, "number").items() if len(own) > 2}
     spread = {target: components(matrix) for target, (_, matrix) in matrices.items()}
     reliable = [one["reliability"] for one in spread.values()]
     values = rankings_of(scores, rankings)
-    taus = {name: tau_of(own, means) for name, own in values.items()} if means else {}
+    taus = {name: tau_of(own, own_means) for name, own in values.items()} if own_means else {}
     for name in taus:
         recipe, _, ranking = name.rpartition(".")
         if recipe and ranking in values:
-            taus[name]["over_shipped"] = gain_of(values[name], values[ranking], means)
+            taus[name]["over_shipped"] = gain_of(values[name], values[ranking], own_means)
+    scored, likely = (of_all_recipes(values, name) for name in ("supernet", "probability"))
     first = taus.get("supernet", {"tau": None, "low": None, "high": None})
     return {
-        "networks": sum(map(len, means.values())),
+        "networks": sum(map(len, own_means.values())),
         "tau": first["tau"],
         "tau_low": first["low"],
         "tau_high": first["high"],
@@ -188,7 +199,8 @@ def summary(scores: Sequence[Row], rankings: Sequence[Row]) -> dict[str, Any]:
                 "best": max(own.values()),
                 **spread.get(target, {}),
             }
-            for target, own in means.items()
+            for target, own in own_means.items()
         },
         "rankings": taus,
+        "supernet_over_probability": gain_of(scored, likely, own_means),
     }

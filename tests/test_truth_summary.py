@@ -59,6 +59,7 @@ def test_rankings_are_compared_on_the_same_networks(truth: Any) -> None:
     scores = score_rows(own[:, None] + rng.normal(0, 1, (12, 2)))
     shipped, better = own + rng.normal(0, 8, 12), own + rng.normal(0, 1, 12)
     rows = [*ranking_rows("supernet", shipped), *ranking_rows("new.supernet", better)]
+    rows += ranking_rows("new.probability", -better)
     found = truth.summary(scores, [*rows, *ranking_rows("supernet", better, seed="1")])
     means = [np.mean([float(r["map"]) for r in scores[2 * n : 2 * n + 2]]) for n in range(12)]
     taus = [float(kendalltau(ranking, means)[0]) for ranking in (shipped, better)]  # type: ignore
@@ -71,6 +72,8 @@ def test_rankings_are_compared_on_the_same_networks(truth: Any) -> None:
     same = truth.gain_of(*[truth.rankings_of(scores, rows)["new.supernet"]] * 2, {
         "2.000": {str(n): mean for n, mean in enumerate(means)}})  # fmt: skip
     assert (same["gain"], same["low"], same["high"]) == (0.0, 0.0, 0.0)
+    over = found["supernet_over_probability"]
+    assert (over["gain"], over["searches"]) == (pytest.approx(2 * taus[1]), 1), "of one recipe"
     assert found["rankings"]["macs"]["tau"] == pytest.approx(-found["rankings"]["params"]["tau"])
 
 

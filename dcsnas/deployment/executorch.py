@@ -64,8 +64,8 @@ def export_executorch(weights: Path | NetworkInUse, out: Path) -> Exported:
     pixels = random_pixels(BATCH, size)
     program = lowered(module, pixels, json.dumps(properties(used)))
     run = executorch_run(program, module, pixels)
-    generated = (random_pixels(CHECKS, size)[index : index + 1] for index in range(CHECKS))
-    differences = tuple(compare(run, module, images) for images in generated)
+    checked = random_pixels(CHECKS, size).split(BATCH)
+    differences = tuple(compare(run, module, images) for images in checked)
     output = USES[used.header.task].output
     within_tolerance(out, differences, output, "ExecuTorch")
     with replacing(out) as partial:

@@ -110,7 +110,7 @@ def scorer(
     """Give what scores networks of the finished search ``run`` at the input of ``like``.
 
     It returns a network's scores in percent, and whether they stood in the run folder already,
-    where they are kept (``scores.py``). Raises UserError as ``score_derived``.
+    where they are kept. Raises UserError as ``score_derived``.
     """
     validator, layers, neck = _searched(run, like, data_root)
     validator.refuse_unscorable()
